@@ -1,0 +1,220 @@
+// Package draw is what a session's media process tells a terminal's screen:
+// frames of drawing operations in the SLIM model.
+//
+// Source: reference/alp.md sections 6 and 9 (operation numbers and meaning);
+// the encoding without per-operation headers is Hotdesk's own.
+//
+// A display stream is a sequence of frames. A frame is
+//
+//	uvarint sequence   1 for the first of a stream, +1 for each
+//	uvarint packed     bytes that follow, at most MaxPacked
+//	uvarint raw        bytes of operations that they unpack to, at most MaxRaw
+//	packed bytes       a piece of the stream's one zstd frame, flushed at its end
+//
+// and unpacks to operations back to back, each an opcode byte and fixed
+// big-endian fields, applied in order; the picture is shown when all are.
+//
+// Invariants:
+//  1. Next(Append(op)) == op, and Append(Next(b)) == b for every b that Next
+//     accepts.
+//  2. An accepted operation has sides of 1..MaxSide (cursor: 0..MaxCursor) and
+//     a body of exactly the length its fields say.
+//
+// The package does no I/O and reads no clock. Next returns pixels that alias
+// its input. Limits: MaxSide, MaxCursor, MaxRaw, MaxPacked.
+package draw
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+const (
+	// MaxSide bounds coordinates and sides, in pixels.
+	MaxSide = 8192
+	// MaxCursor bounds a cursor's sides, in pixels.
+	MaxCursor = 256
+	// MaxRaw bounds the operations of one frame, in bytes: a full 3840x2160
+	// picture as SET is 24.9 MB.
+	MaxRaw = 32 << 20
+	// MaxPacked bounds a frame's packed bytes: zstd can grow what it cannot
+	// shrink by a few bytes a block.
+	MaxPacked = MaxRaw + MaxRaw/64
+)
+
+// Code is an operation's first byte. Numbers are those of ALRP where that has
+// the operation; new ones are only ever appended.
+type Code byte
+
+const (
+	Fill   Code = 0xA2 // x y w h, B G R: one colour for a rectangle
+	Copy   Code = 0xA4 // x y w h (destination), source x y: as if through a buffer
+	Set    Code = 0xA6 // x y w h, w*h*3 bytes B G R in rows without padding
+	Size   Code = 0xA8 // w h: the picture has this size from now on, all black
+	Cursor Code = 0xA9 // hot x, hot y, w h, w*h*4 bytes B G R A, alpha premultiplied; 0x0 hides it
+	Warp   Code = 0xAA // x y: a program has moved the pointer
+)
+
+// An Op is one operation. Which fields count is said beside its Code.
+type Op struct {
+	Code       Code
+	X, Y, W, H int // for Cursor, X and Y are the hot spot
+	SrcX, SrcY int
+	B, G, R    byte
+	Pix        []byte
+}
+
+// ErrOp is wrapped by every error of Next and ParseHeader.
+var ErrOp = errors.New("draw: bad operation")
+
+// ErrShort means that the input ends before the header does.
+var ErrShort = errors.New("draw: more bytes needed")
+
+// Append writes op. It panics on an operation that Next would refuse (a
+// caller's bug).
+func (op Op) Append(b []byte) []byte {
+	if err := op.check(); err != nil {
+		panic(err)
+	}
+	b = append(b, byte(op.Code))
+	u16 := binary.BigEndian.AppendUint16
+	switch op.Code {
+	case Size:
+		return u16(u16(b, uint16(op.W)), uint16(op.H))
+	case Warp:
+		return u16(u16(b, uint16(op.X)), uint16(op.Y))
+	}
+	b = u16(u16(u16(u16(b, uint16(op.X)), uint16(op.Y)), uint16(op.W)), uint16(op.H))
+	switch op.Code {
+	case Fill:
+		return append(b, op.B, op.G, op.R)
+	case Copy:
+		return u16(u16(b, uint16(op.SrcX)), uint16(op.SrcY))
+	}
+	if len(op.Pix) != op.bodyLen() {
+		panic(fmt.Sprintf("draw: %d bytes of pixels for %dx%d", len(op.Pix), op.W, op.H))
+	}
+	return append(b, op.Pix...)
+}
+
+// bodyLen is the number of pixel bytes.
+func (op Op) bodyLen() int {
+	switch op.Code {
+	case Set:
+		return op.W * op.H * 3
+	case Cursor:
+		return op.W * op.H * 4
+	}
+	return 0
+}
+
+func (op Op) check() error {
+	most := MaxSide
+	least := 1
+	if op.Code == Cursor {
+		most, least = MaxCursor, 0
+		if (op.W == 0) != (op.H == 0) || op.X < 0 || op.Y < 0 || op.X >= max(op.W, 1) || op.Y >= max(op.H, 1) {
+			return fmt.Errorf("%w: cursor %dx%d, hot spot %d,%d", ErrOp, op.W, op.H, op.X, op.Y)
+		}
+	}
+	if op.Code != Warp && (op.W < least || op.H < least || op.W > most || op.H > most) {
+		return fmt.Errorf("%w: %#x of %dx%d", ErrOp, byte(op.Code), op.W, op.H)
+	}
+	for _, v := range [4]int{op.X, op.Y, op.SrcX, op.SrcY} {
+		if v < 0 || v >= MaxSide {
+			return fmt.Errorf("%w: %#x at %d", ErrOp, byte(op.Code), v)
+		}
+	}
+	if op.bodyLen() > MaxRaw {
+		return fmt.Errorf("%w: %#x of %d bytes", ErrOp, byte(op.Code), op.bodyLen())
+	}
+	return nil
+}
+
+// Next reads the first operation of b and returns what follows it.
+func Next(b []byte) (op Op, rest []byte, err error) {
+	if len(b) == 0 {
+		return Op{}, nil, fmt.Errorf("%w: empty", ErrOp)
+	}
+	op.Code, b = Code(b[0]), b[1:]
+	fixed := 0
+	switch op.Code {
+	case Size, Warp:
+		fixed = 4
+	case Set, Cursor:
+		fixed = 8
+	case Fill:
+		fixed = 11
+	case Copy:
+		fixed = 12
+	default:
+		return Op{}, nil, fmt.Errorf("%w: opcode %#x", ErrOp, byte(op.Code))
+	}
+	if len(b) < fixed {
+		return Op{}, nil, fmt.Errorf("%w: %#x cut short", ErrOp, byte(op.Code))
+	}
+	at := func(i int) int { return int(binary.BigEndian.Uint16(b[i:])) }
+	switch op.Code {
+	case Size:
+		op.W, op.H = at(0), at(2)
+	case Warp:
+		op.X, op.Y = at(0), at(2)
+	default:
+		op.X, op.Y, op.W, op.H = at(0), at(2), at(4), at(6)
+	}
+	switch op.Code {
+	case Fill:
+		op.B, op.G, op.R = b[8], b[9], b[10]
+	case Copy:
+		op.SrcX, op.SrcY = at(8), at(10)
+	}
+	if err := op.check(); err != nil {
+		return Op{}, nil, err
+	}
+	b = b[fixed:]
+	if n := op.bodyLen(); n > 0 {
+		if len(b) < n {
+			return Op{}, nil, fmt.Errorf("%w: %#x cut short", ErrOp, byte(op.Code))
+		}
+		op.Pix, b = b[:n:n], b[n:]
+	}
+	return op, b, nil
+}
+
+// A Header begins a frame.
+type Header struct {
+	Seq    uint32
+	Packed int
+	Raw    int
+}
+
+// MaxHeader is the longest header in bytes.
+const MaxHeader = 3 * 5
+
+// Append writes h.
+func (h Header) Append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(h.Seq))
+	b = binary.AppendUvarint(b, uint64(h.Packed))
+	return binary.AppendUvarint(b, uint64(h.Raw))
+}
+
+// ParseHeader reads a header from the start of b and returns what follows it.
+// ErrShort means that b may be the start of one.
+func ParseHeader(b []byte) (h Header, rest []byte, err error) {
+	var v [3]uint64
+	for i := range v {
+		x, n := binary.Uvarint(b)
+		if n == 0 && len(b) < 5 {
+			return Header{}, nil, ErrShort
+		}
+		if n <= 0 || n > 5 || n > 1 && b[n-1] == 0 { // longer than needed: not what Append writes
+			return Header{}, nil, fmt.Errorf("%w: header", ErrOp)
+		}
+		v[i], b = x, b[n:]
+	}
+	if v[0] > 1<<32-1 || v[1] > MaxPacked || v[2] > MaxRaw {
+		return Header{}, nil, fmt.Errorf("%w: frame %d of %d bytes in %d", ErrOp, v[0], v[2], v[1])
+	}
+	return Header{uint32(v[0]), int(v[1]), int(v[2])}, b, nil
+}

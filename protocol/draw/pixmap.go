@@ -1,0 +1,36 @@
+package draw
+
+import "image"
+
+// A Pixmap is a picture as X servers keep it: four bytes a pixel, B G R and
+// one that does not count, rows Stride bytes apart.
+type Pixmap struct {
+	Pix    []byte
+	Stride int
+	W, H   int
+}
+
+// NewPixmap returns a black picture.
+func NewPixmap(w, h int) *Pixmap {
+	return &Pixmap{Pix: make([]byte, w*h*4), Stride: w * 4, W: w, H: h}
+}
+
+// Row returns the pixels x0..x1 of row y.
+func (p *Pixmap) Row(y, x0, x1 int) []byte {
+	return p.Pix[y*p.Stride+x0*4 : y*p.Stride+x1*4]
+}
+
+// Bounds is the picture's rectangle.
+func (p *Pixmap) Bounds() image.Rectangle { return image.Rect(0, 0, p.W, p.H) }
+
+// RGBA returns an opaque copy for the image packages.
+func (p *Pixmap) RGBA() *image.RGBA {
+	m := image.NewRGBA(p.Bounds())
+	for y := range p.H {
+		src, dst := p.Row(y, 0, p.W), m.Pix[y*m.Stride:]
+		for x := 0; x < len(src); x += 4 {
+			dst[x], dst[x+1], dst[x+2], dst[x+3] = src[x+2], src[x+1], src[x], 0xff
+		}
+	}
+	return m
+}

@@ -1,0 +1,118 @@
+// Package local is the conversation between the gateway and the group manager
+// of one host: requests of package rpc on a unix socket, and their bodies.
+//
+// Source: design section 4, "server <-> groupmgr".
+//
+// The gateway connects, says Hello, and Reports its whole table of sessions,
+// again at every change. When the connection is lost it connects anew and does
+// the same: the group manager keeps nothing between.
+//
+// The package does no I/O. Limit: MaxSessions sessions in a report.
+package local
+
+import (
+	"fmt"
+	"net/netip"
+
+	"hotdesk/protocol/alp"
+)
+
+// Requests, all from the gateway. Only ever appended to.
+const (
+	OpHello  = "hello"  // Hello -> Welcome
+	OpReport = "report" // Report -> nothing
+	OpLookup = "lookup" // Lookup -> Answer
+	OpVerify = "verify" // Verify -> Verified
+	OpTable  = "table"  // nothing -> the table of hosts, for `groupmgr ctl table`
+)
+
+// MaxSessions bounds a report.
+const MaxSessions = 512
+
+// Hello tells the group manager where terminals reach this host's gateway.
+type Hello struct {
+	ControlPort int `json:"controlPort"`
+}
+
+// Welcome tells the gateway who its host is in the group.
+type Welcome struct {
+	Host string     `json:"host"`
+	Addr netip.Addr `json:"addr"` // the host's primary address
+}
+
+// Session is what the group needs to know of a session here.
+type Session struct {
+	ID        alp.SessionID `json:"id"`
+	Token     alp.Token     `json:"token"`
+	Connected bool          `json:"connected"`
+	Last      int64         `json:"last"` // Unix milliseconds of its last connection
+}
+
+// Report is this host's whole table.
+type Report struct {
+	Sessions []Session `json:"sessions"`
+}
+
+// Lookup asks where a token's session is, or should be.
+type Lookup struct {
+	Token    alp.Token      `json:"token"`
+	Terminal alp.TerminalID `json:"terminal"`
+	Addr     netip.Addr     `json:"addr"` // the terminal's address
+}
+
+// Where says what to do with a token.
+type Where string
+
+const (
+	Here        Where = "here"        // attach the session here, Session
+	There       Where = "there"       // redirect to Target
+	New         Where = "new"         // none in the group: make one here
+	Unreachable Where = "unreachable" // it is on Host, which the terminal cannot reach
+	Refused     Where = "refused"     // no host takes a new session; Reason
+)
+
+// Answer is the reply to Lookup.
+type Answer struct {
+	Where   Where          `json:"where"`
+	Session alp.SessionID  `json:"session,omitempty"`
+	Host    string         `json:"host,omitempty"`
+	Target  netip.AddrPort `json:"target,omitzero"`  // control address there
+	Props   string         `json:"props,omitempty"`  // redirect proof, for redirectProps
+	Reason  string         `json:"reason,omitempty"` // for the user
+}
+
+// Verify asks whether a redirect's proof holds for this host.
+type Verify struct {
+	Props    string         `json:"props"`
+	Token    alp.Token      `json:"token"`
+	Terminal alp.TerminalID `json:"terminal"`
+}
+
+// Verified is the reply to Verify. Session is the one the sender meant, empty
+// where it meant a new one.
+type Verified struct {
+	OK      bool          `json:"ok"`
+	Session alp.SessionID `json:"session,omitempty"`
+	Reason  string        `json:"reason,omitempty"` // why not, for the log
+}
+
+// Check tells whether a report is within bounds.
+func (r Report) Check() error {
+	if len(r.Sessions) > MaxSessions {
+		return fmt.Errorf("local: report of %d sessions, at most %d", len(r.Sessions), MaxSessions)
+	}
+	for _, s := range r.Sessions {
+		if !s.ID.Valid() || !s.Token.Valid() {
+			return fmt.Errorf("local: session %q of token %q", s.ID, s.Token)
+		}
+	}
+	return nil
+}
+
+// Check tells whether a lookup is well formed.
+func (l Lookup) Check() error {
+	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() {
+		return fmt.Errorf("local: lookup of token %q, terminal %q at %v", l.Token, l.Terminal, l.Addr)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+// Package client speaks to a session's keeper: it is what the gateway knows of
+// the session program.
+//
+// Source: design sections 1 and 2. Requests of package rpc on the keeper's
+// unix socket.
+//
+// A Keeper is safe for concurrent use.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/netip"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/rpc"
+)
+
+// Requests to a keeper, and its events. Only ever appended to.
+const (
+	OpStatus = "status" // nothing -> Status
+	OpAttach = "attach" // Attach -> Offer
+	OpDetach = "detach" // Detach -> nothing; a gen that is no longer shown is no error
+	OpStop   = "stop"   // nothing -> nothing; the session ends
+
+	EventAttached = "attached" // Change: a terminal redeemed its ticket
+	EventDetached = "detached" // Change: it is gone
+	EventMedia    = "media"    // Change: media was restarted; attachments up to Gen are void
+	EventEnded    = "ended"    // Ended: the session is over, the keeper is about to exit
+)
+
+// Attach asks for a ticket for a terminal. What was attached before stays
+// until the ticket is redeemed.
+type Attach struct {
+	Terminal alp.TerminalID `json:"terminal"`
+	Addr     netip.Addr     `json:"addr"` // the ticket is good from there alone
+	Width    int            `json:"width"`
+	Height   int            `json:"height"`
+	Layout   string         `json:"layout,omitempty"` // keyboard, "us" when empty
+}
+
+// Offer is how the terminal gets in.
+type Offer struct {
+	Port   int    `json:"port"`   // UDP
+	Cert   []byte `json:"cert"`   // SHA-256 of the media end's certificate
+	Ticket []byte `json:"ticket"` // alp.TicketSize bytes, good once, for native.TicketLife
+	Gen    uint64 `json:"gen"`    // number of this attachment, rising within a session
+}
+
+// Detach ends attachment Gen and every ticket up to Gen.
+type Detach struct {
+	Gen uint64 `json:"gen"`
+}
+
+// Status is what a keeper says of its session.
+type Status struct {
+	Session  alp.SessionID  `json:"session"`
+	Token    alp.Token      `json:"token"`
+	User     string         `json:"user"`
+	Started  int64          `json:"started"`            // Unix milliseconds
+	Last     int64          `json:"last"`               // Unix milliseconds of its last connection, 0 if none
+	Terminal alp.TerminalID `json:"terminal,omitempty"` // attached now
+	Gen      uint64         `json:"gen"`                // highest number given out; the attached one's, when Terminal is set
+	Display  string         `json:"display"`            // X display, ":7"
+	Media    int            `json:"media"`              // process id of media, for the tools
+	X        int            `json:"x"`                  // process id of the X server
+}
+
+// Change is the body of attached, detached and media events.
+type Change struct {
+	Terminal alp.TerminalID `json:"terminal,omitempty"`
+	Gen      uint64         `json:"gen"`
+	Reason   string         `json:"reason,omitempty"`
+}
+
+// Ended is the body of the ended event.
+type Ended struct {
+	Reason string `json:"reason"` // for the user
+}
+
+// A Keeper is a connection to one.
+type Keeper struct{ conn *rpc.Conn }
+
+// Events is told what a keeper reports, one call at a time, from Serve.
+type Events interface {
+	Attached(Change)
+	Detached(Change)
+	MediaRestarted(Change)
+	Ended(Ended)
+}
+
+// New makes a Keeper over an open connection. Serve must run for calls to be
+// answered.
+func New(conn net.Conn, ev Events) *Keeper {
+	handle := func(_ context.Context, op string, body json.RawMessage) (any, error) {
+		var c Change
+		var e Ended
+		if op == EventEnded {
+			if err := rpc.Decode(body, &e); err != nil {
+				return nil, err
+			}
+			ev.Ended(e)
+			return nil, nil
+		}
+		if err := rpc.Decode(body, &c); err != nil {
+			return nil, err
+		}
+		switch op {
+		case EventAttached:
+			ev.Attached(c)
+		case EventDetached:
+			ev.Detached(c)
+		case EventMedia:
+			ev.MediaRestarted(c)
+		}
+		return nil, nil // later keepers may say more
+	}
+	return &Keeper{rpc.New(conn, handle)}
+}
+
+// Serve reads until the connection ends.
+func (k *Keeper) Serve(ctx context.Context) error { return k.conn.Serve(ctx) }
+
+// Close ends the connection; the session goes on.
+func (k *Keeper) Close() error { return k.conn.Close() }
+
+// Status asks what the session is doing.
+func (k *Keeper) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := k.conn.Call(ctx, OpStatus, nil, &s)
+	return s, err
+}
+
+// Attach asks for a ticket.
+func (k *Keeper) Attach(ctx context.Context, a Attach) (Offer, error) {
+	var o Offer
+	err := k.conn.Call(ctx, OpAttach, a, &o)
+	return o, err
+}
+
+// Detach ends an attachment.
+func (k *Keeper) Detach(ctx context.Context, gen uint64) error {
+	return k.conn.Call(ctx, OpDetach, Detach{gen}, nil)
+}
+
+// Stop ends the session.
+func (k *Keeper) Stop(ctx context.Context) error { return k.conn.Call(ctx, OpStop, nil, nil) }
