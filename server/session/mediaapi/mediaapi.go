@@ -1,0 +1,53 @@
+// Package mediaapi names what a keeper and its media process say to each
+// other.
+//
+// Source: design sections 1 and 2. Requests of package rpc over a socketpair
+// that media inherits as descriptor 3; descriptor 4 is the media UDP socket.
+// The keeper's first request is OpSetup: the identity travels there and never
+// in an argument or the environment. A closed socketpair ends media.
+//
+// Plain values, safe to copy.
+package mediaapi
+
+import (
+	"hotdesk/protocol/alp"
+	"hotdesk/server/session/client"
+)
+
+// Requests from the keeper to media, and media's events. Only ever appended to.
+const (
+	OpSetup  = "setup"  // Setup -> Ready, once media can take offers
+	OpOffer  = "offer"  // Offer -> client.Offer
+	OpDetach = "detach" // client.Detach -> nothing; a gen that is no longer shown is no error
+
+	EventAttached = "attached" // client.Change: a terminal redeemed its ticket
+	EventDetached = "detached" // client.Change: it is gone
+)
+
+// Descriptors that a media process inherits.
+const (
+	ControlFD = 3 // the socketpair to the keeper
+	UDPFD     = 4 // the media socket, bound by the parent
+)
+
+// Setup tells media whom and what it serves.
+type Setup struct {
+	Identity    []byte        `json:"identity"` // attach.Identity, one per session
+	Display     string        `json:"display"`
+	Authority   string        `json:"authority"`    // file of the X cookie
+	FrameBuffer string        `json:"frame_buffer"` // file that the X server draws in
+	MaxWidth    int           `json:"max_width"`
+	MaxHeight   int           `json:"max_height"`
+	Session     alp.SessionID `json:"session"`
+	Port        int           `json:"port"` // UDP, of descriptor 4
+}
+
+// Ready is the answer to a Setup.
+type Ready struct{}
+
+// Offer is a terminal's attach, with the number that the keeper gave it:
+// numbers go on rising when media is restarted.
+type Offer struct {
+	client.Attach
+	Gen uint64 `json:"gen"`
+}
