@@ -7,7 +7,7 @@
 // Invariants:
 //  1. Append writes exactly one space between words, always key=value, LF at
 //     the end, and escapes what the grammar escapes.
-//  2. Parse(Append(m)) == m for every message that Append can write.
+//  2. Parse(Append(m)) == m for every message within the limits.
 //  3. Unknown keys and commands are kept by Parse and ignored by the typed
 //     readers; of a repeated key the last counts.
 //  4. A typed reader checks every value that it returns: lengths, numbers,
@@ -32,6 +32,13 @@ const (
 	MaxKeys = 64
 	// MaxValue bounds one unescaped value, in bytes.
 	MaxValue = 1024
+)
+
+// ALPN names the native form of the protocol in the TLS handshake, and
+// ServerName is the DNS name in every host's certificate.
+const (
+	ALPN       = "hotdesk-control/1"
+	ServerName = "hotdesk"
 )
 
 // A Pair is one key=value.
@@ -145,72 +152,85 @@ type word struct {
 }
 
 // split unescapes and cuts a line into words; spaces round '=' belong to it.
-// A second unescaped '=' is part of the value (alp.md section 2, tolerance).
+// A second unescaped '=' in a value is part of it (alp.md section 2,
+// tolerance). A value that begins after a space is empty where what follows is
+// itself a key: "ticket= gen=3" is an empty ticket.
 func split(line []byte) ([]word, error) {
 	var words []word
-	var cur word
-	var text []byte
-	open := false     // a word has begun
-	spaced := false   // white space came since its key
-	awaiting := false // '=' came, its value has not begun
-	flush := func() {
-		if !open {
-			return
-		}
-		if cur.hasValue {
-			cur.value = string(text)
-		} else {
-			cur.key = string(text)
-		}
-		words = append(words, cur)
-		cur, text, open, spaced, awaiting = word{}, nil, false, false, false
-	}
-	put := func(c byte) {
-		if spaced && !awaiting {
-			flush()
-		}
-		text, open, spaced, awaiting = append(text, c), true, false, false
-	}
-	for i := 0; i < len(line); i++ {
-		c := line[i]
-		switch {
-		case c == ' ' || c == '\t':
-			if open {
-				if cur.hasValue && !awaiting {
-					flush()
-				} else {
-					spaced = true
-				}
-			}
-		case c == '=' && open && !cur.hasValue:
-			cur.key, cur.hasValue, text, awaiting, spaced = string(text), true, nil, true, false
-		case c == '=' && !open:
+	for i := skipSpace(line, 0); i < len(line); i = skipSpace(line, i) {
+		if line[i] == '=' {
 			return nil, fmt.Errorf("%w: '=' without a key at byte %d", ErrLine, i)
-		case c == '\\':
-			if i+1 == len(line) {
-				return nil, fmt.Errorf("%w: it ends in a backslash", ErrLine)
+		}
+		key, end, err := unescape(line, i, true)
+		if err != nil {
+			return nil, err
+		}
+		eq := skipSpace(line, end)
+		if eq == len(line) || line[eq] != '=' {
+			words = append(words, word{key: key})
+			i = end
+			continue
+		}
+		begin := skipSpace(line, eq+1)
+		if begin > eq+1 && begin < len(line) && line[begin] != '=' {
+			_, end, err := unescape(line, begin, true)
+			if err != nil {
+				return nil, err
 			}
-			i++
-			if line[i] < '0' || line[i] > '7' {
-				put(line[i])
+			if next := skipSpace(line, end); next < len(line) && line[next] == '=' {
+				words = append(words, word{key: key, hasValue: true})
+				i = begin
 				continue
 			}
-			v := 0
-			j := i
-			for ; j < len(line) && j < i+3 && line[j] >= '0' && line[j] <= '7'; j++ {
-				v = v<<3 | int(line[j]-'0')
-			}
-			if v > 255 {
-				return nil, fmt.Errorf("%w: octal value over 377 at byte %d", ErrLine, i)
-			}
-			i = j - 1
-			put(byte(v))
-		default:
-			put(c)
 		}
+		value, end, err := unescape(line, begin, false)
+		if err != nil {
+			return nil, err
+		}
+		words = append(words, word{key, value, true})
+		i = end
 	}
-	flush()
 	return words, nil
+}
+
+func skipSpace(line []byte, i int) int {
+	for i < len(line) && (line[i] == ' ' || line[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// unescape reads from i to the next white space, or '=' where key is set, or
+// the end of the line, and returns where it stopped.
+func unescape(line []byte, i int, key bool) (text string, end int, err error) {
+	var b []byte
+	for ; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case c == ' ' || c == '\t' || key && c == '=':
+			return string(b), i, nil
+		case c != '\\':
+			b = append(b, c)
+			continue
+		}
+		if i++; i == len(line) {
+			return "", 0, fmt.Errorf("%w: it ends in a backslash", ErrLine)
+		}
+		if line[i] < '0' || line[i] > '7' {
+			b = append(b, line[i])
+			continue
+		}
+		v, j := 0, i
+		for ; j < len(line) && j < i+3 && line[j] >= '0' && line[j] <= '7'; j++ {
+			v = v<<3 | int(line[j]-'0')
+		}
+		if v > 255 {
+			return "", 0, fmt.Errorf("%w: octal value over 377 at byte %d", ErrLine, i)
+		}
+		b = append(b, byte(v))
+		i = j - 1
+	}
+	return string(b), i, nil
 }
 
 // Token names who asks for a session: <type>.<id>. It is a name, not a proof.

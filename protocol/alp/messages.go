@@ -28,6 +28,8 @@ const (
 	MaxSide = 8192 // largest screen side, pixels
 	MaxATR  = 33   // bytes, ISO 7816-3 section 8.2.1
 	MaxText = 256  // bytes of a free text: firmware, cause, message
+
+	MaxLayout = 32 // bytes of the name of a keyboard layout
 )
 
 // Identity is what every message of a terminal carries (alp.md section 2,
@@ -70,7 +72,8 @@ type ConnInf struct {
 	OSD      int    // on-screen code to show when denied, alp.md section 10 (ours)
 
 	// Media, when allowed (ours). Ticket is empty where the attachment Gen
-	// that the terminal still has goes on.
+	// that the terminal still has goes on; MediaPort and MediaCert then are
+	// too, and not on the line.
 	MediaPort int
 	MediaCert [32]byte // SHA-256 of the certificate of the media end
 	Ticket    []byte   // TicketSize bytes, or none
@@ -109,17 +112,19 @@ func (r InfoReq) Message() Message {
 	m.Add("sn", string(r.Terminal))
 	m.Add("state", pick(r.Connected, "connected", "disconnected"))
 	m.Add("type", r.Type)
-	if len(r.ATR) > 0 {
-		m.Add("atr", hex.EncodeToString(r.ATR))
+	if !r.Remove {
+		if len(r.ATR) > 0 {
+			m.Add("atr", hex.EncodeToString(r.ATR))
+		}
+		m.Add("cause", pick(r.Redirect, "redirect", "insert"))
+		m.Add("initState", "1")
+		m.Add("startRes", fmt.Sprintf("%dx%d", r.Width, r.Height))
 	}
-	m.Add("cause", pick(r.Redirect, "redirect", "insert"))
-	m.Add("initState", "1")
-	m.Add("startRes", fmt.Sprintf("%dx%d", r.Width, r.Height))
 	m.AddInt("tokenSeq", r.TokenSeq)
-	if r.Redirect {
+	if r.Redirect && !r.Remove {
 		m.Add("redirectProps", r.Props)
 	}
-	if r.Layout != "" {
+	if r.Layout != "" && !r.Remove {
 		m.Add("kbd", r.Layout)
 	}
 	if r.Connected && r.Session != "" {
@@ -129,7 +134,8 @@ func (r InfoReq) Message() Message {
 	return m
 }
 
-// ParseInfoReq reads an infoReq.
+// ParseInfoReq reads an infoReq. What counts only at an insertion is empty at a
+// removal.
 func ParseInfoReq(m Message) (InfoReq, error) {
 	p := reader{m: m, command: CmdInfoReq}
 	r := InfoReq{
@@ -138,29 +144,56 @@ func ParseInfoReq(m Message) (InfoReq, error) {
 		Connected: p.either("state", "connected", "disconnected"),
 		Type:      m.Get("type"),
 		ID:        m.Get("id"),
-		ATR:       p.hex("atr", 0, MaxATR),
-		Redirect:  m.Get("cause") == "redirect",
-		Props:     m.Get("redirectProps"),
-		Layout:    p.text("kbd", 32),
-		Session:   SessionID(m.Get("session")),
-		Gen:       p.uint64("gen"),
 	}
-	if !r.Remove {
-		r.Width, r.Height = p.size("startRes")
+	if !r.Token().Valid() || strings.Contains(r.Type, ".") {
+		p.failf("token %q", r.Token())
 	}
 	if m.Get("tokenSeq") != "" || !r.Remove {
 		r.TokenSeq = p.int("tokenSeq", 0, 1<<31-1)
 	}
-	if !r.Token().Valid() {
-		p.failf("token %q", r.Token())
+	if r.Connected && m.Get("session") != "" {
+		if r.Session = SessionID(m.Get("session")); !r.Session.Valid() {
+			p.failf("session %q", r.Session)
+		}
+		r.Gen = p.uint64("gen")
 	}
-	if r.Session != "" && !r.Session.Valid() {
-		p.failf("session %q", r.Session)
+	if r.Remove {
+		return done(r, p)
 	}
-	if r.Layout != "" && !only(r.Layout, func(c byte) bool { return c >= 'a' && c <= 'z' }) {
+	r.ATR = p.hex("atr", 0, MaxATR)
+	r.Width, r.Height = p.size("startRes")
+	if r.Redirect = m.Get("cause") == "redirect"; r.Redirect {
+		r.Props = m.Get("redirectProps")
+	}
+	if r.Layout = p.text("kbd", MaxLayout); !only(r.Layout, func(c byte) bool { return c >= 'a' && c <= 'z' }) {
 		p.failf("kbd %q", r.Layout)
 	}
 	return done(r, p)
+}
+
+// State is what a terminal's messages other than infoReq say: connRsp,
+// keepAliveReq, discReq and discRsp.
+type State struct {
+	Identity
+	Connected bool   // state=connected
+	Cause     string // of discReq
+}
+
+// ParseState reads a connRsp, keepAliveReq, discReq or discRsp. What they
+// carry beside is statistics that nobody needs.
+func ParseState(m Message) (State, error) {
+	p := reader{m: m, command: m.Command}
+	s := State{
+		Identity:  p.identity(),
+		Connected: p.either("state", "connected", "disconnected"),
+		Cause:     p.text("cause", MaxText),
+	}
+	switch m.Command {
+	case CmdConnRsp, CmdKeepAliveReq, CmdDiscReq, CmdDiscRsp:
+	default:
+		p.failf("command")
+	}
+	return done(s, p)
 }
 
 // ConnRsp is the terminal's answer to a connInf.
@@ -229,11 +262,15 @@ func (c ConnInf) Message() Message {
 		m.AddInt("osd", c.OSD)
 		return m
 	}
-	m.AddInt("mediaPort", c.MediaPort)
-	m.Add("mediaCert", hex.EncodeToString(c.MediaCert[:]))
-	m.Add("ticket", hex.EncodeToString(c.Ticket))
+	if len(c.Ticket) > 0 {
+		m.AddInt("mediaPort", c.MediaPort)
+		m.Add("mediaCert", hex.EncodeToString(c.MediaCert[:]))
+		m.Add("ticket", hex.EncodeToString(c.Ticket))
+	}
 	m.Add("gen", strconv.FormatUint(c.Gen, 10))
-	m.Add("session", string(c.Session))
+	if c.Session != "" {
+		m.Add("session", string(c.Session))
+	}
 	return m
 }
 
@@ -243,7 +280,7 @@ func ParseConnInf(m Message) (ConnInf, error) {
 	c := ConnInf{
 		TokenSeq: p.int("tokenSeq", 0, 1<<31-1),
 		Allowed:  p.either("access", "allowed", "denied"),
-		Token:    Token(m.Get("token")),
+		Token:    Token(p.text("token", MaxToken)),
 		Module:   p.text("module", MaxText),
 	}
 	if !c.Allowed {
@@ -253,11 +290,10 @@ func ParseConnInf(m Message) (ConnInf, error) {
 		}
 		return done(c, p)
 	}
-	c.MediaPort = p.int("mediaPort", 1, 65535)
-	copy(c.MediaCert[:], p.hex("mediaCert", len(c.MediaCert), len(c.MediaCert)))
-	c.Ticket = p.hex("ticket", 0, TicketSize)
-	if len(c.Ticket) != 0 && len(c.Ticket) != TicketSize {
-		p.failf("ticket of %d bytes", len(c.Ticket))
+	if m.Get("ticket") != "" {
+		c.MediaPort = p.int("mediaPort", 1, 65535)
+		copy(c.MediaCert[:], p.hex("mediaCert", len(c.MediaCert), len(c.MediaCert)))
+		c.Ticket = p.hex("ticket", TicketSize, TicketSize)
 	}
 	c.Gen = p.uint64("gen")
 	c.Session = SessionID(m.Get("session"))
@@ -400,6 +436,9 @@ func (p *reader) hex(key string, least, most int) []byte {
 	s := p.m.Get(key)
 	if len(s) > 2*most || len(s) < 2*least {
 		p.failf("%s of %d digits", key, len(s))
+		return nil
+	}
+	if s == "" {
 		return nil
 	}
 	b, err := hex.DecodeString(s)
