@@ -17,11 +17,12 @@
 // Invariants:
 //  1. Next(Append(op)) == op, and Append(Next(b)) == b for every b that Next
 //     accepts.
-//  2. An accepted operation has sides of 1..MaxSide (cursor: 0..MaxCursor) and
-//     a body of exactly the length its fields say.
+//  2. An accepted operation has sides of 1..MaxSide (cursor: 0..MaxCursor), a
+//     picture at most MaxPixels, and a body of exactly the length its fields say.
 //
 // The package does no I/O and reads no clock. Next returns pixels that alias
-// its input. Limits: MaxSide, MaxCursor, MaxRaw, MaxPacked.
+// its input. Limits: MaxSide, MaxPixels, MaxCursor, MaxRaw, MaxPacked, and for
+// what a frame may ask of its receiver MaxDrawn and Window.
 package draw
 
 import (
@@ -33,6 +34,13 @@ import (
 const (
 	// MaxSide bounds coordinates and sides, in pixels.
 	MaxSide = 8192
+	// MaxPixels bounds a picture: 7680x4320 fits.
+	MaxPixels = 1 << 25
+	// MaxDrawn bounds the pixels that the operations of one frame touch, each
+	// counted as often as it is touched: a few bytes must not cost seconds.
+	MaxDrawn = 2 * MaxPixels
+	// Window bounds how far back a stream's zstd frame refers, in bytes.
+	Window = 256 << 10
 	// MaxCursor bounds a cursor's sides, in pixels.
 	MaxCursor = 256
 	// MaxRaw bounds the operations of one frame, in bytes: a full 3840x2160
@@ -120,6 +128,9 @@ func (op Op) check() error {
 	}
 	if op.Code != Warp && (op.W < least || op.H < least || op.W > most || op.H > most) {
 		return fmt.Errorf("%w: %#x of %dx%d", ErrOp, byte(op.Code), op.W, op.H)
+	}
+	if op.Code == Size && op.W*op.H > MaxPixels {
+		return fmt.Errorf("%w: picture of %dx%d", ErrOp, op.W, op.H)
 	}
 	for _, v := range [4]int{op.X, op.Y, op.SrcX, op.SrcY} {
 		if v < 0 || v >= MaxSide {

@@ -1,0 +1,86 @@
+package screen
+
+import (
+	"image"
+
+	"hotdesk/protocol/draw"
+)
+
+// detach ends d. What it drew stays.
+func (s *Screen) detach(d *Decoder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live == d {
+		s.live = nil
+	}
+}
+
+// draw applies f, which check has accepted, and reports whether d may draw.
+func (s *Screen) draw(d *Decoder, f frame) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live != d {
+		return false
+	}
+	if d.seq == 0 {
+		s.setShape(shape{}) // the last session's
+	}
+	for raw := f.raw; len(raw) > 0; {
+		op, rest, err := draw.Next(raw)
+		if err != nil {
+			panic("screen: " + err.Error()) // check accepted it
+		}
+		s.apply(op)
+		raw = rest
+	}
+	if f.sized {
+		s.changed(s.bounds())
+		return true
+	}
+	at := s.picRect().Min
+	for _, r := range f.damage {
+		s.changed(r.Add(at))
+	}
+	return true
+}
+
+// apply performs one operation.
+func (s *Screen) apply(op draw.Op) {
+	p := s.pic
+	switch op.Code {
+	case draw.Size:
+		s.pic = blank(p, op.W, op.H)
+	case draw.Fill:
+		fill(p, op.X, op.Y, op.W, op.H, op.B, op.G, op.R)
+	case draw.Copy:
+		move(p, op.X, op.Y, op.W, op.H, op.SrcX, op.SrcY)
+	case draw.Set:
+		for y := range op.H {
+			unpack(p.Row(op.Y+y, op.X, op.X+op.W), op.Pix[y*op.W*3:(y+1)*op.W*3])
+		}
+	case draw.Cursor:
+		s.setShape(shape{
+			size: image.Pt(op.W, op.H),
+			hot:  image.Pt(op.X, op.Y),
+			pix:  append([]byte(nil), op.Pix...),
+		})
+	case draw.Warp:
+		at := s.picRect().Min
+		s.movePointer(at.X+op.X, at.Y+op.Y)
+	}
+}
+
+func (s *Screen) setShape(c shape) {
+	s.changed(s.shapeRect())
+	s.shape = c
+	s.changed(s.shapeRect())
+}
+
+// blank returns a black picture, in p's memory where that has the size.
+func blank(p *draw.Pixmap, w, h int) *draw.Pixmap {
+	if p != nil && p.W == w && p.H == h {
+		clear(p.Pix)
+		return p
+	}
+	return draw.NewPixmap(w, h)
+}

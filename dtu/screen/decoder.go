@@ -1,0 +1,261 @@
+package screen
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"hotdesk/protocol/draw"
+)
+
+// ErrDetached is what a decoder says that may not draw any more: the screen
+// was blanked, another decoder attached, or it was closed.
+var ErrDetached = errors.New("screen: detached")
+
+// ErrFrame is wrapped by the errors of a stream that is not as protocol/draw
+// says.
+var ErrFrame = errors.New("screen: bad frame")
+
+const (
+	// firstRaw is the memory that a frame's operations begin with.
+	firstRaw = 4 << 10
+	// keepRaw is the memory that is kept between frames; more only from one
+	// big frame to the next.
+	keepRaw = 256 << 10
+)
+
+// A Decoder draws the frames of one display stream on its screen. Decode is
+// for one goroutine; Close may be called by any.
+type Decoder struct {
+	screen *Screen
+	src    piece
+	z      *zstd.Decoder
+	raw    []byte
+	big    bool // the last frame needed more than keepRaw
+	seq    uint32
+	w, h   int   // of the picture; 0 before the first frame
+	err    error // the first one; the stream is lost after it
+
+	mu     sync.Mutex
+	busy   bool // Decode runs
+	closed bool
+}
+
+// piece is where zstd reads: the packed bytes of one frame and not one more.
+type piece struct {
+	r    *bufio.Reader
+	left int
+	err  error // of r
+}
+
+var errPieceEnd = errors.New("more bytes wanted than the frame has")
+
+func (p *piece) Read(b []byte) (int, error) {
+	if p.left == 0 {
+		return 0, errPieceEnd
+	}
+	n, err := p.r.Read(b[:min(len(b), p.left)])
+	p.left -= n
+	if err != nil {
+		p.err = err
+	}
+	return n, err
+}
+
+// Decode reads one frame and draws it. It returns io.EOF where the stream ends
+// between two frames, and after an error only errors.
+func (d *Decoder) Decode(r *bufio.Reader) (seq uint32, err error) {
+	if !d.enter() {
+		return 0, ErrDetached
+	}
+	defer d.leave()
+	if d.err == nil {
+		d.err = d.decode(r)
+	}
+	if d.err != nil {
+		d.raw = nil
+		return 0, d.err
+	}
+	return d.seq, nil
+}
+
+// Close ends the decoder. What it drew stays.
+func (d *Decoder) Close() {
+	d.screen.detach(d)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	if !d.busy {
+		d.free()
+	}
+}
+
+func (d *Decoder) enter() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy = !d.closed
+	return d.busy
+}
+
+func (d *Decoder) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy = false
+	if d.closed {
+		d.free()
+	}
+}
+
+func (d *Decoder) free() {
+	if d.z != nil {
+		d.z.Close()
+	}
+	d.z, d.raw, d.src = nil, nil, piece{}
+}
+
+func (d *Decoder) decode(r *bufio.Reader) error {
+	h, err := readHeader(r)
+	if err != nil {
+		return err
+	}
+	if h.Seq != d.seq+1 {
+		return fmt.Errorf("%w: number %d after %d", ErrFrame, h.Seq, d.seq)
+	}
+	if err := d.unzip(r, h); err != nil {
+		return err
+	}
+	f, err := check(d.raw, d.w, d.h)
+	if err != nil {
+		return err
+	}
+	if !d.screen.draw(d, f) {
+		return ErrDetached
+	}
+	d.seq, d.w, d.h = h.Seq, f.w, f.h
+	big := h.Raw > keepRaw
+	if cap(d.raw) > keepRaw && !(big && d.big) {
+		d.raw = nil
+	}
+	d.big = big
+	return nil
+}
+
+func readHeader(r *bufio.Reader) (draw.Header, error) {
+	var room [draw.MaxHeader]byte
+	for b := room[:0]; ; {
+		c, err := r.ReadByte()
+		if err == io.EOF && len(b) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == io.EOF {
+			return draw.Header{}, err
+		}
+		if err != nil {
+			return draw.Header{}, fmt.Errorf("screen: %w", err)
+		}
+		b = append(b, c)
+		h, _, err := draw.ParseHeader(b)
+		if err == nil {
+			return h, nil
+		}
+		if err != draw.ErrShort {
+			return draw.Header{}, fmt.Errorf("%w: %w", ErrFrame, err)
+		}
+	}
+}
+
+// unzip reads a frame's packed bytes and leaves its operations in d.raw.
+func (d *Decoder) unzip(r *bufio.Reader, h draw.Header) error {
+	d.src = piece{r: r, left: h.Packed}
+	defer func() { d.src.r = nil }()
+	if d.z == nil {
+		var err error
+		// Without concurrency it reads no block before one is asked for, so
+		// that it never waits for the next frame.
+		d.z, err = zstd.NewReader(&d.src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(draw.Window))
+		if err != nil {
+			return fmt.Errorf("screen: %w", err)
+		}
+	}
+	d.raw = d.raw[:0]
+	for len(d.raw) < h.Raw {
+		// Memory grows with what has come, not with what is announced. There
+		// is always room for one byte too many, to see whether it comes.
+		for cap(d.raw) == len(d.raw) || cap(d.raw) == h.Raw {
+			b := make([]byte, len(d.raw), min(max(2*cap(d.raw), firstRaw), h.Raw+1))
+			copy(b, d.raw)
+			d.raw = b
+		}
+		n, err := d.z.Read(d.raw[len(d.raw):min(cap(d.raw), h.Raw+1)])
+		d.raw = d.raw[:len(d.raw)+n]
+		if err == nil || len(d.raw) >= h.Raw {
+			continue
+		}
+		switch {
+		case d.src.err == io.EOF:
+			return fmt.Errorf("screen: %w", io.ErrUnexpectedEOF)
+		case d.src.err != nil:
+			return fmt.Errorf("screen: %w", d.src.err)
+		}
+		return fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	if len(d.raw) > h.Raw {
+		return fmt.Errorf("%w: it unpacks to more than %d bytes", ErrFrame, h.Raw)
+	}
+	if d.src.left > 0 {
+		return fmt.Errorf("%w: %d packed bytes too many", ErrFrame, d.src.left)
+	}
+	return nil
+}
+
+// A frame is operations that are known to fit their picture.
+type frame struct {
+	raw    []byte
+	w, h   int  // of the picture, after all of them
+	sized  bool // one of them is a Size
+	damage region
+}
+
+// check reads all operations, for a picture of w by h (0: none yet).
+func check(raw []byte, w, h int) (frame, error) {
+	f := frame{raw: raw, w: w, h: h}
+	drawn := 0
+	for len(raw) > 0 {
+		op, rest, err := draw.Next(raw)
+		if err != nil {
+			return frame{}, fmt.Errorf("%w: %w", ErrFrame, err)
+		}
+		raw = rest
+		drawn += op.W * op.H
+		if drawn > draw.MaxDrawn {
+			return frame{}, fmt.Errorf("%w: it draws more than %d pixels", ErrFrame, draw.MaxDrawn)
+		}
+		fits := true
+		switch op.Code {
+		case draw.Size:
+			f.w, f.h, f.sized = op.W, op.H, true
+		case draw.Warp:
+			fits = op.X < f.w && op.Y < f.h
+		case draw.Copy:
+			fits = op.SrcX+op.W <= f.w && op.SrcY+op.H <= f.h
+			fallthrough
+		case draw.Fill, draw.Set:
+			fits = fits && op.X+op.W <= f.w && op.Y+op.H <= f.h
+			f.damage.add(image.Rect(op.X, op.Y, op.X+op.W, op.Y+op.H))
+		}
+		if !fits {
+			return frame{}, fmt.Errorf("%w: %#x at %d,%d of %dx%d does not fit %dx%d",
+				ErrFrame, byte(op.Code), op.X, op.Y, op.W, op.H, f.w, f.h)
+		}
+	}
+	if f.w == 0 {
+		return frame{}, fmt.Errorf("%w: the first sets no size", ErrFrame)
+	}
+	return f, nil
+}

@@ -1,0 +1,72 @@
+package screen
+
+import (
+	"image"
+	"slices"
+
+	"hotdesk/dtu/backend"
+)
+
+// maxRects bounds a region's rectangles; more are merged.
+const maxRects = 32
+
+// A region is rectangles that cover all that was added, and perhaps more.
+type region []image.Rectangle
+
+func (g *region) add(r image.Rectangle) {
+	best, least := -1, 0
+	for i, q := range *g {
+		u := q.Union(r)
+		waste := area(u) - area(q) - area(r)
+		if u == q {
+			return
+		}
+		if best < 0 || waste < least {
+			best, least = i, waste
+		}
+	}
+	if best < 0 || least > 0 && len(*g) < maxRects {
+		*g = append(*g, r)
+		return
+	}
+	(*g)[best] = (*g)[best].Union(r)
+}
+
+func area(r image.Rectangle) int { return r.Dx() * r.Dy() }
+
+// A watch is one display's.
+type watch struct {
+	s     *Screen
+	wake  chan struct{}
+	rects region // guarded by s.mu
+}
+
+// Watch returns a new watch, which begins with the whole screen changed.
+func (s *Screen) Watch() backend.Watch {
+	w := &watch{s: s, wake: make(chan struct{}, 1)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watches = append(s.watches, w)
+	w.rects.add(s.bounds())
+	w.wake <- struct{}{}
+	return w
+}
+
+// Changed has something to receive after a change.
+func (w *watch) Changed() <-chan struct{} { return w.wake }
+
+// Take returns the rectangles that changed since the last Take.
+func (w *watch) Take() []image.Rectangle {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	r := w.rects
+	w.rects = nil
+	return r
+}
+
+// Close ends the watch.
+func (w *watch) Close() {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.s.watches = slices.DeleteFunc(w.s.watches, func(o *watch) bool { return o == w })
+}

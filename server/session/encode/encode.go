@@ -1,0 +1,260 @@
+// Package encode turns a screen that changes into the frames of one display
+// stream.
+//
+// Source: design section 2 (drawing is the SLIM model); protocol/draw for the
+// bytes.
+//
+// Invariants:
+//  1. Whoever applies all frames so far has exactly the picture of the last
+//     View, wherever that View and those before it said it was damaged.
+//  2. The first frame sets the size and holds everything that is not black; a
+//     View that differs in nothing makes no frame.
+//  3. In the steady state Encode allocates nothing but what dst needs.
+//
+// An Encoder keeps a copy of what the terminal has, compares damage with it,
+// and sends rectangles of one colour as FILL and others as SET. It is not safe
+// for concurrent use, does no I/O and reads no clock. Limits: draw.MaxSide and
+// draw.MaxPixels (of a larger picture the rest is not shown), draw.MaxCursor,
+// draw.MaxRaw and draw.MaxDrawn (a picture that needs more becomes several
+// frames).
+package encode
+
+import (
+	"encoding/binary"
+	"fmt"
+	"image"
+
+	"github.com/klauspost/compress/zstd"
+
+	"hotdesk/protocol/draw"
+)
+
+// A Cursor is the pointer's shape. Serial changes whenever the shape does.
+type Cursor struct {
+	Serial     uint32
+	HotX, HotY int
+	W, H       int    // 0: hidden
+	Pix        []byte // B G R A, alpha premultiplied, rows without padding
+}
+
+// A View is the screen at one moment.
+type View struct {
+	Picture *draw.Pixmap
+	Damage  []image.Rectangle // what may have changed since the last View
+	Cursor  *Cursor           // nil: none known
+	Warp    *image.Point      // a program moved the pointer since the last View
+}
+
+// A Source is a screen that can be viewed.
+type Source interface {
+	// Changed has something to receive after a change (capacity 1).
+	Changed() <-chan struct{}
+	// View calls f once with the screen as it is now, locked for the call.
+	View(f func(View))
+}
+
+// maxArea bounds one SET, in pixels: frames are cut between operations, and a
+// cut must never be far from where it is due.
+const maxArea = 1 << 19
+
+// keepAreas is how many areas' memory an idle encoder keeps.
+const keepAreas = 512
+
+// An Encoder makes the frames of one display stream.
+type Encoder struct {
+	z   *zstd.Encoder
+	out sink
+
+	shadow draw.Pixmap // what the terminal has
+	cursor uint32      // serial of the shape that the terminal has
+	shaped bool        // the terminal has a shape
+	seq    uint32
+
+	areas []area // to be sent
+	start int    // where the frame in the making begins in out.b
+	raw   int    // bytes of operations in it
+	drawn int    // pixels that they touch
+	buf   []byte // one operation's head, or one row packed
+}
+
+// sink collects what zstd writes.
+type sink struct{ b []byte }
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.b = append(s.b, p...)
+	return len(p), nil
+}
+
+// NewEncoder returns the encoder of a new stream.
+func NewEncoder() (*Encoder, error) {
+	e := new(Encoder)
+	z, err := zstd.NewWriter(&e.out,
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(draw.Window),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithLowerEncoderMem(true),
+		zstd.WithEncoderCRC(false)) // the transport has its own, and a frame's end comes late
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	e.z = z
+	return e, nil
+}
+
+// Seq is the sequence number of the last frame, 0 before the first.
+func (e *Encoder) Seq() uint32 { return e.seq }
+
+// Close frees the encoder, which must not be used again.
+func (e *Encoder) Close() { *e = Encoder{seq: e.seq} }
+
+// Encode appends to dst the frame that brings the terminal from what it has to
+// v, or nothing where it has that already. Only what exceeds draw.MaxRaw or
+// draw.MaxDrawn becomes more than one frame.
+func (e *Encoder) Encode(dst []byte, v View) []byte {
+	w, h := bounded(v.Picture)
+	sized := e.seq == 0 || w != e.shadow.W || h != e.shadow.H
+	if sized {
+		e.resize(w, h)
+		e.compare(v.Picture, e.shadow.Bounds())
+	} else {
+		for _, r := range v.Damage {
+			e.compare(v.Picture, r.Intersect(e.shadow.Bounds()))
+		}
+	}
+	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 {
+		return dst
+	}
+
+	e.begin(dst)
+	if sized {
+		e.op(draw.Op{Code: draw.Size, W: w, H: h})
+	}
+	for _, a := range e.areas {
+		if a.pixels() > 0 {
+			e.area(v.Picture, a)
+		}
+	}
+	if shape {
+		e.op(shapeOp(v.Cursor))
+		e.cursor, e.shaped = v.Cursor.Serial, true
+	}
+	if v.Warp != nil {
+		e.op(draw.Op{Code: draw.Warp, X: min(max(v.Warp.X, 0), w-1), Y: min(max(v.Warp.Y, 0), h-1)})
+	}
+	e.end()
+
+	e.areas = e.areas[:0]
+	if cap(e.areas) > keepAreas {
+		e.areas = nil
+	}
+	dst, e.out.b = e.out.b, nil
+	return dst
+}
+
+// bounded is the size of p as far as it can be shown.
+func bounded(p *draw.Pixmap) (w, h int) {
+	w = min(max(p.W, 1), draw.MaxSide)
+	return w, min(max(p.H, 1), draw.MaxSide, draw.MaxPixels/w)
+}
+
+// resize makes the shadow what the terminal has after a Size: black.
+func (e *Encoder) resize(w, h int) {
+	e.shadow = draw.Pixmap{} // for the collector, before the next one is made
+	e.shadow = *draw.NewPixmap(w, h)
+}
+
+// shapeOp is the operation for a cursor, cut to what it can hold. Pixels that
+// are not all there hide it.
+func shapeOp(c *Cursor) draw.Op {
+	op := draw.Op{Code: draw.Cursor, W: min(c.W, draw.MaxCursor), H: min(c.H, draw.MaxCursor)}
+	if op.W <= 0 || op.H <= 0 || len(c.Pix) < c.W*c.H*4 {
+		return draw.Op{Code: draw.Cursor}
+	}
+	op.X, op.Y = min(max(c.HotX, 0), op.W-1), min(max(c.HotY, 0), op.H-1)
+	if op.W == c.W {
+		op.Pix = c.Pix[:op.W*op.H*4]
+		return op
+	}
+	for y := range op.H {
+		op.Pix = append(op.Pix, c.Pix[y*c.W*4:][:op.W*4]...)
+	}
+	return op
+}
+
+// begin starts a frame after b, with room for the longest header.
+func (e *Encoder) begin(b []byte) {
+	e.start, e.raw, e.drawn = len(b), 0, 0
+	var room [draw.MaxHeader]byte
+	e.out.b = append(b, room[:]...)
+}
+
+// end completes the frame: what is packed moves up to its header.
+func (e *Encoder) end() {
+	if err := e.z.Flush(); err != nil {
+		panic("encode: " + err.Error()) // sink never fails
+	}
+	e.seq++
+	packed := e.out.b[e.start+draw.MaxHeader:]
+	b := draw.Header{Seq: e.seq, Packed: len(packed), Raw: e.raw}.Append(e.out.b[:e.start])
+	e.out.b = append(b, packed...)
+}
+
+// room begins another frame if an operation of n bytes that touches so many
+// pixels does not fit into this one.
+func (e *Encoder) room(n, pixels int) {
+	if e.raw+n > draw.MaxRaw || e.drawn+pixels > draw.MaxDrawn {
+		e.end()
+		e.begin(e.out.b)
+	}
+	e.raw += n
+	e.drawn += pixels
+}
+
+// op writes a small operation.
+func (e *Encoder) op(op draw.Op) {
+	e.buf = op.Append(e.buf[:0])
+	e.room(len(e.buf), op.W*op.H)
+	e.write(e.buf)
+}
+
+// area writes an area's operation.
+func (e *Encoder) area(p *draw.Pixmap, a area) {
+	if a.one {
+		px := p.Row(a.y0, a.x0, a.x0+1)
+		e.op(draw.Op{Code: draw.Fill, X: a.x0, Y: a.y0, W: a.x1 - a.x0, H: a.y1 - a.y0, B: px[0], G: px[1], R: px[2]})
+		return
+	}
+	w, h := a.x1-a.x0, a.y1-a.y0
+	u16 := binary.BigEndian.AppendUint16
+	e.buf = append(e.buf[:0], byte(draw.Set))
+	e.buf = u16(u16(u16(u16(e.buf, uint16(a.x0)), uint16(a.y0)), uint16(w)), uint16(h))
+	e.room(len(e.buf)+w*h*3, w*h)
+	e.write(e.buf)
+	for y := a.y0; y < a.y1; y++ {
+		e.buf = pack(e.buf[:0], p.Row(y, a.x0, a.x1))
+		e.write(e.buf)
+	}
+}
+
+func (e *Encoder) write(b []byte) {
+	if _, err := e.z.Write(b); err != nil {
+		panic("encode: " + err.Error()) // sink never fails
+	}
+}
+
+// pack appends the pixels of src, B G R X, as B G R.
+func pack(dst, src []byte) []byte {
+	n := len(src) / 4 * 3
+	if cap(dst)-len(dst) < n+1 {
+		dst = append(make([]byte, 0, len(dst)+n+1), dst...)
+	}
+	// Four bytes are written for three, so that a pixel is one load and one
+	// store; the next pixel, or nothing, takes the fourth's place.
+	b := dst[len(dst) : len(dst)+n+1]
+	for len(src) >= 4 && len(b) >= 4 {
+		binary.LittleEndian.PutUint32(b, binary.LittleEndian.Uint32(src))
+		src, b = src[4:], b[3:]
+	}
+	return dst[:len(dst)+n]
+}
