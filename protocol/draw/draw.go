@@ -120,11 +120,15 @@ func (op Op) bodyLen() int {
 func (op Op) check() error {
 	most := MaxSide
 	least := 1
-	if op.Code == Cursor {
+	switch op.Code {
+	case Fill, Copy, Set, Size, Warp:
+	case Cursor:
 		most, least = MaxCursor, 0
 		if (op.W == 0) != (op.H == 0) || op.X < 0 || op.Y < 0 || op.X >= max(op.W, 1) || op.Y >= max(op.H, 1) {
 			return fmt.Errorf("%w: cursor %dx%d, hot spot %d,%d", ErrOp, op.W, op.H, op.X, op.Y)
 		}
+	default:
+		return fmt.Errorf("%w: opcode %#x", ErrOp, byte(op.Code))
 	}
 	if op.Code != Warp && (op.W < least || op.H < least || op.W > most || op.H > most) {
 		return fmt.Errorf("%w: %#x of %dx%d", ErrOp, byte(op.Code), op.W, op.H)
