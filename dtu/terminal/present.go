@@ -1,0 +1,288 @@
+package terminal
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"hotdesk/protocol/alp"
+)
+
+// What the screen says of the terminal's own accord.
+var (
+	osdServer     = OSD{CodeServer, "Waiting for the server", "The terminal has asked and waits for the answer."}
+	osdLost       = OSD{CodeDisconnected, "No connection to the server", "Nothing is lost: the session goes on. The terminal is looking for a server."}
+	osdDetached   = OSD{CodeDisconnected, "Disconnected", "The session is no longer shown here."}
+	osdRedirected = OSD{CodeRedirected, "Going to another server", "The session is there."}
+	osdCircle     = OSD{CodeDisconnected, "Sent from server to server", "The servers do not agree where the session is. The terminal asks again in a while; tell the administrator."}
+	osdGraphics   = OSD{CodeGraphics, "Waiting for the picture", "The session is about to be shown."}
+	osdReading    = OSD{CodeServer, "Reading the card", "Leave the card in."}
+	osdBroadcast  = OSD{CodeBroadcast, "Looking for a server", "The terminal asks the whole network. If this stays, check that a server is on."}
+)
+
+func (t token) name() alp.Token { return alp.Token(t.kind + "." + t.id) }
+
+// pseudo is the bare terminal's own token.
+func (m *Machine) pseudo() token {
+	return token{kind: "pseudo", id: string(m.cfg.Identity.Terminal)}
+}
+
+func (m *Machine) cardIn(e CardIn) {
+	if len(m.cards) < MaxCards {
+		m.cards = append(m.cards, card{n: e.Card})
+	}
+}
+
+func (m *Machine) cardNamed(n int, c card) {
+	i := slices.IndexFunc(m.cards, func(c card) bool { return c.n == n })
+	if i < 0 || m.cards[i].read {
+		return // it is out already
+	}
+	c.n, c.read = n, true
+	m.cards[i] = c
+	if i == 0 && m.powered {
+		m.settle()
+	}
+}
+
+func (m *Machine) cardOut(e CardOut) {
+	i := slices.IndexFunc(m.cards, func(c card) bool { return c.n == e.Card })
+	if i < 0 {
+		return
+	}
+	m.cards = slices.Delete(m.cards, i, i+1)
+	if i == 0 && m.powered {
+		m.settle()
+	}
+}
+
+// settle makes the token that is presented the one of the first card that is
+// in.
+func (m *Machine) settle() {
+	want := m.pseudo()
+	if len(m.cards) > 0 {
+		switch c := m.cards[0]; {
+		case c.reason != "":
+			m.release(OSD{CodeNoSession, "The card cannot be read", clean(c.reason)}, "card unreadable")
+			return
+		case c.read:
+			want = token{c.n, c.kind, c.id, c.atr}
+		case m.tok.card != 0:
+			m.release(osdReading, "card out")
+			return
+		default:
+			return // what is shown stays while the card is read
+		}
+	}
+	if want.card == m.tok.card && want.kind == m.tok.kind {
+		return
+	}
+	m.release(m.waiting(), why(m.tok, want))
+	m.tok = want
+	m.present()
+}
+
+func why(old, next token) string {
+	if next.card == 0 || old.card != 0 {
+		return "card out"
+	}
+	return "card in"
+}
+
+// release gives up the token that is presented. The order is invariant 1.
+func (m *Machine) release(o OSD, reason string) {
+	old, was := m.tok, m.med
+	if old.kind == "" {
+		m.say(o)
+	} else {
+		m.blank(o)
+	}
+	m.closeMedia(reason)
+	if old.kind != "" && m.presented && m.link == linkUp {
+		r := m.info(old)
+		r.Remove = true
+		r.Connected, r.Session, r.Gen = was.id != 0, was.session, was.gen
+		m.send(r.Message())
+	}
+	m.tok, m.presented, m.probe = token{}, false, false
+	m.verdict, m.verdictOn, m.lastGen, m.lastSes = verdictNone, OSD{}, 0, ""
+	m.presentAt, m.broken, m.redirects = time.Time{}, 0, 0
+	m.redirect, m.props = false, ""
+}
+
+// waiting is what the screen says while an answer is out.
+func (m *Machine) waiting() OSD {
+	switch {
+	case m.link == linkUp:
+		return osdServer
+	case m.osd == (OSD{}) || m.link == linkBackoff:
+		return osdLost
+	case m.osd.Code == CodeNoSession || m.osd == osdReading:
+		return osdServer
+	}
+	return m.osd // the search goes on as it was
+}
+
+func (m *Machine) info(t token) alp.InfoReq {
+	return alp.InfoReq{
+		Identity: m.cfg.Identity, Type: t.kind, ID: t.id, ATR: t.atr,
+		Width: m.cfg.Width, Height: m.cfg.Height, TokenSeq: m.seq, Layout: m.cfg.Layout,
+	}
+}
+
+// present tells the server the token.
+func (m *Machine) present() {
+	if m.link != linkUp || m.tok.kind == "" {
+		return
+	}
+	m.presentAt = time.Time{}
+	m.seq++
+	m.presented, m.verdict, m.lastGen, m.lastSes = true, verdictNone, 0, ""
+	if m.probe {
+		// keepAliveReq first: its answer waits for nothing.
+		m.probe = false
+		m.keepAlive()
+		m.deadAt = m.now.Add(ProbeAfter)
+	}
+	r := m.info(m.tok)
+	if m.med.id != 0 {
+		r.Connected, r.Session, r.Gen = true, m.med.session, m.med.gen
+	} else if m.osd != (OSD{}) {
+		m.say(osdServer)
+	}
+	r.Redirect, r.Props = m.redirect, m.props
+	m.redirect, m.props = false, ""
+	m.send(r.Message())
+}
+
+func (m *Machine) send(msg alp.Message) { m.do(Send{m.control, msg}) }
+
+// again presents the token once more, the later the more often it was in vain.
+func (m *Machine) again() {
+	m.broken++
+	m.probe = true
+	if m.broken == 1 {
+		m.present()
+		return
+	}
+	m.presentAt = m.now.Add(backoff(m.broken))
+}
+
+func (m *Machine) line(e Line) {
+	if e.Control != m.control || m.link != linkUp {
+		return
+	}
+	m.deadAt = m.now.Add(DeadAfter)
+	var err error
+	switch e.Message.Command {
+	case alp.CmdConnInf:
+		var c alp.ConnInf
+		if c, err = alp.ParseConnInf(e.Message); err == nil && c.TokenSeq == m.seq && m.presented {
+			m.connInf(c)
+		}
+	case alp.CmdDiscInf:
+		var d alp.DiscInf
+		if d, err = alp.ParseDiscInf(e.Message); err == nil && (d.TokenSeq == m.seq || d.TokenSeq == 0) && m.presented {
+			m.discInf(d)
+		}
+	case alp.CmdRedirectInf:
+		var r alp.RedirectInf
+		if r, err = alp.ParseRedirectInf(e.Message); err == nil && r.TokenSeq == m.seq && m.presented {
+			m.redirectInf(r)
+		}
+	case alp.CmdProtocolError:
+		m.closeControl("the server did not understand: " + clean(e.Message.Get("cause")))
+		m.lost()
+	}
+	if err != nil {
+		m.closeControl(err.Error())
+		m.lost()
+	}
+}
+
+func (m *Machine) connInf(c alp.ConnInf) {
+	switch {
+	case !c.Allowed:
+		m.refuse(verdictDenied, said(cmp.Or(c.OSD, CodeDenied), c.Cause))
+		m.send(m.cfg.Identity.ConnRsp(false, false))
+	case m.verdict == verdictAllowed && c.Session == m.lastSes && c.Gen <= m.lastGen && len(c.Ticket) != 0:
+		// older than what is shown
+	case len(c.Ticket) != 0:
+		m.verdict, m.lastSes, m.lastGen = verdictAllowed, c.Session, c.Gen
+		m.openMedia(c)
+		m.send(m.cfg.Identity.ConnRsp(true, true))
+	case m.med.id != 0 && c.Session == m.med.session && c.Gen == m.med.gen:
+		m.verdict, m.lastSes, m.lastGen = verdictAllowed, c.Session, c.Gen
+		m.quiet()
+		m.send(m.cfg.Identity.ConnRsp(true, true))
+	case m.med.id == 0:
+		m.again() // it was lost while the answer was under way
+	}
+}
+
+// refuse shows why there is no session, until the card is pulled; a terminal
+// without a card asks again in a while.
+func (m *Machine) refuse(v verdict, o OSD) {
+	m.blank(o)
+	m.closeMedia("refused")
+	m.verdict, m.verdictOn, m.presentAt = v, o, time.Time{}
+	if m.tok.card == 0 {
+		m.presentAt = m.now.Add(SlowRetry)
+	}
+}
+
+func (m *Machine) discInf(d alp.DiscInf) {
+	m.refuse(verdictDisconnected, said(cmp.Or(d.OSD, CodeDisconnected), cmp.Or(d.Cause, osdDetached.Text)))
+	m.send(m.cfg.Identity.DiscRsp())
+}
+
+func (m *Machine) redirectInf(r alp.RedirectInf) {
+	if !r.Addr.Is4() || r.Addr.IsUnspecified() || r.Addr.IsMulticast() {
+		m.closeControl("redirect to " + r.Addr.String())
+		m.lost()
+		return
+	}
+	if m.redirects++; m.redirects > MaxRedirects {
+		m.refuse(verdictDenied, osdCircle)
+		m.presentAt = m.now.Add(SlowRetry)
+		return
+	}
+	m.blank(osdRedirected)
+	m.closeMedia("redirected")
+	m.send(m.cfg.Identity.DiscReq("redirect"))
+	m.closeControl("redirected")
+	m.unlink()
+	m.redirect, m.props, m.tries, m.verdict = true, r.Props, 0, verdictNone
+	m.dial(netip.AddrPortFrom(r.Addr, uint16(r.Port)))
+}
+
+// said is what a server wants the screen to say.
+func said(code int, cause string) OSD {
+	title := "No session for you here"
+	switch code {
+	case CodeNoSession:
+		title = "No session"
+	case CodeDenied:
+		title = "Access denied"
+	case CodeServer:
+		title = "Please wait"
+	case CodeDisconnected:
+		title = "Disconnected"
+	case CodeUnregistered:
+		title = "The card is not registered"
+	}
+	return OSD{code, title, clean(cause)}
+}
+
+// clean keeps what a screen can show of a peer's text.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, ""))
+}

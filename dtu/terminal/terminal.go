@@ -1,0 +1,427 @@
+// Package terminal is what a terminal does: which token it presents where,
+// which session it shows, and what its screen says meanwhile. It is a pure
+// machine; package app performs what it asks for.
+//
+// Source: design section 2; seed 004 figures 9a to 9c (serverQ, redirect);
+// reference/alp.md section 4 (states and timers) and section 10 (codes).
+//
+// Invariants:
+//  1. The step that takes in a card's removal first blanks the screen and
+//     closes media, then tells the server; from then on no action opens or
+//     keeps media of a token that was presented before.
+//  2. Answers are taken for the newest presentation (tokenSeq) alone.
+//  3. At most one media connection and one control connection are open.
+//  4. Blank is never asked for while media is open, unless the same step
+//     closes it: media's first frame is what ends an on-screen display.
+//  5. A server that fails, refuses or closes again and again is asked at a
+//     falling rate, at most every maxRetry.
+//
+// The package does no I/O, has no goroutines and reads no clock. A Machine is
+// not safe for concurrent use. Limits: MaxCards, MaxServers, MaxRedirects.
+package terminal
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"hotdesk/protocol/alp"
+)
+
+const (
+	// MaxCards bounds the cards that are in at once; further ones are not seen.
+	MaxCards = 8
+	// MaxServers bounds the servers of one Found.
+	MaxServers = 64
+	// MaxRedirects bounds how often one token is sent on before the terminal
+	// takes a rest.
+	MaxRedirects = 5
+)
+
+// Times. Those of ALP are from alp.md section 4, the others are ours.
+const (
+	KeepAlive     = 20 * time.Second // keepAliveReq while a session is shown
+	KeepAliveIdle = 40 * time.Second // and otherwise
+	DeadAfter     = 60 * time.Second // of silence on control
+
+	// ProbeAfter is the silence on control, after media was lost, at which the
+	// host counts as dead (design section 2).
+	ProbeAfter = time.Second
+	// NoticeAfter is how long a lost connection is not worth a notice.
+	NoticeAfter = time.Second
+	// DetachGrace is how long a terminal whose session was taken off it waits to
+	// be told why, before it asks again.
+	DetachGrace = 2 * time.Second
+	// SlowRetry is when a refused pseudo token is presented again.
+	SlowRetry = 20 * time.Second
+	// Stable is how long something must have worked to be trusted again.
+	Stable = 10 * time.Second
+
+	minRetry = 50 * time.Millisecond
+	maxRetry = 2 * time.Second
+	maxTries = 3 // to reach the target of a redirect
+)
+
+// On-screen codes (alp.md section 10).
+const (
+	CodeNoSession    = 5
+	CodeDenied       = 6
+	CodeUntrusted    = 15
+	CodeServer       = 22
+	CodeNetworkDown  = 23
+	CodeDisconnected = 24
+	CodeRedirected   = 25
+	CodeGraphics     = 26
+	CodeBroadcast    = 27
+	CodeUnregistered = 48
+)
+
+// State is what the terminal is doing, for people and scripts.
+//
+//	            Found           ControlUp          connInf allowed     MediaDrawn
+//	searching ---------> connecting -------> waiting -------------> opening ------> picture
+//	    ^                    |  ^              | |  ^                  |           |  |   ^
+//	    |  none answers      |  | redirectInf  | |  | MediaDown        |           |  |   |
+//	    +--------------------+  +- redirecting-+ |  +------------------+-----------+  |   |
+//	    |                                        |                       ControlDown  |   | connInf,
+//	    |   MediaDown too: 24                    |                                    v   | gen as it was
+//	    +<-------------------------------------- | ----------------------------- reconnecting
+//	                                             |
+//	       discInf (from any of these)           +--> refused (connInf denied)
+//	disconnected <--
+//
+//	A card in: reading until it is named, then its token is presented; or
+//	unreadable. A card out, from anywhere: blank, then the pseudo token is
+//	presented: waiting, or what there was before waiting.
+type State string
+
+const (
+	Searching    State = "searching"
+	Connecting   State = "connecting"
+	Redirecting  State = "redirecting"
+	Waiting      State = "waiting"
+	Opening      State = "opening"
+	Picture      State = "picture"
+	Reconnecting State = "reconnecting"
+	Refused      State = "refused"
+	Disconnected State = "disconnected"
+	Reading      State = "reading"
+	Unreadable   State = "unreadable"
+	Off          State = "off" // before PowerOn
+)
+
+// Config is who the terminal is.
+type Config struct {
+	Identity      alp.Identity
+	Layout        string // of its keyboard: us, de, fr
+	Width, Height int    // of its screen
+}
+
+// Status is the machine at a glance.
+type Status struct {
+	State    State
+	OSD      OSD // what the screen says; zero while a picture is shown
+	Server   netip.AddrPort
+	Control  bool // the control connection is up
+	Session  alp.SessionID
+	Gen      uint64
+	Token    alp.Token // presented or to be presented; empty: none
+	TokenSeq int
+}
+
+// link is where the control connection stands.
+type link int
+
+const (
+	linkOff     link = iota
+	linkLocate       // waiting for Found
+	linkDial         // waiting for ControlUp or ControlDown
+	linkBackoff      // waiting for retryAt
+	linkUp
+)
+
+// verdict is what the server said of the newest presentation.
+type verdict int
+
+const (
+	verdictNone verdict = iota
+	verdictAllowed
+	verdictDenied
+	verdictDisconnected
+)
+
+type card struct {
+	n      int
+	read   bool
+	reason string // why it cannot be read
+	kind   string
+	id     string
+	atr    []byte
+}
+
+// token is a name to present; kind is empty where there is none.
+type token struct {
+	card     int // its number, 0: the pseudo token
+	kind, id string
+	atr      []byte
+}
+
+// media is one media connection; id 0: none.
+type media struct {
+	id      int
+	drawn   bool
+	session alp.SessionID
+	gen     uint64
+}
+
+// Machine is a terminal.
+type Machine struct {
+	cfg     Config
+	now     time.Time
+	out     []Action
+	powered bool
+
+	cards []card
+	tok   token // zero: none
+	osd   OSD   // zero: a picture is on the screen, or nothing yet
+
+	link      link
+	control   int            // number of the newest control connection
+	server    netip.AddrPort // of it
+	known     netip.AddrPort // the last that took us
+	queue     []netip.AddrPort
+	asked     bool   // queue holds, or held, what was found since a server was lost
+	untrusted string // why a server of this round was not believed
+	fails     int    // losses since something was stable
+	props     string // redirect proof for the server that is dialled
+	redirect  bool   // the server that is dialled is a redirect's target
+	tries     int    // at that target
+	redirects int    // of this token
+
+	seq       int
+	presented bool // on this control connection
+	verdict   verdict
+	verdictOn OSD    // what the server said with it
+	lastGen   uint64 // highest of lastSes for this presentation
+	lastSes   alp.SessionID
+	med       media
+	medias    int  // counts media connections
+	broken    int  // media losses since one was stable
+	probe     bool // media was lost: the next presentation shows whether the host lives
+	noticed   bool
+
+	// Timers; zero: not set.
+	retryAt   time.Time // dial or locate again
+	presentAt time.Time // present again
+	aliveAt   time.Time // keepAliveReq is due
+	deadAt    time.Time // control counts as lost
+	noticeAt  time.Time // say that something is lost
+	stableAt  time.Time // control has lived long enough
+	mediaAt   time.Time // media has lived long enough
+}
+
+// New makes a machine that is switched off.
+func New(cfg Config) *Machine { return &Machine{cfg: cfg} }
+
+// Step takes in what happened and returns what is to be done, in that order.
+func (m *Machine) Step(now time.Time, e Event) []Action {
+	m.now = now
+	switch e := e.(type) {
+	case PowerOn:
+		m.power()
+	case PowerCycle:
+		m.power()
+	case CardIn:
+		m.cardIn(e)
+	case CardRead:
+		m.cardNamed(e.Card, card{kind: e.Type, id: e.ID, atr: e.ATR})
+	case CardUnreadable:
+		m.cardNamed(e.Card, card{reason: e.Reason})
+	case CardOut:
+		m.cardOut(e)
+	case Resized:
+		m.resized(e)
+	default:
+		if m.powered {
+			m.network(e)
+		}
+	}
+	return m.take()
+}
+
+func (m *Machine) network(e Event) {
+	switch e := e.(type) {
+	case Found:
+		m.found(e)
+	case Searched:
+		m.searched(e)
+	case ControlUp:
+		m.controlUp(e)
+	case ControlDown:
+		m.controlDown(e)
+	case Line:
+		m.line(e)
+	case MediaDrawn:
+		m.mediaDrawn(e)
+	case MediaDown:
+		m.mediaDown(e)
+	default:
+		panic(fmt.Sprintf("terminal: event %T", e))
+	}
+}
+
+func (m *Machine) take() []Action {
+	out := m.out
+	m.out = nil
+	return out
+}
+
+func (m *Machine) do(a Action) { m.out = append(m.out, a) }
+
+// timers lists every timer with what it does when it is due.
+func (m *Machine) timers() []timer {
+	return []timer{
+		{&m.deadAt, m.dead},
+		{&m.retryAt, m.retry},
+		{&m.presentAt, m.present},
+		{&m.aliveAt, m.keepAlive},
+		{&m.noticeAt, m.notice},
+		{&m.stableAt, func() { m.fails, m.redirects = 0, 0 }},
+		{&m.mediaAt, func() { m.broken = 0 }},
+	}
+}
+
+type timer struct {
+	at *time.Time
+	do func()
+}
+
+// Next is when Tick must be called, zero: never.
+func (m *Machine) Next() time.Time {
+	var next time.Time
+	for _, t := range m.timers() {
+		if !t.at.IsZero() && (next.IsZero() || t.at.Before(next)) {
+			next = *t.at
+		}
+	}
+	return next
+}
+
+// Tick does what is due.
+func (m *Machine) Tick(now time.Time) []Action {
+	m.now = now
+	for _, t := range m.timers() {
+		if !t.at.IsZero() && !t.at.After(now) {
+			*t.at = time.Time{}
+			t.do()
+		}
+	}
+	return m.take()
+}
+
+// Status tells where the machine stands.
+func (m *Machine) Status() Status {
+	s := Status{State: m.state(), OSD: m.osd, Server: m.server, Control: m.link == linkUp, TokenSeq: m.seq}
+	if m.tok.kind != "" {
+		s.Token = m.tok.name()
+	}
+	if m.med.id != 0 {
+		s.Session, s.Gen = m.med.session, m.med.gen
+	}
+	return s
+}
+
+func (m *Machine) state() State {
+	switch {
+	case !m.powered:
+		return Off
+	case len(m.cards) > 0 && !m.cards[0].read:
+		return Reading
+	case len(m.cards) > 0 && m.cards[0].reason != "":
+		return Unreadable
+	case m.med.drawn && m.link == linkUp:
+		return Picture
+	case m.med.drawn:
+		return Reconnecting
+	case m.link == linkUp && m.verdict == verdictDenied:
+		return Refused
+	case m.link == linkUp && m.verdict == verdictDisconnected:
+		return Disconnected
+	case m.med.id != 0:
+		return Opening
+	case m.link == linkUp:
+		return Waiting
+	case m.redirect:
+		return Redirecting
+	case m.link == linkDial:
+		return Connecting
+	}
+	return Searching
+}
+
+// power starts from nothing but the cards that are in and the count of
+// presentations, so that nothing that was under way can be taken for an answer.
+func (m *Machine) power() {
+	m.powered = true
+	m.blank(osdServer)
+	m.closeMedia("power off")
+	m.closeControl("power off")
+	*m = Machine{cfg: m.cfg, now: m.now, out: m.out, powered: true, cards: m.cards, osd: m.osd,
+		control: m.control, seq: m.seq, medias: m.medias}
+	m.settle()
+	m.locate(true)
+}
+
+func (m *Machine) resized(e Resized) {
+	m.cfg.Width, m.cfg.Height = e.Width, e.Height
+	switch {
+	case m.med.id != 0:
+		m.do(ResizeMedia{m.med.id, e.Width, e.Height})
+	case m.osd != (OSD{}):
+		m.do(Blank{m.osd}) // drawn for the new size
+	}
+}
+
+// say shows an on-screen display unless it is there already.
+func (m *Machine) say(o OSD) {
+	if m.osd != o {
+		m.blank(o)
+	}
+}
+
+// blank shows an on-screen display, which takes away whatever was there.
+func (m *Machine) blank(o OSD) {
+	m.osd, m.noticed, m.noticeAt = o, false, time.Time{}
+	m.do(Blank{o})
+}
+
+// quiet takes the notice away.
+func (m *Machine) quiet() {
+	m.noticeAt = time.Time{}
+	if m.noticed {
+		m.noticed = false
+		m.do(Notice{})
+	}
+}
+
+func (m *Machine) notice() {
+	m.noticed = true
+	if m.link == linkUp {
+		m.do(Notice{"The picture stands still: the connection to the session is being made again"})
+		return
+	}
+	m.do(Notice{"The server does not answer; the session goes on while the terminal reconnects"})
+}
+
+// closeMedia ends media, if there is any.
+func (m *Machine) closeMedia(reason string) {
+	if m.med.id != 0 {
+		m.do(CloseMedia{m.med.id, reason})
+	}
+	m.med, m.mediaAt = media{}, time.Time{}
+}
+
+// backoff is the pause after n losses.
+func backoff(n int) time.Duration {
+	return min(minRetry<<min(n, 8), maxRetry)
+}
