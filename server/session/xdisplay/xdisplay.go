@@ -53,6 +53,7 @@ type Config struct {
 	Display     string       // ":7"
 	Authority   string       // file with its cookie, empty when there is none
 	FrameBuffer string       // file that it draws in; empty: pixels by MIT-SHM
+	Max         image.Point  // largest screen asked of it, 0x0: as large as it can
 	Log         *slog.Logger // nil: silent
 }
 
@@ -223,8 +224,10 @@ func (d *Display) sizes() error {
 		return err
 	}
 	d.screen.max = image.Pt(min(int(r.MaxWidth), maxSide), min(int(r.MaxHeight), maxSide))
-	if m := d.screen.frame.max(); m.X > 0 {
-		d.screen.max = image.Pt(min(d.screen.max.X, m.X), min(d.screen.max.Y, m.Y))
+	for _, m := range []image.Point{d.screen.frame.max(), d.conf.Max} {
+		if m.X > 0 && m.Y > 0 {
+			d.screen.max = image.Pt(min(d.screen.max.X, m.X), min(d.screen.max.Y, m.Y))
+		}
 	}
 	return d.adoptSize()
 }

@@ -1,0 +1,246 @@
+// Package media is the process that shows a session on a terminal: it joins
+// the session's X server to the media connection, and does nothing else, so
+// that losing it loses nothing.
+//
+// Source: design sections 1 and 2; package mediaapi for what the keeper says.
+//
+// Invariants:
+//  1. Nothing is opened before the keeper's setup, which comes once.
+//  2. At most one terminal is attached: a newer one ends the older. Keys and
+//     buttons are up, and the screen has the terminal's size and layout, before
+//     its first frame is encoded.
+//  3. Every attached event is followed by its detached event, and the answer to
+//     a detach comes after that.
+//  4. The process cannot be looked into by others of the same user.
+//
+// Run is called once in a process: package xgb's tables and the settings of the
+// garbage collector are the process's.
+package media
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"hotdesk/protocol/native"
+	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/attach"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/mediaapi"
+	"hotdesk/server/session/xdisplay"
+)
+
+// gcPercent trades a little time for memory: there is a process for each
+// session, and most are idle.
+const gcPercent = 50
+
+// Run serves a keeper on control, and terminals on udp, until the keeper closes
+// control or ctx ends (nil), or the X server is gone. It closes control.
+func Run(ctx context.Context, control net.Conn, udp net.PacketConn, log *slog.Logger) error {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("media: making the process opaque: %w", err)
+	}
+	debug.SetGCPercent(gcPercent)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	m := &media{udp: udp, log: log, fail: cancel, quiet: make(chan struct{}, 1), live: map[uint64]chan struct{}{}}
+	m.conn = rpc.New(control, m.handle)
+	m.serving.Go(func() { m.tidy(ctx) })
+	err := m.conn.Serve(ctx)
+	cancel(nil)
+	m.serving.Wait()
+	if m.display != nil {
+		m.display.Close()
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if err != nil {
+		return fmt.Errorf("media: the keeper: %w", err)
+	}
+	return nil
+}
+
+type media struct {
+	udp     net.PacketConn
+	log     *slog.Logger
+	fail    context.CancelCauseFunc
+	conn    *rpc.Conn
+	serving sync.WaitGroup
+	quiet   chan struct{} // something to receive after a terminal has gone
+
+	// Set by setup, and read by what the keeper asks after it.
+	display  *xdisplay.Display
+	endpoint *attach.Endpoint
+	port     int
+	cert     []byte
+
+	mu   sync.Mutex
+	live map[uint64]chan struct{} // attachments by number, closed when they are over
+}
+
+// handle answers the keeper. rpc calls it for one request at a time.
+func (m *media) handle(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	switch op {
+	case mediaapi.OpSetup:
+		var s mediaapi.Setup
+		if err := rpc.Decode(body, &s); err != nil {
+			return nil, err
+		}
+		return mediaapi.Ready{}, m.setup(ctx, s)
+	case mediaapi.OpOffer:
+		var o mediaapi.Offer
+		if err := rpc.Decode(body, &o); err != nil {
+			return nil, err
+		}
+		return m.offer(o)
+	case mediaapi.OpDetach:
+		var d client.Detach
+		if err := rpc.Decode(body, &d); err != nil {
+			return nil, err
+		}
+		return nil, m.detach(ctx, d.Gen)
+	}
+	return nil, fmt.Errorf("media: unknown request %.40q", op)
+}
+
+func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
+	if m.endpoint != nil {
+		return errors.New("media: set up already")
+	}
+	id := new(attach.Identity)
+	if err := id.UnmarshalBinary(s.Identity); err != nil {
+		return fmt.Errorf("media: %w", err)
+	}
+	log := m.log.With("session", string(s.Session))
+	e, err := attach.New(attach.Config{Conn: m.udp, Identity: id, Log: log})
+	if err != nil {
+		return fmt.Errorf("media: %w", err)
+	}
+	d, err := xdisplay.Open(xdisplay.Config{
+		Display: s.Display, Authority: s.Authority, FrameBuffer: s.FrameBuffer,
+		Max: image.Pt(s.MaxWidth, s.MaxHeight), Log: log,
+	})
+	if err != nil {
+		return fmt.Errorf("media: %w", err)
+	}
+	hash := id.CertHash()
+	m.log, m.display, m.endpoint, m.port, m.cert = log, d, e, s.Port, hash[:]
+	m.serving.Go(func() {
+		if err := e.Serve(ctx); err != nil {
+			m.fail(fmt.Errorf("media: %w", err))
+		}
+	})
+	m.serving.Go(func() {
+		select {
+		case <-d.Done():
+			e.Detach(^uint64(0), "", native.CloseEnded, "the session has ended")
+			m.fail(fmt.Errorf("media: %w", d.Err()))
+		case <-ctx.Done():
+		}
+	})
+	return nil
+}
+
+var errNotSetUp = errors.New("media: not set up yet")
+
+// defaultLayout is that of a terminal that names none.
+const defaultLayout = "us"
+
+func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
+	if m.endpoint == nil {
+		return client.Offer{}, errNotSetUp
+	}
+	change := client.Change{Terminal: o.Terminal, Gen: o.Gen}
+	ticket, err := m.endpoint.Offer(attach.Spec{
+		Terminal: o.Terminal,
+		Addr:     o.Addr,
+		Gen:      o.Gen,
+		Source:   m.display,
+		Sink:     m.display,
+		Attached: func() {
+			m.mu.Lock()
+			m.live[o.Gen] = make(chan struct{})
+			m.mu.Unlock()
+			m.tell(mediaapi.EventAttached, change)
+			m.display.Release()
+			m.display.Resize(o.Width, o.Height)
+			if o.Layout == "" {
+				o.Layout = defaultLayout
+			}
+			if err := m.display.SetLayout(o.Layout); err != nil {
+				m.log.Warn("the keyboard keeps its layout", "err", err, "terminal", string(o.Terminal))
+			}
+		},
+		Detached: func(reason string) {
+			change.Reason = reason
+			m.tell(mediaapi.EventDetached, change)
+			m.mu.Lock()
+			close(m.live[o.Gen])
+			delete(m.live, o.Gen)
+			m.mu.Unlock()
+			select {
+			case m.quiet <- struct{}{}:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		return client.Offer{}, fmt.Errorf("media: %w", err)
+	}
+	return client.Offer{Port: m.port, Cert: m.cert, Ticket: ticket, Gen: o.Gen}, nil
+}
+
+// tell reports to the keeper; where it is gone, Serve ends.
+func (m *media) tell(event string, c client.Change) {
+	if err := m.conn.Notify(event, c); err != nil {
+		m.log.Debug("the keeper was not told", "event", event, "err", err)
+	}
+}
+
+// detach ends the attachments up to gen and waits until they are over.
+func (m *media) detach(ctx context.Context, gen uint64) error {
+	if m.endpoint == nil {
+		return errNotSetUp
+	}
+	m.endpoint.Detach(gen, "", native.CloseDetached, "detached")
+	var over []chan struct{}
+	m.mu.Lock()
+	for g, c := range m.live {
+		if g <= gen {
+			over = append(over, c)
+		}
+	}
+	m.mu.Unlock()
+	for _, c := range over {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// tidy gives memory back to the system when a terminal has gone.
+func (m *media) tidy(ctx context.Context) {
+	for {
+		select {
+		case <-m.quiet:
+			debug.FreeOSMemory()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
