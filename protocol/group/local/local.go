@@ -23,7 +23,7 @@ const (
 	OpReport = "report" // Report -> nothing
 	OpLookup = "lookup" // Lookup -> Answer
 	OpVerify = "verify" // Verify -> Verified
-	OpTable  = "table"  // nothing -> the table of hosts, for `groupmgr ctl table`
+	OpTable  = "table"  // TableRequest -> Table, for `groupmgr ctl table`
 )
 
 // MaxSessions bounds a report.

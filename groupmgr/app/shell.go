@@ -1,0 +1,358 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotdesk/groupmgr/engine"
+	"hotdesk/groupmgr/member"
+	"hotdesk/protocol/group"
+	"hotdesk/protocol/group/local"
+	"hotdesk/protocol/rpc"
+)
+
+// MaxConns bounds the local connections: one gateway, and people who look.
+const MaxConns = 16
+
+// watchPeriod is how often interfaces, load and the key file are looked at.
+const watchPeriod = 5 * time.Second
+
+// One notice of a kind about a host is logged in noticePeriod: others' noise
+// must not fill the disk.
+const (
+	noticePeriod = time.Minute
+	maxNoticed   = 256
+)
+
+// shell is the goroutine that owns the engine, and what feeds it.
+type shell struct {
+	log     *slog.Logger
+	sock    *groupSocket
+	engine  *engine.Engine
+	calls   chan func(now time.Time) // run by the owner
+	packets chan engine.Packet
+
+	// The owner's.
+	answers map[uint64]func(engine.Answered)
+	asked   uint64
+	gateway *rpc.Conn // the one that said hello last and has not ended
+	noticed map[string]time.Time
+}
+
+func (s *shell) run(ctx context.Context, l *unixListener, watch func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		s.sock.receive(func(p engine.Packet) {
+			select {
+			case s.packets <- p:
+			case <-ctx.Done():
+			}
+		})
+	})
+	wg.Go(func() { s.accept(ctx, l) })
+	wg.Go(func() { watch(ctx) })
+	s.own(ctx)
+	cancel()
+	s.sock.Close()
+	l.Close()
+	wg.Wait()
+	return nil
+}
+
+// own is the owner's loop.
+func (s *shell) own(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-s.packets:
+			now := time.Now()
+			s.perform(now, s.engine.Step(now, p))
+		case f := <-s.calls:
+			f(time.Now())
+		case <-timer.C:
+			now := time.Now()
+			s.perform(now, s.engine.Tick(now))
+		}
+		timer.Reset(time.Until(s.engine.Next()))
+	}
+}
+
+func (s *shell) perform(now time.Time, out engine.Output) {
+	for _, d := range out.Send {
+		if err := s.sock.send(d); err != nil {
+			s.notice(now, member.Notice{Kind: "message not sent", Host: d.To.String(), Why: err.Error()})
+		}
+	}
+	for _, a := range out.Answers {
+		if f := s.answers[a.ID]; f != nil {
+			delete(s.answers, a.ID)
+			f(a)
+		}
+	}
+	for _, n := range out.Notices {
+		s.notice(now, n)
+	}
+}
+
+func (s *shell) notice(now time.Time, n member.Notice) {
+	key := string(n.Kind) + " " + n.Host
+	if at, ok := s.noticed[key]; ok && now.Sub(at) < noticePeriod && n.Kind != member.Trusted && n.Kind != member.Down {
+		return
+	}
+	if len(s.noticed) >= maxNoticed {
+		for k, at := range s.noticed {
+			if now.Sub(at) >= noticePeriod {
+				delete(s.noticed, k)
+			}
+		}
+		if len(s.noticed) >= maxNoticed {
+			return
+		}
+	}
+	s.noticed[key] = now
+	level := slog.LevelWarn
+	if n.Kind == member.Trusted || n.Kind == member.Appeared {
+		level = slog.LevelInfo
+	}
+	s.log.Log(context.Background(), level, string(n.Kind), "host", n.Host, "peer", n.From, "why", n.Why)
+}
+
+// do runs f in the owner's goroutine; it reports whether it ran.
+func (s *shell) do(ctx context.Context, f func(now time.Time)) error {
+	done := make(chan struct{})
+	select {
+	case s.calls <- func(now time.Time) { f(now); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// watch tells the engine what changes on this host.
+func (s *shell) watch(ctx context.Context, k kernel, keys *keyFile) {
+	tick := time.NewTicker(watchPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		about, err := k.describe()
+		if err != nil {
+			s.log.Warn("this host cannot be described", "error", err)
+			continue
+		}
+		var ring group.Ring
+		if keys.changed() {
+			if ring, err = keys.read(); err != nil {
+				s.log.Warn("key file not read, the old keys stay", "error", err)
+			} else {
+				s.log.Info("key file read anew", "keys", len(ring), "signing", ring[0])
+			}
+		}
+		if s.do(ctx, func(now time.Time) {
+			if ring != nil {
+				s.engine.SetRing(ring)
+			}
+			s.perform(now, s.engine.Step(now, about))
+		}) != nil {
+			return
+		}
+	}
+}
+
+// accept serves local connections.
+func (s *shell) accept(ctx context.Context, l *unixListener) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	slots := make(chan struct{}, MaxConns)
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.log.Warn("local connection not accepted", "error", err)
+			select { // out of descriptors, say: it passes
+			case <-time.After(100 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			s.log.Warn("too many local connections", "most", MaxConns)
+			conn.Close()
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			s.serve(ctx, conn)
+		})
+	}
+}
+
+func (s *shell) serve(ctx context.Context, conn net.Conn) {
+	var c *rpc.Conn
+	c = rpc.New(conn, func(ctx context.Context, op string, body json.RawMessage) (any, error) {
+		return s.handle(ctx, c, op, body)
+	})
+	if err := c.Serve(ctx); err != nil {
+		s.log.Warn("local connection ended", "error", err)
+	}
+	conn.Close()
+	_ = s.do(ctx, func(now time.Time) {
+		if s.gateway == c {
+			s.gateway = nil
+			s.perform(now, s.engine.Step(now, engine.Lost{}))
+		}
+	})
+}
+
+func (s *shell) handle(ctx context.Context, c *rpc.Conn, op string, body json.RawMessage) (any, error) {
+	switch op {
+	case local.OpHello:
+		var h local.Hello
+		if err := rpc.Decode(body, &h); err != nil {
+			return nil, err
+		}
+		if h.ControlPort < 1 || h.ControlPort > 65535 {
+			return nil, fmt.Errorf("groupmgr: control port %d", h.ControlPort)
+		}
+		var w local.Welcome
+		err := s.do(ctx, func(now time.Time) {
+			s.gateway = c // a newer gateway replaces one that is about to end
+			s.perform(now, s.engine.Step(now, engine.Hello{Control: h.ControlPort}))
+			w = s.engine.Welcome()
+		})
+		return w, err
+	case local.OpReport:
+		var r local.Report
+		if err := rpc.Decode(body, &r); err != nil {
+			return nil, err
+		}
+		if err := r.Check(); err != nil {
+			return nil, err
+		}
+		var err error
+		if derr := s.do(ctx, func(now time.Time) {
+			if s.gateway != c {
+				err = errors.New("groupmgr: report without hello, or another gateway has come")
+				return
+			}
+			s.perform(now, s.engine.Step(now, engine.Report{Sessions: r.Sessions}))
+		}); derr != nil {
+			return nil, derr
+		}
+		return nil, err
+	case local.OpLookup:
+		var q local.Lookup
+		if err := rpc.Decode(body, &q); err != nil {
+			return nil, err
+		}
+		q.Addr = q.Addr.Unmap()
+		if err := q.Check(); err != nil {
+			return nil, err
+		}
+		return s.lookup(ctx, q)
+	case local.OpVerify:
+		var v local.Verify
+		if err := rpc.Decode(body, &v); err != nil {
+			return nil, err
+		}
+		var out local.Verified
+		err := s.do(ctx, func(now time.Time) { out = s.engine.Verify(now, v) })
+		return out, err
+	case local.OpTable:
+		var q local.TableRequest
+		if err := rpc.Decode(body, &q); err != nil {
+			return nil, err
+		}
+		var out local.Table
+		err := s.do(ctx, func(now time.Time) { out = s.engine.Table(now, q) })
+		return out, err
+	}
+	return nil, fmt.Errorf("groupmgr: unknown request %q", op)
+}
+
+func (s *shell) lookup(ctx context.Context, q local.Lookup) (local.Answer, error) {
+	answer := make(chan local.Answer, 1)
+	if err := s.do(ctx, func(now time.Time) {
+		s.asked++
+		s.answers[s.asked] = func(a engine.Answered) { answer <- a.Answer }
+		s.perform(now, s.engine.Step(now, engine.Ask{ID: s.asked, Lookup: q}))
+	}); err != nil {
+		return local.Answer{}, err
+	}
+	select {
+	case a := <-answer:
+		return a, nil
+	case <-ctx.Done():
+		return local.Answer{}, ctx.Err()
+	}
+}
+
+// unixListener is a socket file that only its owner can open, from the first
+// moment on: it gets its name after its mode.
+type unixListener struct {
+	*net.UnixListener
+	path string
+	lock *os.File
+	once sync.Once
+}
+
+func listenUnix(path string) (*unixListener, error) {
+	// The lock tells a running group manager from a socket file left behind.
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("groupmgr: -runtime: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("groupmgr: %s: another group manager is running there; stop it, or give this one another -runtime", path)
+	}
+	fail := func(err error) (*unixListener, error) {
+		lock.Close()
+		return nil, fmt.Errorf("groupmgr: %s: %w", path, err)
+	}
+	fresh := path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fail(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	if err != nil {
+		return fail(err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(fresh, 0o600), os.Rename(fresh, path)); err != nil {
+		l.Close()
+		return fail(err)
+	}
+	return &unixListener{UnixListener: l, path: path, lock: lock}, nil
+}
+
+// Close takes the socket file away, then lets others have the place.
+func (l *unixListener) Close() {
+	l.once.Do(func() {
+		l.UnixListener.Close()
+		os.Remove(l.path)
+		l.lock.Close()
+	})
+}

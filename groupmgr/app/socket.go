@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+
+	"hotdesk/groupmgr/engine"
+	"hotdesk/protocol/group"
+)
+
+// loopbackBroadcast reaches every wildcard socket on the port that shares it,
+// and no other: not one bound to an address of its own.
+var loopbackBroadcast = netip.AddrFrom4([4]byte{127, 255, 255, 255})
+
+// groupSocket is how the group is heard and spoken to. On a network it is one
+// wildcard socket. In local mode, where one machine plays several hosts, the
+// wildcard socket is shared by all of them and hears broadcasts only, and own,
+// bound to 127.0.0.N, hears what is for this host and says everything.
+type groupSocket struct {
+	shared *net.UDPConn
+	own    *net.UDPConn // nil outside local mode
+	lock   net.Listener // holds 127.0.0.N for us: sockets that share a port would share it too
+	out    *ipv4.PacketConn
+	addr   netip.Addr // 127.0.0.N, zero outside local mode
+	port   int
+}
+
+func listenGroup(localMode bool, addr netip.Addr, port int) (*groupSocket, error) {
+	s := &groupSocket{}
+	var err error
+	if s.shared, err = listenUDP(fmt.Sprintf(":%d", port), localMode); err != nil {
+		return nil, fmt.Errorf("groupmgr: group port %d: %w; another program has it, choose one by -port", port, err)
+	}
+	s.port = s.shared.LocalAddr().(*net.UDPAddr).Port
+	s.out = ipv4.NewPacketConn(s.shared)
+	if !localMode {
+		return s, nil
+	}
+	if err := s.listenOwn(addr); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.out = ipv4.NewPacketConn(s.own)
+	return s, nil
+}
+
+// listenOwn takes addr, or the first free address from a random one on.
+func (s *groupSocket) listenOwn(addr netip.Addr) error {
+	var first [1]byte
+	rand.Read(first[:])
+	const lowest, count = 2, 253 // 127.0.0.1 is everybody's
+	var last error
+	for i := range count {
+		try := addr
+		if !addr.IsValid() {
+			try = netip.AddrFrom4([4]byte{127, 0, 0, byte(lowest + (int(first[0])+i)%count)})
+		}
+		// An abstract socket is the lock: it vanishes with its process.
+		lock, err := net.Listen("unix", fmt.Sprintf("@hotdesk-group-%v-%d", try, s.port))
+		if err == nil {
+			own, err := listenUDP(fmt.Sprintf("%v:%d", try, s.port), true)
+			if err == nil {
+				s.lock, s.own, s.addr = lock, own, try
+				return nil
+			}
+			lock.Close()
+			last = err
+		} else {
+			last = err
+		}
+		if addr.IsValid() {
+			return fmt.Errorf("groupmgr: address %v port %d: %w; is another group manager running there?", addr, s.port, last)
+		}
+	}
+	return fmt.Errorf("groupmgr: no free address of 127.0.0.2 to 127.0.0.254: %w", last)
+}
+
+func listenUDP(addr string, localMode bool) (*net.UDPConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		cerr := c.Control(func(fd uintptr) {
+			err = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1))
+			if localMode {
+				// Allowed to everybody since Linux 5.7; where it is not, the
+				// check of each source does.
+				_ = unix.SetsockoptString(int(fd), unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "lo")
+			}
+		})
+		return errors.Join(cerr, err)
+	}}
+	conn, err := lc.ListenPacket(context.Background(), "udp4", addr)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
+}
+
+// receive hands over datagrams until the sockets are closed.
+func (s *groupSocket) receive(got func(engine.Packet)) {
+	var wg sync.WaitGroup
+	for _, conn := range []*net.UDPConn{s.shared, s.own} {
+		if conn == nil {
+			continue
+		}
+		wg.Go(func() {
+			buf := make([]byte, group.MaxPacket+1) // one more tells a longer one
+			for {
+				n, from, err := conn.ReadFromUDPAddrPort(buf)
+				if errors.Is(err, net.ErrClosed) {
+					return
+				}
+				from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+				if err != nil || n > group.MaxPacket || s.own != nil && !from.Addr().IsLoopback() {
+					continue
+				}
+				got(engine.Packet{From: from, Data: append([]byte(nil), buf[:n]...)})
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (s *groupSocket) send(d engine.Datagram) error {
+	var cm *ipv4.ControlMessage
+	if s.own == nil && d.From.IsValid() {
+		cm = &ipv4.ControlMessage{Src: d.From.AsSlice()}
+	}
+	_, err := s.out.WriteTo(d.Data, cm, net.UDPAddrFromAddrPort(d.To))
+	return err
+}
+
+// Close ends receive.
+func (s *groupSocket) Close() {
+	s.shared.Close()
+	if s.own != nil {
+		s.own.Close()
+		s.lock.Close()
+	}
+}
+
+func newSeed() (seed [32]byte) {
+	rand.Read(seed[:])
+	return seed
+}

@@ -1,0 +1,146 @@
+// Package balance picks the host of a new session.
+//
+// Source: design section 4, "by power of two choices over free share, own
+// recent placements counted at once"; Mitzenmacher, "The Power of Two Choices
+// in Randomized Load Balancing", 2001, for why two are enough and the best one
+// is wrong: everybody would pick it until its next message.
+//
+// Invariants:
+//  1. A host that is offline, or at its limit, is never picked.
+//  2. This host is picked where its share is about as large as the other's
+//     (within Near), so that an idle group keeps a session where the terminal is.
+//  3. A placement counts as a session of that host until that host has been
+//     heard settle later, or expire is over.
+//
+// The package does no I/O and reads no clock; randomness comes from the caller.
+// A Balancer is not safe for concurrent use.
+package balance
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"hotdesk/protocol/group"
+)
+
+// Near is by how much another host's share must exceed this host's to win.
+const Near = 0.15
+
+const (
+	settle = 5 * time.Second  // until a new session shows in its host's figures
+	expire = 30 * time.Second // a promise that nobody took up
+)
+
+// What a session is thought to need where its host says nothing better. Both
+// are cautious: a busy desktop, not an idle one.
+const (
+	perCPU     = 10  // sessions that one processor carries
+	memSession = 256 // MiB
+)
+
+// Candidate is a host that the terminal can reach.
+type Candidate struct {
+	Name  string
+	Self  bool
+	CPUs  int
+	Load  group.Load
+	State group.State
+	Heard time.Time // when its figures came
+}
+
+// Balancer is the machine.
+type Balancer struct {
+	rnd    *rand.Rand
+	placed map[string][]time.Time
+}
+
+// New makes a Balancer.
+func New(rnd *rand.Rand) *Balancer {
+	return &Balancer{rnd: rnd, placed: map[string][]time.Time{}}
+}
+
+// Share is how much of a host is free, 0 to 1: the least of room for sessions,
+// processors and memory, with extra sessions placed and not yet in its figures.
+func Share(c Candidate, extra int) float64 {
+	cpus := float64(max(c.CPUs, 1))
+	sessions := float64(c.Load.Sessions + extra)
+	room := cpus * perCPU
+	if c.Load.Limit > 0 {
+		room = min(room, float64(c.Load.Limit))
+	}
+	share := 1 - sessions/room
+	// Up to two runnable programs a processor are felt by nobody.
+	share = min(share, 1-float64(c.Load.Busy)/100/(2*cpus))
+	if c.Load.Memory > 0 {
+		share = min(share, float64(c.Load.Free-extra*memSession)/float64(c.Load.Memory))
+	}
+	return max(share, 0)
+}
+
+// Place picks a host and counts the placement, or says why none takes a
+// session.
+func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why string) {
+	b.expire(now, candidates)
+	var open []Candidate
+	self := -1
+	offline, full := 0, 0
+	for _, c := range candidates {
+		switch {
+		case c.State == group.Offline:
+			offline++
+		case c.Load.Limit > 0 && c.Load.Sessions+len(b.placed[c.Name]) >= c.Load.Limit:
+			full++
+		default:
+			if c.Self {
+				self = len(open)
+			}
+			open = append(open, c)
+		}
+	}
+	if len(open) == 0 {
+		switch {
+		case offline+full == 0:
+			return "", "no server of the group can be reached from here"
+		case full == 0:
+			return "", "every server that can be reached is offline"
+		}
+		return "", fmt.Sprintf("the servers that can be reached are full (%d full, %d offline)", full, offline)
+	}
+	i := b.rnd.IntN(len(open))
+	if len(open) > 1 {
+		j := b.rnd.IntN(len(open) - 1)
+		if j >= i {
+			j++
+		}
+		if b.share(open[j]) > b.share(open[i]) {
+			i = j
+		}
+	}
+	if self >= 0 && b.share(open[self])+Near >= b.share(open[i]) {
+		i = self
+	}
+	b.placed[open[i].Name] = append(b.placed[open[i].Name], now)
+	return open[i].Name, ""
+}
+
+func (b *Balancer) share(c Candidate) float64 { return Share(c, len(b.placed[c.Name])) }
+
+func (b *Balancer) expire(now time.Time, candidates []Candidate) {
+	heard := map[string]time.Time{}
+	for _, c := range candidates {
+		heard[c.Name] = c.Heard
+	}
+	for name, times := range b.placed {
+		keep := times[:0]
+		for _, at := range times {
+			if now.Sub(at) < expire && heard[name].Before(at.Add(settle)) {
+				keep = append(keep, at)
+			}
+		}
+		b.placed[name] = keep
+		if len(keep) == 0 {
+			delete(b.placed, name)
+		}
+	}
+}

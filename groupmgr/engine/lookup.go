@@ -1,0 +1,158 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"hotdesk/groupmgr/balance"
+	"hotdesk/groupmgr/locate"
+	"hotdesk/groupmgr/lookup"
+	"hotdesk/groupmgr/member"
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group"
+	"hotdesk/protocol/group/local"
+)
+
+// asking is one lookup under way.
+type asking struct {
+	ask     Ask
+	id      uint64 // of its tokenQ
+	machine *lookup.Lookup
+}
+
+func (e *Engine) ask(now time.Time, a Ask) Output {
+	if len(e.lookups) >= MaxLookups {
+		return answer(a, local.Answer{Where: local.Refused, Reason: "the server is overloaded, please try again"})
+	}
+	var ask []lookup.Ask
+	for _, r := range e.table.Rows() {
+		if r.Trusted && !r.Self && !r.Down {
+			ask = append(ask, lookup.Ask{Host: r.Host.Name, Suspect: r.Suspect})
+		}
+	}
+	l := &asking{ask: a, id: e.rnd.Uint64(), machine: lookup.New(now, e.cfg.Host, e.own(now, a.Lookup.Token, false), ask)}
+	e.lookups = append(e.lookups, l)
+	return e.drive(now, l)
+}
+
+func answer(a Ask, v local.Answer) Output { return Output{Answers: []Answered{{a.ID, v}}} }
+
+// drive sends what a lookup wants sent and ends it when it has settled.
+func (e *Engine) drive(now time.Time, l *asking) Output {
+	var out Output
+	for _, host := range l.machine.Tick(now) {
+		row, ok := e.table.Find(host)
+		if !ok {
+			continue
+		}
+		q := group.TokenQ{Stamp: e.table.Stamp(now), ID: l.id, Token: l.ask.Lookup.Token}
+		out.Send = append(out.Send, Datagram{To: e.at(address(row)), Data: e.sign(q.Append(nil))})
+	}
+	if !l.machine.Settled() {
+		return out
+	}
+	e.lookups = slices.DeleteFunc(e.lookups, func(o *asking) bool { return o == l })
+	for _, host := range l.machine.Missing() {
+		e.table.Suspect(host)
+	}
+	out.add(answer(l.ask, e.decide(now, l)))
+	return out
+}
+
+// address is where a host is best reached from here: the interface that was
+// heard last, else its primary address.
+func address(r member.Row) netip.Addr {
+	best, at := r.Host.Addr, time.Time{}
+	for i, f := range r.Host.Interfaces {
+		if i < len(r.LastPkt) && r.LastPkt[i].After(at) {
+			best, at = f.IP, r.LastPkt[i]
+		}
+	}
+	return best
+}
+
+// decide is figure 9b from step 919 on.
+func (e *Engine) decide(now time.Time, l *asking) local.Answer {
+	q := l.ask.Lookup
+	rows := e.table.Rows()
+	ways := locate.Reach(now, rows, q.Addr, e.cfg.Down)
+	if best, found := l.machine.Best(); found {
+		if best.Host == e.cfg.Host {
+			return local.Answer{Where: local.Here, Session: best.Session.ID, Host: best.Host}
+		}
+		return e.there(now, q, best.Host, best.Session.ID, ways)
+	}
+	if p, ok := e.promises[q.Token]; ok && now.Sub(p.at) < promise {
+		if p.host == e.cfg.Host {
+			return local.Answer{Where: local.New, Host: p.host}
+		}
+		if a := e.there(now, q, p.host, "", ways); a.Where == local.There {
+			return a
+		}
+	}
+	var candidates []balance.Candidate
+	for _, r := range rows {
+		if _, reached := ways[r.Host.Name]; !r.Self && (!reached || !r.Trusted || r.Host.Control == 0 || r.Suspect) {
+			continue
+		}
+		heard := r.LastSeen
+		if r.Self {
+			heard = now
+		}
+		candidates = append(candidates, balance.Candidate{Name: r.Host.Name, Self: r.Self, CPUs: r.Host.CPUs, Load: r.Host.Load, State: r.Host.State, Heard: heard})
+	}
+	host, why := e.balance.Place(now, candidates)
+	if host == "" {
+		return local.Answer{Where: local.Refused, Reason: why}
+	}
+	e.promises[q.Token] = placed{host, now}
+	if host == e.cfg.Host {
+		return local.Answer{Where: local.New, Host: host}
+	}
+	return e.there(now, q, host, "", ways)
+}
+
+func (e *Engine) there(now time.Time, q local.Lookup, host string, session alp.SessionID, ways map[string]netip.Addr) local.Answer {
+	row, ok := e.table.Find(host)
+	way, reached := ways[host]
+	switch {
+	case !ok || !reached:
+		return local.Answer{Where: local.Unreachable, Session: session, Host: host,
+			Reason: fmt.Sprintf("your session runs on %s, which cannot be reached from here", host)}
+	case row.Host.Control == 0:
+		return local.Answer{Where: local.Unreachable, Session: session, Host: host,
+			Reason: fmt.Sprintf("your session runs on %s, whose server is not running", host)}
+	}
+	proof := group.Redirect{Stamp: e.table.Stamp(now), To: host, Terminal: q.Terminal, Token: q.Token, Session: session}
+	return local.Answer{Where: local.There, Session: session, Host: host,
+		Target: netip.AddrPortFrom(way, uint16(row.Host.Control)), Props: proof.Sign(e.cfg.Ring, e.cfg.Alg)}
+}
+
+// Verify judges the proof that a terminal brought from another host.
+func (e *Engine) Verify(now time.Time, v local.Verify) local.Verified {
+	r, err := group.ParseRedirect(v.Props, e.cfg.Ring)
+	no := func(why string) local.Verified { return local.Verified{Reason: why} }
+	switch {
+	case err != nil:
+		return no(err.Error())
+	case r.To != e.cfg.Host:
+		return no(fmt.Sprintf("the proof is for host %s", r.To))
+	case r.Terminal != v.Terminal:
+		return no("the proof is for another terminal")
+	case r.Token != v.Token:
+		return no("the proof is for another token")
+	}
+	offset := time.Duration(0) // of a host not heard yet, only the signature is known
+	if row, ok := e.table.Find(r.Host); ok {
+		offset = time.Duration(row.TimeOff) * time.Second
+	}
+	if r.Expired(now.Add(offset)) {
+		return no("the proof is too old")
+	}
+	if r.Session == "" {
+		e.promises[r.Token] = placed{e.cfg.Host, now}
+	}
+	return local.Verified{OK: true, Session: r.Session}
+}

@@ -1,0 +1,105 @@
+package member
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"hotdesk/protocol/group"
+)
+
+// Replay protection. Each signed message carries boot, counter and time.
+//
+//   - Of a known boot a counter counts once; a bitmap of the last window
+//     counters forgives reordering. Its time may lie back by MaxSkew from where
+//     the offset of that boot puts it, so that what was recorded and withheld
+//     does not count later.
+//   - A boot not known yet must be within MaxSkew of our clock, and later than
+//     what that host said last, unless the host is down. So neither an old
+//     recording nor an earlier life of a host displaces the living one.
+//   - A host's last maxBoots boots are remembered, each with its own counters.
+
+const (
+	window   = 64
+	maxBoots = 8
+)
+
+type boot struct {
+	id     uint64
+	top    uint64 // highest counter that came
+	bits   uint64 // bit i: top-i came
+	time   int64  // time of top, sender's clock
+	offset int64  // sender's clock minus ours at top, seconds
+}
+
+type verdict int
+
+const (
+	replayed verdict = iota // refused, with a reason
+	seen                    // the same message again, by another interface: no news
+	fresh                   // of a known boot
+	newBoot                 // the first of its boot
+)
+
+func (r *Row) knows(id uint64) bool {
+	return slices.ContainsFunc(r.boots, func(b boot) bool { return b.id == id })
+}
+
+func (r *Row) top(id uint64) uint64 {
+	for _, b := range r.boots {
+		if b.id == id {
+			return b.top
+		}
+	}
+	return 0
+}
+
+// fresh judges s and, where it is fresh, remembers it in r.
+func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
+	skew := int64(t.cfg.MaxSkew / time.Second)
+	if s.Boot == 0 || s.Counter == 0 {
+		return replayed, "it carries no boot or counter"
+	}
+	for i := range r.boots {
+		b := &r.boots[i]
+		if b.id != s.Boot {
+			continue
+		}
+		if late := now.Unix() + b.offset - s.Time; late > skew && !r.Down {
+			return replayed, fmt.Sprintf("it was said %d seconds ago", late)
+		}
+		switch {
+		case s.Counter > b.top:
+			if n := s.Counter - b.top; n < window {
+				b.bits = b.bits<<n | 1
+			} else {
+				b.bits = 1
+			}
+			b.top, b.time, b.offset = s.Counter, s.Time, s.Time-now.Unix()
+		case b.top-s.Counter >= window:
+			return replayed, "it came before, or long ago"
+		case b.bits&(1<<(b.top-s.Counter)) != 0:
+			return seen, ""
+		default:
+			b.bits |= 1 << (b.top - s.Counter)
+		}
+		last := *b
+		r.boots = append(slices.Delete(r.boots, i, i+1), last) // the latest used stands last
+		return fresh, ""
+	}
+	if off := s.Time - now.Unix(); off > skew || off < -skew {
+		return replayed, fmt.Sprintf("its clock is off by %d seconds, at most %d are accepted: set the clocks", off, skew)
+	}
+	if !r.Down {
+		for _, b := range r.boots {
+			if s.Time < b.time {
+				return replayed, "it is of an earlier start than the one known"
+			}
+		}
+	}
+	if len(r.boots) == maxBoots {
+		r.boots = slices.Delete(r.boots, 0, 1)
+	}
+	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: s.Time - now.Unix()})
+	return newBoot, ""
+}
