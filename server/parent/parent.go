@@ -1,0 +1,316 @@
+// Package parent is the part of the server program that runs as root: it
+// starts the gateway, the keepers and their sockets, and does nothing else.
+//
+// Source: design sections 1 and 8.
+//
+// The gateway talks to it over one SOCK_SEQPACKET socketpair in bounded JSON
+// messages; a keeper's control connection comes back as a descriptor. The
+// parent reads nothing from a network, and does not believe the gateway: it
+// refuses users that must have no session, whatever is asked.
+//
+// Invariants:
+//  1. One parent per runtime directory: it holds gateway.lock.
+//  2. Keepers outlive the parent. A keeper's lock file is locked from before
+//     its start until its process has ended, so that any later parent can tell
+//     a session that runs from one that died.
+//  3. A gateway that dies is started again, at once the first time; one that
+//     has never asked for the list of sessions has never come up, and ends Run.
+//  4. When Run returns, the gateway and all goroutines of Run have ended.
+//
+// Limits: MaxMessage, MaxSessions, maxStarting, StartTime.
+package parent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"hotdesk/protocol/program"
+	"hotdesk/server/session/keeperapi"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// StartTime bounds the start of a session.
+	StartTime = 15 * time.Second
+	// maxStarting bounds the requests at one time.
+	maxStarting = 16
+	// backoffFirst and backoffMost are the pauses before the gateway is
+	// started again, doubled each time; the first restart has none. A gateway
+	// that ran for healthyAfter starts the count anew.
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 5 * time.Second
+	healthyAfter = 30 * time.Second
+	// drainTime bounds the gateway's end when it is asked to stop.
+	drainTime = 10 * time.Second
+)
+
+// Config is what Run needs.
+type Config struct {
+	Runtime     string // RUNTIME; made where it is missing
+	FrameBuffer string // FB
+	// Addr is the address of the media sockets. Zero: loopback in local mode,
+	// all addresses otherwise.
+	Addr netip.Addr
+	// FirstPort and LastPort are the range of the media sockets; 0: any free
+	// port.
+	FirstPort, LastPort int
+	SessionProgram      string // the session binary
+	SessionScript       string // "" for Hotdesk's own
+	// SessionGroup names the group whose members may have a session; "": every
+	// user that is not a system's.
+	SessionGroup        string
+	MaxWidth, MaxHeight int // of a session's screen
+	Local               bool
+	// Gateway makes the command of a gateway. Run adds the socketpair as
+	// descriptor GatewayFD, and the user.
+	Gateway func() *exec.Cmd
+	// GatewayUser runs the gateway; ignored in local mode.
+	GatewayUser string
+	Level       slog.Level   // of the sessions' logs
+	Log         *slog.Logger // nil = silent
+}
+
+type parent struct {
+	Config
+	gateway *syscall.Credential
+	seats   chan struct{} // one for each request at work
+
+	// starting is held shared while a session starts, and alone while somebody
+	// looks which sessions there are.
+	starting sync.RWMutex
+
+	mu      sync.Mutex
+	keepers map[int]*keeperProc
+	came    bool // a gateway has asked for the list
+}
+
+// Run starts the gateway and serves it until ctx ends. Sessions go on.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &parent{Config: cfg, seats: make(chan struct{}, maxStarting), keepers: map[int]*keeperProc{}}
+	if err := p.check(); err != nil {
+		return err
+	}
+	lock, err := p.prepare()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer close(children)
+	defer signal.Stop(children)
+	work.Go(func() {
+		for range children {
+			p.reap()
+		}
+	})
+	p.starting.Lock()
+	running, err := p.sessions()
+	p.starting.Unlock()
+	if err != nil {
+		return err
+	}
+	p.Log.Info("sessions found", "count", len(running))
+	return p.runGateways(ctx)
+}
+
+func (p *parent) check() error {
+	root := os.Geteuid() == 0
+	switch {
+	case !root && !p.Local:
+		return errors.New("parent: only root can start other users' sessions: run as root, or with -local")
+	case len(keeperapi.Socket(p.Runtime, "0123456789abcdef")) > keeperapi.MaxPath:
+		return fmt.Errorf("parent: -runtime %s is too long a path: sockets below it must have at most %d bytes", p.Runtime, keeperapi.MaxPath)
+	}
+	if st, err := os.Stat(p.SessionProgram); err != nil || !st.Mode().IsRegular() || st.Mode()&0o111 == 0 {
+		return fmt.Errorf("parent: there is no program %s: name the session program with -session-program", p.SessionProgram)
+	}
+	if p.SessionScript != "" {
+		if _, err := os.Stat(p.SessionScript); err != nil {
+			return fmt.Errorf("parent: -session-script: %w", err)
+		}
+	}
+	if p.Local {
+		return nil
+	}
+	u, err := user.Lookup(p.GatewayUser)
+	if err != nil {
+		return fmt.Errorf("parent: %w: make that account, or name another with -gateway-user", err)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err1 != nil || err2 != nil || uid == 0 {
+		return fmt.Errorf("parent: the gateway cannot run as %s (uid %s): name an account without rights with -gateway-user", p.GatewayUser, u.Uid)
+	}
+	p.gateway = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return nil
+}
+
+// prepare makes the directories and takes the lock.
+func (p *parent) prepare() (*os.File, error) {
+	err := os.Mkdir(p.Runtime, 0o755)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := os.MkdirAll(filepath.Dir(p.Runtime), 0o755); err != nil {
+			return nil, fmt.Errorf("parent: %w", err)
+		}
+		err = os.Mkdir(p.Runtime, 0o755)
+		fallthrough
+	case err == nil:
+		if err != nil {
+			return nil, fmt.Errorf("parent: %w", err)
+		}
+		if p.gateway != nil {
+			// The group manager puts its socket here too. Sticky: it cannot
+			// take the sessions' directory away.
+			if err := errors.Join(os.Chown(p.Runtime, 0, int(p.gateway.Gid)), os.Chmod(p.Runtime, 0o770|os.ModeSticky)); err != nil {
+				return nil, fmt.Errorf("parent: %w", err)
+			}
+		}
+	case !errors.Is(err, os.ErrExist):
+		return nil, fmt.Errorf("parent: %w", err)
+	}
+	if err := ours(p.Runtime, true); err != nil {
+		return nil, err
+	}
+	sessions := keeperapi.Sessions(p.Runtime)
+	if err := os.Mkdir(sessions, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("parent: %w", err)
+	}
+	if err := ours(sessions, false); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(p.Runtime, "gateway.lock")
+	lock, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("parent: %w", err)
+	}
+	if !tryLock(lock) {
+		lock.Close()
+		return nil, fmt.Errorf("parent: another server uses %s: stop it, or choose another -runtime", p.Runtime)
+	}
+	return lock, nil
+}
+
+// ours refuses a directory in which others could exchange what is ours. A
+// sticky one may be written by others: they cannot take away what they do not
+// own.
+func ours(path string, sticky bool) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return fmt.Errorf("parent: %s: %w", path, err)
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("parent: %s is no directory: choose another -runtime", path)
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("parent: %s belongs to uid %d, not to uid %d: remove it, or choose another -runtime", path, st.Uid, os.Geteuid())
+	case st.Mode&0o022 != 0 && !(sticky && st.Mode&unix.S_ISVTX != 0):
+		return fmt.Errorf("parent: others may write to %s: chmod go-w it, or choose another -runtime", path)
+	}
+	return nil
+}
+
+// runGateways keeps a gateway running until ctx ends.
+func (p *parent) runGateways(ctx context.Context) error {
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	pause := time.Duration(0)
+	for {
+		began := time.Now()
+		err := p.oneGateway(ctx, &requests)
+		p.mu.Lock()
+		came := p.came
+		p.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !came:
+			return fmt.Errorf("parent: the gateway did not start: %w", err)
+		}
+		if time.Since(began) > healthyAfter {
+			pause = 0
+		}
+		p.Log.Error("gateway ended and is started again", "error", err, "after", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+		pause = min(max(2*pause, backoffFirst), backoffMost)
+	}
+}
+
+// errEnded stands for the end of a gateway that reported no failure.
+var errEnded = errors.New("it ended")
+
+// oneGateway runs one gateway to its end.
+func (p *parent) oneGateway(ctx context.Context, requests *sync.WaitGroup) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("parent: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "gateway"), os.NewFile(uintptr(pair[1]), "parent")
+	defer theirs.Close()
+	l, err := newLink(ours)
+	ours.Close()
+	if err != nil {
+		return err
+	}
+	defer l.conn.Close()
+	cmd := p.Gateway()
+	cmd.ExtraFiles = []*os.File{theirs}
+	// Its own process group: a terminal's interrupt comes here alone, and the
+	// gateway is asked once.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM, Credential: p.gateway}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("parent: %w", err)
+	}
+	theirs.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	requests.Go(func() {
+		if err := p.serve(ctx, l, requests); err != nil {
+			p.Log.Error("the gateway said what it must not, and is ended", "error", err)
+			_ = cmd.Process.Kill()
+		}
+	})
+	var result error
+	select {
+	case result = <-ended:
+	case <-ctx.Done():
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		select {
+		case result = <-ended:
+		case <-program.Abort(ctx):
+			_ = cmd.Process.Kill()
+			result = <-ended
+		case <-time.After(drainTime):
+			p.Log.Error("the gateway did not end and is killed", "after", drainTime)
+			_ = cmd.Process.Kill()
+			result = <-ended
+		}
+	}
+	if result == nil {
+		result = errEnded
+	}
+	return result
+}

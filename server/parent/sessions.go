@@ -1,0 +1,222 @@
+package parent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeperapi"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxBasePath bounds the content of a session's lock file, in bytes.
+	maxBasePath = 4096
+	// stopTime bounds the end of one session.
+	stopTime = 20 * time.Second
+	// lookAgain is how often the end of a session is looked for.
+	lookAgain = 20 * time.Millisecond
+)
+
+func tryLock(f *os.File) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
+
+// claim makes a session's directory and its locked lock file, which names
+// where the session's frame buffer will be.
+func claim(runtime string, id alp.SessionID, base string) (*os.File, error) {
+	if n, err := count(runtime); err != nil || n >= MaxSessions {
+		return nil, errors.Join(err, fmt.Errorf("parent: this host has %d sessions, and takes no more than %d", n, MaxSessions))
+	}
+	lock, err := os.OpenFile(keeperapi.Lock(runtime, id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("parent: session %s: %w", id, err)
+	}
+	if !tryLock(lock) {
+		lock.Close()
+		return nil, fmt.Errorf("parent: session %s is taken", id)
+	}
+	_, err = lock.WriteString(base)
+	if err == nil {
+		err = os.Mkdir(keeperapi.Dir(runtime, id), 0o700)
+	}
+	if err != nil {
+		os.Remove(lock.Name())
+		lock.Close()
+		return nil, fmt.Errorf("parent: session %s: %w", id, err)
+	}
+	return lock, nil
+}
+
+// count says how many sessions there are, dead ones included.
+func count(runtime string) (int, error) {
+	locks, err := lockFiles(runtime)
+	return len(locks), err
+}
+
+// lockFiles returns the ids of all lock files.
+func lockFiles(runtime string) ([]alp.SessionID, error) {
+	entries, err := os.ReadDir(keeperapi.Sessions(runtime))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("parent: %w", err)
+	}
+	var ids []alp.SessionID
+	for _, e := range entries {
+		id, isLock := strings.CutSuffix(e.Name(), ".lock")
+		if isLock && alp.SessionID(id).Valid() {
+			ids = append(ids, alp.SessionID(id))
+		}
+	}
+	return ids, nil
+}
+
+// alive reports whether a session's keeper lives, and what its lock file says.
+func alive(runtime string, id alp.SessionID) (lives bool, base string) {
+	f, err := os.Open(keeperapi.Lock(runtime, id))
+	if err != nil {
+		return false, ""
+	}
+	defer f.Close()
+	if !tryLock(f) {
+		return true, ""
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxBasePath))
+	if err != nil {
+		return false, ""
+	}
+	return false, string(b)
+}
+
+// sessions returns those that run, and removes what dead keepers left. No
+// session may be starting meanwhile.
+func (p *parent) sessions() ([]alp.SessionID, error) {
+	return sessions(p.Runtime, p.Log)
+}
+
+func sessions(runtime string, log *slog.Logger) ([]alp.SessionID, error) {
+	ids, err := lockFiles(runtime)
+	if err != nil {
+		return nil, err
+	}
+	var running []alp.SessionID
+	for _, id := range ids {
+		lives, base := alive(runtime, id)
+		if lives {
+			running = append(running, id)
+			continue
+		}
+		log.Warn("a session's keeper is dead: its files are removed", "session", id)
+		removeSession(runtime, id, base)
+	}
+	return running, nil
+}
+
+// removeSession removes the files of a session whose keeper is dead.
+func removeSession(runtime string, id alp.SessionID, base string) {
+	if !id.Valid() {
+		return
+	}
+	if base != "" {
+		_ = os.RemoveAll(filepath.Join(base, string(id)))
+	}
+	_ = os.RemoveAll(keeperapi.Dir(runtime, id))
+	_ = os.Remove(keeperapi.Lock(runtime, id))
+}
+
+// open connects to a keeper and checks that it is one.
+func open(runtime string, id alp.SessionID) (*net.UnixConn, error) {
+	if !id.Valid() {
+		return nil, fmt.Errorf("parent: bad session id %.40q", string(id))
+	}
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: keeperapi.Socket(runtime, id), Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("parent: session %s does not answer: %w", id, err)
+	}
+	if err := keeperapi.CheckPeer(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// StopSessions ends every session of a runtime directory and says how many it
+// ended; it returns when their processes are gone. No server should run.
+func StopSessions(ctx context.Context, runtime string, log *slog.Logger) (int, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	ids, err := sessions(runtime, log)
+	if err != nil {
+		return 0, err
+	}
+	errs := make([]error, len(ids))
+	var stopping sync.WaitGroup
+	for i, id := range ids {
+		stopping.Go(func() { errs[i] = stopSession(ctx, runtime, id) })
+	}
+	stopping.Wait()
+	n := 0
+	for i, err := range errs {
+		if err != nil {
+			log.Error("session not stopped", "session", ids[i], "error", err)
+			continue
+		}
+		n++
+		log.Info("session stopped", "session", ids[i])
+	}
+	return n, errors.Join(errs...)
+}
+
+func stopSession(ctx context.Context, runtime string, id alp.SessionID) error {
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	// Held open: the keeper removes the file, but locks it until its process
+	// has ended.
+	lock, err := os.Open(keeperapi.Lock(runtime, id))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it ended just now
+	}
+	if err != nil {
+		return fmt.Errorf("parent: %w", err)
+	}
+	defer lock.Close()
+	conn, err := open(runtime, id)
+	if err == nil {
+		k := client.New(conn, deaf{})
+		var serving sync.WaitGroup
+		defer serving.Wait()
+		serving.Go(func() { _ = k.Serve(ctx) })
+		defer k.Close()
+		_ = k.Stop(ctx) // its success shows below
+	}
+	look := time.NewTicker(lookAgain)
+	defer look.Stop()
+	for !tryLock(lock) {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("parent: session %s does not end", id), err)
+		}
+	}
+	return nil
+}
+
+// deaf ignores a keeper's events.
+type deaf struct{}
+
+func (deaf) Attached(client.Change)       {}
+func (deaf) Detached(client.Change)       {}
+func (deaf) MediaRestarted(client.Change) {}
+func (deaf) Ended(client.Ended)           {}

@@ -1,0 +1,329 @@
+package parent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"hotdesk/server/session/keeperapi"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// mediaBuffer is the size that media sockets' buffers should have: a whole
+	// picture may leave at once.
+	mediaBuffer = 4 << 20
+	// firstUID is the lowest user id that is a person's (Debian policy 9.2.2).
+	firstUID = 1000
+	// killTime is how long a keeper that did not get ready may clean up.
+	killTime = 5 * time.Second
+)
+
+// keeperProc is a keeper that this parent started.
+type keeperProc struct {
+	pid   int
+	start keeperapi.Start
+	done  chan struct{} // closed when it has been waited for
+}
+
+// serve answers one gateway until it is gone; an error means that it broke the
+// rules.
+func (p *parent) serve(ctx context.Context, l link, requests *sync.WaitGroup) error {
+	for {
+		m, files, err := l.receive()
+		closeAll(files) // a gateway has nothing to pass
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, unix.ECONNRESET):
+			return nil
+		case err != nil:
+			return err
+		}
+		p.seats <- struct{}{}
+		requests.Go(func() {
+			defer func() { <-p.seats }()
+			reply, file := p.answer(ctx, m)
+			reply.ID = m.ID
+			if err := l.send(reply, file); err != nil {
+				p.Log.Info("the gateway did not wait for its answer", "error", err)
+			}
+			if file != nil {
+				file.Close()
+			}
+		})
+	}
+}
+
+func (p *parent) answer(ctx context.Context, m message) (message, *os.File) {
+	var out message
+	var conn *net.UnixConn
+	err := fmt.Errorf("parent: unknown request %.40q", m.Op)
+	switch m.Op {
+	case opStart:
+		err = errors.New("parent: start without a description")
+		if m.Start != nil {
+			conn, err = p.start(ctx, *m.Start)
+		}
+	case opOpen:
+		conn, err = open(p.Runtime, m.Session)
+	case opList:
+		p.mu.Lock()
+		p.came = true
+		p.mu.Unlock()
+		p.starting.Lock()
+		out.List, err = p.sessions()
+		p.starting.Unlock()
+	}
+	var file *os.File
+	if err == nil && conn != nil {
+		file, err = conn.File()
+		conn.Close()
+	}
+	if err != nil {
+		return message{Error: strings.ToValidUTF8(err.Error(), "?")}, nil
+	}
+	return out, file
+}
+
+// start starts a session and returns a control connection to its keeper.
+func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
+	name, err := p.allowed(s.User)
+	if err != nil {
+		p.Log.Warn("session refused", "session", s.Session, "token", s.Token, "error", err)
+		return nil, err
+	}
+	ks := keeperapi.Start{Session: s.Session, Token: s.Token, User: name, Width: s.Width, Height: s.Height, Layout: s.Layout}
+	if err := ks.Check(); err != nil {
+		return nil, err
+	}
+	p.starting.RLock()
+	defer p.starting.RUnlock()
+	conn, err := p.startKeeper(ctx, ks)
+	if err != nil {
+		p.Log.Error("session did not start", "session", s.Session, "token", s.Token, "error", err)
+		return nil, err
+	}
+	p.Log.Info("session started", "session", s.Session, "token", s.Token)
+	return conn, nil
+}
+
+func (p *parent) startKeeper(ctx context.Context, ks keeperapi.Start) (*net.UnixConn, error) {
+	udp, err := p.mediaSocket(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer udp.Close()
+	lock, err := claim(p.Runtime, ks.Session, p.FrameBuffer)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	ready, k, err := p.spawn(ks, udp, lock)
+	lock.Close() // the keeper holds it now, or nobody
+	if err != nil {
+		removeSession(p.Runtime, ks.Session, p.FrameBuffer)
+		return nil, err
+	}
+	defer ready.Close()
+	_ = ready.SetReadDeadline(time.Now().Add(StartTime))
+	y, err := keeperapi.ReadReady(ready)
+	if err == nil && y.Error != "" {
+		err = errors.New(y.Error)
+	}
+	var conn *net.UnixConn
+	if err == nil {
+		conn, err = open(p.Runtime, ks.Session)
+	}
+	if err != nil {
+		p.giveUp(k)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// allowed returns the user of a session, "" for the caller, if that user may
+// have one.
+func (p *parent) allowed(name string) (string, error) {
+	if p.Local {
+		return "", nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return "", fmt.Errorf("parent: no session for %.64q: %w; name an account with -session-user", name, err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil || uid < firstUID {
+		return "", fmt.Errorf("parent: no session for %s: uid %s belongs to the system; sessions are for people (uid %d and above)", name, u.Uid, firstUID)
+	}
+	if p.SessionGroup == "" {
+		return u.Username, nil
+	}
+	g, err := user.LookupGroup(p.SessionGroup)
+	if err != nil {
+		return "", fmt.Errorf("parent: the group of those who may have sessions: %w", err)
+	}
+	ids, err := u.GroupIds()
+	if err != nil {
+		return "", fmt.Errorf("parent: groups of %s: %w", name, err)
+	}
+	if !slices.Contains(ids, g.Gid) {
+		return "", fmt.Errorf("parent: no session for %s, who is not in group %s", name, p.SessionGroup)
+	}
+	return u.Username, nil
+}
+
+// mediaSocket binds the UDP socket of a session, with buffers that only root
+// can make large.
+func (p *parent) mediaSocket(ctx context.Context) (*os.File, error) {
+	addr := p.Addr
+	if !addr.IsValid() {
+		addr = netip.IPv4Unspecified()
+		if p.Local {
+			addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) {
+			for _, options := range [2][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+				if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, options[0], mediaBuffer) != nil {
+					_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, options[1], mediaBuffer) // as far as we may
+				}
+			}
+		})
+	}}
+	ports := []int{0}
+	if p.FirstPort != 0 {
+		n := p.LastPort - p.FirstPort + 1
+		if n < 1 {
+			return nil, fmt.Errorf("parent: -media-ports %d-%d is empty", p.FirstPort, p.LastPort)
+		}
+		ports = ports[:0]
+		for i, first := 0, rand.IntN(n); i < n; i++ {
+			ports = append(ports, p.FirstPort+(first+i)%n)
+		}
+	}
+	for _, port := range ports {
+		pc, err := lc.ListenPacket(ctx, "udp", netip.AddrPortFrom(addr, uint16(port)).String())
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("parent: media socket: %w", err)
+		}
+		f, err := pc.(*net.UDPConn).File()
+		pc.Close()
+		if err != nil {
+			return nil, fmt.Errorf("parent: media socket: %w", err)
+		}
+		return f, nil
+	}
+	return nil, fmt.Errorf("parent: every media port %d-%d is in use: widen -media-ports", p.FirstPort, p.LastPort)
+}
+
+// spawn starts a keeper, away from this process's terminal and signals.
+func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, k *keeperProc, err error) {
+	var text bytes.Buffer
+	if err := keeperapi.Write(&text, ks); err != nil {
+		return nil, nil, err
+	}
+	stdin, stdinW, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("parent: %w", err)
+	}
+	defer stdin.Close()
+	_, err = stdinW.Write(text.Bytes()) // MaxStart fits into any pipe
+	stdinW.Close()
+	if err != nil {
+		return nil, nil, fmt.Errorf("parent: %w", err)
+	}
+	ready, readyW, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("parent: %w", err)
+	}
+	defer readyW.Close()
+	args := []string{"keeper",
+		"-runtime", p.Runtime,
+		"-fb", p.FrameBuffer,
+		"-max-size", fmt.Sprintf("%dx%d", p.MaxWidth, p.MaxHeight),
+		"-log-level", p.Level.String(),
+	}
+	if p.SessionScript != "" {
+		args = append(args, "-session-script", p.SessionScript)
+	}
+	if p.Local {
+		args = append(args, "-local")
+	}
+	cmd := exec.Command(p.SessionProgram, args...)
+	cmd.Dir = "/"
+	cmd.Stdin = stdin
+	cmd.ExtraFiles = []*os.File{udp, readyW, lock} // keeperapi.UDPFD, ReadyFD, LockFD
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.mu.Lock()
+	defer p.mu.Unlock() // reap finds it
+	if err := cmd.Start(); err != nil {
+		ready.Close()
+		return nil, nil, fmt.Errorf("parent: %w", err)
+	}
+	k = &keeperProc{cmd.Process.Pid, ks, make(chan struct{})}
+	_ = cmd.Process.Release()
+	p.keepers[k.pid] = k
+	return ready, k, nil
+}
+
+// reap waits for the keepers that have ended.
+func (p *parent) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for pid, k := range p.keepers {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil)
+		if got == 0 || err == unix.EINTR {
+			continue
+		}
+		delete(p.keepers, pid)
+		close(k.done)
+		if err == nil && status.Exited() && status.ExitStatus() == 0 {
+			p.Log.Info("session ended", "session", k.start.Session, "token", k.start.Token)
+			continue
+		}
+		p.Log.Error("keeper died", "session", k.start.Session, "token", k.start.Token, "status", exitText(status))
+		removeSession(p.Runtime, k.start.Session, p.FrameBuffer)
+	}
+}
+
+func exitText(s unix.WaitStatus) string {
+	if s.Signaled() {
+		return "signal: " + s.Signal().String()
+	}
+	return "exit status " + strconv.Itoa(s.ExitStatus())
+}
+
+// giveUp ends a keeper whose session did not start and waits for its end.
+func (p *parent) giveUp(k *keeperProc) {
+	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGKILL} {
+		p.mu.Lock()
+		if p.keepers[k.pid] == k { // not waited for: the pid is still its own
+			_ = unix.Kill(k.pid, sig)
+		}
+		p.mu.Unlock()
+		select {
+		case <-k.done:
+			return
+		case <-time.After(killTime):
+		}
+	}
+}

@@ -1,0 +1,359 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/mediaapi"
+)
+
+const (
+	// ReadyTime bounds the wait of an attach for media.
+	ReadyTime = 10 * time.Second
+	// backoffFirst and backoffMost are the pauses before media is started
+	// again, doubled each time; the first restart has none. A media that ran
+	// for healthyAfter starts the count anew.
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 5 * time.Second
+	healthyAfter = 30 * time.Second
+	// detachTime bounds the wait for media to end an attachment.
+	detachTime = 2 * time.Second
+)
+
+// desktop is what a core needs of the X session.
+type desktop interface {
+	Display() string
+	Done() <-chan struct{}
+	Reason() string
+}
+
+// media is one run of a media process.
+type media struct {
+	control net.Conn
+	pid     int
+	done    <-chan struct{} // closed when the process has ended
+	kill    func()
+}
+
+// coreConfig is a session without its processes.
+type coreConfig struct {
+	start      status
+	desktop    desktop
+	setup      mediaapi.Setup
+	startMedia func() (media, error)
+	log        *slog.Logger
+}
+
+// status is the part of client.Status that never changes.
+type status struct {
+	session alp.SessionID
+	token   alp.Token
+	user    string
+	started time.Time
+	x       int
+}
+
+// core keeps the session's state: who is attached, which numbers were given
+// out, which media answers. mu guards all that follows it.
+type core struct {
+	coreConfig
+
+	mu       sync.Mutex
+	gen      uint64 // highest number given out
+	terminal alp.TerminalID
+	attached uint64 // number of what is attached, while terminal is set
+	last     time.Time
+	pid      int           // of media
+	media    *rpc.Conn     // answering offers, or nil
+	mediaErr error         // why there is none
+	changed  chan struct{} // closed and replaced when media does
+	watchers map[*watcher]struct{}
+	over     bool
+	reason   string // first reason to end
+
+	stop chan struct{} // closed when over is set
+}
+
+func newCore(cfg coreConfig) *core {
+	return &core{
+		coreConfig: cfg,
+		changed:    make(chan struct{}),
+		watchers:   map[*watcher]struct{}{},
+		stop:       make(chan struct{}),
+	}
+}
+
+// run keeps media running until the session is over, whose reason it returns;
+// watchers have been told by then, and media has ended.
+func (c *core) run(ctx context.Context) string {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	running.Go(func() { c.runMedia(ctx) })
+	select {
+	case <-c.desktop.Done():
+		c.end(c.desktop.Reason())
+	case <-c.stop:
+	case <-ctx.Done():
+		c.end("Your session was ended: the host is being stopped.")
+	}
+	cancel()
+	running.Wait()
+	return c.reason
+}
+
+// end tells the watchers and makes run return. The first reason counts.
+func (c *core) end(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
+	c.over, c.reason = true, reason
+	c.tell(client.EventEnded, client.Ended{Reason: reason})
+	close(c.stop)
+}
+
+func (c *core) runMedia(ctx context.Context) {
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.oneMedia(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > healthyAfter {
+			pause = 0
+		}
+		c.log.Error("media ended and is started again", "session", c.start.session, "error", err, "after", pause)
+		c.mediaGone(err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(max(2*pause, backoffFirst), backoffMost)
+	}
+}
+
+// oneMedia runs one media process from its start to its end.
+func (c *core) oneMedia(ctx context.Context) error {
+	m, err := c.startMedia()
+	if err != nil {
+		return err
+	}
+	conn := rpc.New(m.control, c.fromMedia)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := conn.Serve(context.Background()); err != nil {
+			c.log.Error("media said what it must not", "session", c.start.session, "error", err)
+		}
+	})
+	defer func() {
+		conn.Close() // ends a media that lives
+		serving.Wait()
+		select {
+		case <-m.done:
+		case <-time.After(detachTime):
+			m.kill()
+			<-m.done
+		}
+	}()
+	setupCtx, cancel := context.WithTimeout(ctx, ReadyTime)
+	defer cancel()
+	if err := conn.Call(setupCtx, mediaapi.OpSetup, c.setup, &mediaapi.Ready{}); err != nil {
+		return fmt.Errorf("keeper: media's setup: %w", err)
+	}
+	c.mu.Lock()
+	c.media, c.pid, c.mediaErr = conn, m.pid, nil
+	c.announce()
+	c.mu.Unlock()
+	select {
+	case <-conn.Done():
+	case <-m.done:
+	case <-ctx.Done():
+	}
+	return errors.New("keeper: media stopped")
+}
+
+// announce wakes whoever waits for media. mu is held.
+func (c *core) announce() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *core) mediaGone(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ran := c.media != nil
+	c.media, c.pid, c.mediaErr, c.terminal = nil, 0, err, ""
+	if ran {
+		c.tell(client.EventMedia, client.Change{Gen: c.gen, Reason: "media was restarted"})
+	}
+}
+
+// fromMedia handles media's events.
+func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (any, error) {
+	if op != mediaapi.EventAttached && op != mediaapi.EventDetached {
+		return nil, fmt.Errorf("keeper: unknown request %.40q", op)
+	}
+	var change client.Change
+	if err := rpc.Decode(body, &change); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if change.Gen == 0 || change.Gen > c.gen || !change.Terminal.Valid() {
+		return nil, fmt.Errorf("keeper: no such attachment: %d", change.Gen)
+	}
+	c.last = time.Now()
+	switch {
+	case op == mediaapi.EventAttached:
+		c.terminal, c.attached = change.Terminal, change.Gen
+		c.tell(client.EventAttached, change)
+	case change.Gen == c.attached:
+		c.terminal = ""
+		fallthrough
+	default:
+		c.tell(client.EventDetached, change)
+	}
+	return nil, nil
+}
+
+// handle answers a gateway's requests.
+func (c *core) handle(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	switch op {
+	case client.OpStatus:
+		return c.status(), nil
+	case client.OpAttach:
+		var a client.Attach
+		if err := rpc.Decode(body, &a); err != nil {
+			return nil, err
+		}
+		return c.attach(ctx, a)
+	case client.OpDetach:
+		var d client.Detach
+		if err := rpc.Decode(body, &d); err != nil {
+			return nil, err
+		}
+		return nil, c.detach(ctx, d)
+	case client.OpStop:
+		c.end("Your session was ended.")
+		return nil, nil
+	}
+	return nil, fmt.Errorf("keeper: unknown request %.40q", op)
+}
+
+func (c *core) status() client.Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := client.Status{
+		Session:  c.start.session,
+		Token:    c.start.token,
+		User:     c.start.user,
+		Started:  c.start.started.UnixMilli(),
+		Terminal: c.terminal,
+		Gen:      c.gen,
+		Display:  c.desktop.Display(),
+		Media:    c.pid,
+		X:        c.start.x,
+	}
+	if c.terminal != "" {
+		s.Gen = c.attached
+	}
+	if !c.last.IsZero() {
+		s.Last = c.last.UnixMilli()
+	}
+	return s
+}
+
+func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error) {
+	if !a.Terminal.Valid() || !a.Addr.IsValid() {
+		return client.Offer{}, errors.New("keeper: an attach names its terminal and its address")
+	}
+	ctx, cancel := context.WithTimeout(ctx, ReadyTime)
+	defer cancel()
+	for {
+		conn, err := c.awaitMedia(ctx)
+		if err != nil {
+			return client.Offer{}, err
+		}
+		c.mu.Lock()
+		c.gen++
+		offer := mediaapi.Offer{Attach: a, Gen: c.gen}
+		c.mu.Unlock()
+		var out client.Offer
+		err = conn.Call(ctx, mediaapi.OpOffer, offer, &out)
+		var refused rpc.RemoteError
+		switch {
+		case err == nil:
+			out.Gen = offer.Gen
+			return out, nil
+		case errors.As(err, &refused) || ctx.Err() != nil:
+			return client.Offer{}, fmt.Errorf("keeper: media made no ticket: %w", err)
+		}
+		c.forget(conn) // it died under the call: ask its successor
+	}
+}
+
+// forget makes awaitMedia wait for the successor of conn.
+func (c *core) forget(conn *rpc.Conn) {
+	conn.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.media == conn {
+		c.media = nil
+		c.tell(client.EventMedia, client.Change{Gen: c.gen, Reason: "media was restarted"})
+		c.terminal = ""
+	}
+}
+
+func (c *core) awaitMedia(ctx context.Context) (*rpc.Conn, error) {
+	for {
+		c.mu.Lock()
+		conn, changed, why := c.media, c.changed, c.mediaErr
+		c.mu.Unlock()
+		if conn != nil {
+			return conn, nil
+		}
+		select {
+		case <-changed:
+		case <-c.stop:
+			return nil, errors.New("keeper: the session is over")
+		case <-ctx.Done():
+			if why == nil {
+				why = ctx.Err()
+			}
+			return nil, fmt.Errorf("keeper: media is not ready: %w", why)
+		}
+	}
+}
+
+// detach waits until media has ended the attachment. Where media is not
+// running there is nothing to end.
+func (c *core) detach(ctx context.Context, d client.Detach) error {
+	c.mu.Lock()
+	conn := c.media
+	c.mu.Unlock()
+	if conn == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, detachTime)
+	defer cancel()
+	err := conn.Call(ctx, mediaapi.OpDetach, d, nil)
+	if conn.Err() != nil {
+		return nil // a dead media shows nothing
+	}
+	if err != nil {
+		return fmt.Errorf("keeper: detach: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+// Package family starts a session's processes, takes in those that their
+// parents leave behind, and ends them all.
+//
+// Source: design section 1 (the keeper is subreaper); prctl(2)
+// PR_SET_CHILD_SUBREAPER, wait(2), pidfd_open(2).
+//
+// Invariants:
+//  1. Every process that descends from this one is found by End, however it
+//     detached itself: an orphan becomes a child of the subreaper.
+//  2. Nothing stays a zombie: whoever exits is waited for at once.
+//  3. End signals nobody but descendants: a process is held by its pidfd and
+//     looked at again before it is signalled.
+//
+// One Family per process, and no other code of that process may start or wait
+// for processes: wait4(-1) takes every exit. Safe for concurrent use. What a
+// session hands to another service of the host (cron, a system manager) is no
+// descendant and is not found.
+package family
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lookAgain is how often End looks for processes that died without being our
+// child; our children's deaths are seen at once.
+const lookAgain = 20 * time.Millisecond
+
+// A Family is all processes below this one.
+type Family struct {
+	mu       sync.Mutex // held from before a fork until its pid is in children
+	children map[int]*Child
+	died     chan struct{} // capacity 1: somebody was waited for
+
+	signals chan os.Signal
+	reaper  sync.WaitGroup
+}
+
+// A Child is a process that Spawn started.
+type Child struct {
+	pid  int
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// New makes this process the subreaper and begins to wait for its children.
+func New() (*Family, error) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("family: cannot become subreaper: %w", err)
+	}
+	// The os package tries pidfds out with a child of its own, once: let it do
+	// so before anybody else waits for children.
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = p.Release()
+	}
+	f := &Family{children: map[int]*Child{}, died: make(chan struct{}, 1), signals: make(chan os.Signal, 1)}
+	signal.Notify(f.signals, unix.SIGCHLD)
+	f.reaper.Go(func() {
+		for range f.signals {
+			f.reap()
+		}
+	})
+	return f, nil
+}
+
+// Close stops waiting for children. Call it after End.
+func (f *Family) Close() {
+	signal.Stop(f.signals)
+	close(f.signals)
+	f.reaper.Wait()
+}
+
+func (f *Family) reap() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		if c := f.children[pid]; c != nil {
+			delete(f.children, pid)
+			c.err = exitError(status)
+			close(c.done)
+		}
+		select {
+		case f.died <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// An ExitError tells how a process ended that did not end well.
+type ExitError struct{ Status unix.WaitStatus }
+
+func (e ExitError) Error() string {
+	if e.Status.Signaled() {
+		return "signal: " + e.Status.Signal().String()
+	}
+	return fmt.Sprintf("exit status %d", e.Status.ExitStatus())
+}
+
+func exitError(s unix.WaitStatus) error {
+	if s.Exited() && s.ExitStatus() == 0 {
+		return nil
+	}
+	return ExitError{s}
+}
+
+// Spawn starts cmd. Its standard streams must be nil or files: nobody copies
+// for it, and its Wait must not be called.
+func (f *Family) Spawn(cmd *exec.Cmd) (*Child, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &Child{pid: cmd.Process.Pid, done: make(chan struct{})}
+	f.children[c.pid] = c
+	_ = cmd.Process.Release()
+	return c, nil
+}
+
+// PID is the child's process id, which may be another's once Done is closed.
+func (c *Child) PID() int { return c.pid }
+
+// Done is closed when the child has ended.
+func (c *Child) Done() <-chan struct{} { return c.done }
+
+// Err says how the child ended, nil for exit status 0 or while it runs.
+func (c *Child) Err() error {
+	select {
+	case <-c.done:
+		return c.err
+	default:
+		return nil
+	}
+}
+
+// Signal sends sig to a child, unless it has been waited for.
+func (f *Family) Signal(c *Child, sig syscall.Signal) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.children[c.pid] == c {
+		_ = unix.Kill(c.pid, sig)
+	}
+}
+
+// ErrLeft is wrapped by End's error when processes could not be ended.
+var ErrLeft = errors.New("family: processes are left")
+
+// End ends every descendant: first all but last are asked (SIGTERM) and given
+// grace, then those too, then whoever is left is killed. It returns when
+// nobody is left or ctx has ended. A closed hurry ends the asking.
+func (f *Family) End(ctx context.Context, grace time.Duration, hurry <-chan struct{}, last ...*Child) error {
+	var spare []int
+	for _, c := range last {
+		if c != nil {
+			spare = append(spare, c.pid)
+		}
+	}
+	for _, keep := range [][]int{spare, nil} {
+		f.signalAll(unix.SIGTERM, keep)
+		f.await(ctx, grace, hurry, keep)
+	}
+	for ctx.Err() == nil {
+		if f.signalAll(unix.SIGKILL, nil) == 0 {
+			return nil
+		}
+		f.await(ctx, lookAgain, nil, nil)
+	}
+	if left := descendants(); len(left) > 0 {
+		return fmt.Errorf("%w: %d, the first has pid %d", ErrLeft, len(left), left[0].pid)
+	}
+	return nil
+}
+
+// await returns when nobody is left but keep, and after limit.
+func (f *Family) await(ctx context.Context, limit time.Duration, hurry <-chan struct{}, keep []int) {
+	over := time.NewTimer(limit)
+	defer over.Stop()
+	look := time.NewTicker(lookAgain)
+	defer look.Stop()
+	for {
+		left := slices.DeleteFunc(descendants(), func(p process) bool { return slices.Contains(keep, p.pid) })
+		if len(left) == 0 {
+			return
+		}
+		select {
+		case <-f.died:
+		case <-look.C:
+		case <-over.C:
+			return
+		case <-hurry:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// signalAll signals all descendants but keep and returns how many there were.
+func (f *Family) signalAll(sig unix.Signal, keep []int) int {
+	all := descendants()
+	for _, p := range all {
+		if slices.Contains(keep, p.pid) {
+			continue
+		}
+		fd, err := unix.PidfdOpen(p.pid, 0)
+		if err != nil {
+			continue // it is gone
+		}
+		// The pid may have been another's by now; what we hold cannot change.
+		if again, ok := stat(p.pid); ok && again.parent == p.parent && again.start == p.start {
+			_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+		}
+		unix.Close(fd)
+	}
+	return len(all)
+}
+
+type process struct {
+	pid, parent int
+	start       string // time of its start, in the kernel's ticks
+}
+
+// descendants returns all processes below this one, parents first.
+func descendants() []process {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	below := map[int][]process{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, ok := stat(pid); ok {
+			below[p.parent] = append(below[p.parent], p)
+		}
+	}
+	all := slices.Clone(below[os.Getpid()])
+	for i := 0; i < len(all); i++ {
+		all = append(all, below[all[i].pid]...)
+	}
+	return all
+}
+
+// stat reads /proc/PID/stat: the parent is field 4, the start time field 22;
+// the name in field 2 may hold anything, so fields count from its last ')'.
+func stat(pid int) (process, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return process{}, false
+	}
+	i := strings.LastIndexByte(string(text), ')')
+	if i < 0 {
+		return process{}, false
+	}
+	fields := strings.Fields(string(text[i+1:])) // field 3 is fields[0]
+	if len(fields) < 20 {
+		return process{}, false
+	}
+	parent, err := strconv.Atoi(fields[1])
+	return process{pid, parent, fields[19]}, err == nil
+}

@@ -1,0 +1,295 @@
+// Package keeper keeps one session: its X server, its programs, its media
+// process, and the socket through which the gateway asks about it.
+//
+// Source: design sections 1, 2 and 8; packages client, keeperapi and mediaapi
+// for what it says and to whom.
+//
+// Invariants:
+//  1. A number (gen) is given out once in the life of a session, across
+//     restarts of media, and always a higher one.
+//  2. The loss of media ends attachments and nothing else; the loss of the X
+//     server or of the session script ends the session.
+//  3. When Run returns, no process below this one is left, and no file.
+//  4. Whoever talks to the socket is root or this process's own user.
+//
+// One keeper per process (package family). Limits: ReadyTime, maxWatchers,
+// maxUntold, maxLog.
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"hotdesk/protocol/program"
+	"hotdesk/server/session/keeper/family"
+	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/session/mediaapi"
+	"hotdesk/server/session/xsession"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// endGrace is how long programs may take to end when asked, twice: first
+	// all but the X server, then all.
+	endGrace = 1500 * time.Millisecond
+	// endTime bounds the end of all processes.
+	endTime = 10 * time.Second
+)
+
+// Config is what Run needs.
+type Config struct {
+	Start       keeperapi.Start
+	Runtime     string // RUNTIME
+	FrameBuffer string // FB
+	MaxWidth    int    // of the session's screen
+	MaxHeight   int
+	Script      string // session script, "" for Hotdesk's own
+	Local       bool   // the session is the caller's, who may be root
+
+	UDP   *os.File       // media socket
+	Ready io.WriteCloser // gets one keeperapi.Ready; closed by Run
+	// Identity makes the certificate that all media processes of the session
+	// share, as attach.Identity marshals it.
+	Identity func() ([]byte, error)
+	// Media makes the command of a media process; its descriptors, environment
+	// and user are Run's matter.
+	Media func() *exec.Cmd
+	// Level is the least that the log takes.
+	Level slog.Level
+}
+
+// Run keeps the session until it ends.
+func Run(ctx context.Context, cfg Config) error {
+	k := &keeper{Config: cfg}
+	err := k.run(ctx)
+	if !k.ready {
+		y := keeperapi.Ready{Error: "the session ended at once"}
+		if err != nil {
+			y.Error = err.Error()
+		}
+		_ = keeperapi.Write(cfg.Ready, y)
+		cfg.Ready.Close()
+	}
+	return err
+}
+
+type keeper struct {
+	Config
+	ready bool
+	log   *slog.Logger
+	user  xsession.User
+	fam   *family.Family
+	x     *xsession.Session
+	out   io.Writer
+}
+
+func (k *keeper) run(ctx context.Context) (err error) {
+	dir := keeperapi.Dir(k.Runtime, k.Start.Session)
+	if err := k.Start.Check(); err != nil {
+		return err
+	}
+	k.user, err = xsession.LookupUser(k.Start.User)
+	if err != nil {
+		return err
+	}
+	if k.user.UID == 0 && !k.Local {
+		return errors.New("keeper: root gets no session; choose another user with -session-user")
+	}
+	logFile, err := openLog(filepath.Join(dir, "keeper.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	_ = debug.SetCrashOutput(logFile.f, debug.CrashOptions{}) // a log without it is still a log
+	k.log = slog.New(slog.NewTextHandler(logFile, &slog.HandlerOptions{Level: k.Level}))
+	k.out = logFile
+
+	k.fam, err = family.New()
+	if err != nil {
+		return err
+	}
+	defer k.fam.Close()
+	defer func() { err = errors.Join(err, k.clean(ctx, dir)) }()
+
+	k.x, err = xsession.Start(ctx, xsession.Config{
+		Family: k.fam, Session: k.Start.Session, User: k.user, Base: k.FrameBuffer,
+		MaxWidth: k.MaxWidth, MaxHeight: k.MaxHeight,
+		Width: k.Start.Width, Height: k.Start.Height, Layout: k.Start.Layout,
+		Script: k.Script, Output: k.out, Log: k.log,
+	})
+	if err != nil {
+		return err
+	}
+	c, err := k.newCore()
+	if err != nil {
+		return err
+	}
+	l, err := listen(keeperapi.Socket(k.Runtime, k.Start.Session))
+	if err != nil {
+		return err
+	}
+	k.ready = true
+	if err := keeperapi.Write(k.Ready, keeperapi.Ready{Display: k.x.Display()}); err != nil {
+		k.log.Warn("the parent did not wait", "session", k.Start.Session, "error", err)
+	}
+	k.Ready.Close()
+	k.log.Info("session started", "session", k.Start.Session, "token", k.Start.Token, "user", k.user.Name, "display", k.x.Display())
+
+	// Connections stay open until the files are gone, so that their end tells
+	// the peer that everything is.
+	serveCtx, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	var serving sync.WaitGroup
+	serving.Go(func() { c.serve(serveCtx, l) })
+	reason := c.run(ctx)
+	k.log.Info("session ends", "session", k.Start.Session, "reason", reason)
+	err = k.clean(ctx, dir)
+	hangUp()
+	serving.Wait()
+	return err
+}
+
+// clean ends all processes and removes all files. A second call finds nothing.
+func (k *keeper) clean(ctx context.Context, dir string) error {
+	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+	defer cancel()
+	var x *family.Child
+	if k.x != nil {
+		x = k.x.X()
+	}
+	errs := []error{k.fam.End(endCtx, endGrace, program.Abort(ctx), x)}
+	if k.x != nil {
+		errs = append(errs, k.x.Close())
+	}
+	errs = append(errs, os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
+	return errors.Join(errs...)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (k *keeper) newCore() (*core, error) {
+	identity, err := k.Identity()
+	if err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	port, err := udpPort(k.UDP)
+	if err != nil {
+		return nil, err
+	}
+	return newCore(coreConfig{
+		start: status{
+			session: k.Start.Session,
+			token:   k.Start.Token,
+			user:    k.user.Name,
+			started: time.Now(),
+			x:       k.x.X().PID(),
+		},
+		desktop: k.x,
+		setup: mediaapi.Setup{
+			Identity:    identity,
+			Display:     k.x.Display(),
+			Authority:   k.x.Authority(),
+			FrameBuffer: k.x.FrameBuffer(),
+			MaxWidth:    k.MaxWidth,
+			MaxHeight:   k.MaxHeight,
+			Session:     k.Start.Session,
+			Port:        port,
+		},
+		startMedia: k.startMedia,
+		log:        k.log,
+	}), nil
+}
+
+// startMedia starts a media process as the user, with its end of a socketpair
+// and the media socket.
+func (k *keeper) startMedia() (media, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return media{}, fmt.Errorf("keeper: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "media"), os.NewFile(uintptr(pair[1]), "keeper")
+	defer theirs.Close()
+	conn, err := net.FileConn(ours)
+	ours.Close() // FileConn has its own
+	if err != nil {
+		return media{}, fmt.Errorf("keeper: %w", err)
+	}
+	cmd := k.Media()
+	cmd.ExtraFiles = []*os.File{theirs, k.UDP} // mediaapi.ControlFD, UDPFD
+	cmd.SysProcAttr = k.user.Attributes()
+	cmd.Env = k.x.Env()
+	cmd.Dir = "/"
+	child, stop, err := k.spawnLogged(cmd)
+	if err != nil {
+		conn.Close()
+		return media{}, fmt.Errorf("keeper: media: %w", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		<-child.Done()
+		stop()
+		close(done)
+	}()
+	return media{conn, child.PID(), done, func() { k.fam.Signal(child, unix.SIGKILL) }}, nil
+}
+
+// spawnLogged starts cmd with its output going to the log. stop ends the
+// copying; call it when the child has ended.
+func (k *keeper) spawnLogged(cmd *exec.Cmd) (child *family.Child, stop func(), err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer w.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	child, err = k.fam.Spawn(cmd)
+	if err != nil {
+		r.Close()
+		return nil, nil, err
+	}
+	var copying sync.WaitGroup
+	copying.Go(func() { _, _ = io.Copy(k.out, r) })
+	return child, func() {
+		copying.Wait() // media has no children that could hold the pipe
+		r.Close()
+	}, nil
+}
+
+func listen(path string) (net.Listener, error) {
+	if len(path) > keeperapi.MaxPath {
+		return nil, fmt.Errorf("keeper: the path of the control socket has %d bytes, and the system allows %d: choose a shorter -runtime", len(path), keeperapi.MaxPath)
+	}
+	l, err := net.Listen("unix", path) // in a directory of mode 0700
+	if err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	return l, nil
+}
+
+func udpPort(f *os.File) (int, error) {
+	conn, err := net.FilePacketConn(f)
+	if err != nil {
+		return 0, fmt.Errorf("keeper: the media socket: %w", err)
+	}
+	defer conn.Close()
+	addr, ok := conn.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		return 0, fmt.Errorf("keeper: the media socket is a %s socket", conn.LocalAddr().Network())
+	}
+	return addr.Port, nil
+}

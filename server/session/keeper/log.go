@@ -1,0 +1,49 @@
+package keeper
+
+import (
+	"fmt"
+	"os"
+	"sync"
+)
+
+// maxLog bounds a session's log, in bytes: two files of half that.
+const maxLog = 4 << 20
+
+// A logFile is a file that begins anew when it is half of maxLog; the one
+// before is kept. Writing never fails: a full disk must not end a session.
+type logFile struct {
+	path string
+
+	mu   sync.Mutex
+	f    *os.File
+	size int
+}
+
+func openLog(path string) (*logFile, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	return &logFile{path: path, f: f}, nil
+}
+
+// Write appends b.
+func (l *logFile) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.size > 0 && l.size+len(b) > maxLog/2 {
+		if os.Rename(l.path, l.path+".1") == nil {
+			if f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600); err == nil {
+				l.f.Close()
+				l.f = f
+			}
+		}
+		l.size = 0
+	}
+	n, _ := l.f.Write(b)
+	l.size += n
+	return len(b), nil
+}
+
+// Close closes the file.
+func (l *logFile) Close() error { return l.f.Close() }
