@@ -183,8 +183,8 @@ func open(tb testing.TB, c Config) *Display {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	// Nothing of the old connection may touch xgb's tables when the next test
-	// opens one: its last request must have been answered.
+	// Nothing of this connection may touch xgb's tables when the next test opens
+	// one: the last request must have been answered.
 	tb.Cleanup(func() { d.conn.Sync(); d.Close() })
 	return d
 }

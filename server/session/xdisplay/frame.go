@@ -170,29 +170,30 @@ func newShared(c *xgb.Conn, root xproto.Window) *shared {
 func (s *shared) max() image.Point { return image.Point{} }
 
 func (s *shared) resize(w, h int) error {
-	s.close()
 	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, w*h*4, unix.IPC_CREAT|0600)
 	if err != nil {
 		return fmt.Errorf("shared memory for %dx%d: %w", w, h, err)
 	}
+	// Once it has been removed, the memory lives until the last of the two ends
+	// detaches.
+	defer unix.SysvShmCtl(id, unix.IPC_RMID, nil)
 	mem, err := unix.SysvShmAttach(id, 0, 0)
-	if err == nil {
-		s.seg, err = shm.NewSegId(s.conn)
-		if err == nil {
-			err = shm.AttachChecked(s.conn, s.seg, uint32(id), false).Check()
-		}
-		if err != nil {
-			_ = unix.SysvShmDetach(mem)
-		}
-	}
-	// The segment lives until the last of the two detaches.
-	if _, rmErr := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err == nil {
-		err = rmErr
-	}
 	if err != nil {
 		return fmt.Errorf("shared memory for %dx%d: %w", w, h, err)
 	}
-	s.mem, s.pix = mem, draw.Pixmap{Pix: mem[:w*h*4], Stride: w * 4, W: w, H: h}
+	seg, err := shm.NewSegId(s.conn)
+	if err == nil {
+		err = shm.AttachChecked(s.conn, seg, uint32(id), false).Check()
+	}
+	if err != nil {
+		_ = unix.SysvShmDetach(mem)
+		return fmt.Errorf("shared memory for %dx%d: %w", w, h, err)
+	}
+	if s.mem != nil {
+		shm.Detach(s.conn, s.seg)
+		s.close()
+	}
+	s.seg, s.mem, s.pix = seg, mem, draw.Pixmap{Pix: mem[:w*h*4], Stride: w * 4, W: w, H: h}
 	return nil
 }
 
@@ -213,11 +214,12 @@ func (s *shared) refresh(rects []image.Rectangle) error {
 
 func (s *shared) picture() *draw.Pixmap { return &s.pix }
 
+// close is our end of the memory; the X server lets go of its own when the
+// connection ends.
 func (s *shared) close() {
 	if s.mem == nil {
 		return
 	}
-	shm.Detach(s.conn, s.seg)
 	_ = unix.SysvShmDetach(s.mem) // our own mapping: cannot fail
 	s.mem, s.pix = nil, draw.Pixmap{}
 }

@@ -22,7 +22,7 @@ func (d *Display) Resize(w, h int) {
 		return
 	}
 	size := image.Pt(min(max(w, minSide), s.max.X), min(max(h, minSide), s.max.Y))
-	if size == s.size {
+	if size == s.size && !s.resized {
 		return
 	}
 	err := d.setSize(size)

@@ -30,6 +30,11 @@ func (d *Display) View(f func(encode.View)) {
 	if s.frame == nil {
 		return
 	}
+	if s.resized {
+		if err := d.adoptSize(); err != nil {
+			d.log.Warn("the screen has a size that cannot be shown", "err", err)
+		}
+	}
 	// All questions go out before the first answer is waited for.
 	damage.Subtract(d.conn, d.damage, 0, d.region)
 	rects := xfixes.FetchRegion(d.conn, d.region)

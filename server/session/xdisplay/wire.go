@@ -45,8 +45,8 @@ type wire struct {
 // largest screen is the longest.
 const maxMessage = 64 << 20
 
-// wakeEvent is what the reader gets when the connection has ended, so that
-// whoever waits for events looks: a KeymapNotify, which is never selected.
+// wakeEvent is the last thing that comes when the connection has ended, so that
+// whoever waits for events knows: a KeymapNotify, which is never selected.
 const wakeEvent = 11
 
 // errorImplementation is X11's BadImplementation, the answer to every request
@@ -166,7 +166,7 @@ func (w *wire) afterEnd() []byte {
 	defer w.mu.Unlock()
 	w.head = [32]byte{}
 	m := w.head[:]
-	if !w.woken {
+	if w.answered == w.written && !w.woken {
 		w.woken = true
 		m[0] = wakeEvent
 		return m

@@ -83,6 +83,7 @@ type screen struct {
 	frame       frame
 	max         image.Point
 	size        image.Point
+	resized     bool // size may not be the X server's any more
 	whole       bool // everything has changed
 	cursor      *encode.Cursor
 	freshCursor bool // cursor is not the X server's any more
@@ -120,6 +121,8 @@ func (d *Display) open() error {
 	if d.conn, err = xgb.NewConnNet(d.wire); err != nil {
 		return err
 	}
+	d.watching = true
+	go d.events()
 	if err := d.extensions(); err != nil {
 		return err
 	}
@@ -179,7 +182,7 @@ func (d *Display) checkFormat(s *xproto.ScreenInfo) error {
 	return nil
 }
 
-// watch selects events, hides the X server's own cursor, and starts the loop.
+// watch selects events and hides the X server's own cursor.
 func (d *Display) watch() error {
 	var err error
 	if d.damage, err = damage.NewDamageId(d.conn); err != nil {
@@ -212,8 +215,6 @@ func (d *Display) watch() error {
 	}
 	d.screen.whole, d.screen.freshCursor = true, true
 	d.signal()
-	d.watching = true
-	go d.events()
 	return nil
 }
 
@@ -235,6 +236,7 @@ func (d *Display) sizes() error {
 // adoptSize makes the frame fit the screen as the X server has it now. The
 // X server is held meanwhile, so that no program makes it larger.
 func (d *Display) adoptSize() error {
+	d.screen.resized = false
 	xproto.GrabServer(d.conn)
 	defer xproto.UngrabServer(d.conn)
 	g, err := xproto.GetGeometry(d.conn, xproto.Drawable(d.root)).Reply()
@@ -252,22 +254,20 @@ func (d *Display) adoptSize() error {
 	return nil
 }
 
-// events takes what the X server tells until the connection ends.
+// events takes what the X server tells until the connection ends. It asks
+// nothing itself, so that it is never behind.
 func (d *Display) events() {
 	defer close(d.ended)
 	for {
 		ev, xerr := d.conn.WaitForEvent()
-		select {
-		case <-d.wire.lost:
-			d.signal()
-			return
-		default:
-		}
 		if xerr != nil {
 			d.log.Debug("X error", "err", xerr)
 			continue
 		}
 		switch ev.(type) {
+		case xproto.KeymapNotifyEvent: // made up by the wire
+			d.signal()
+			return
 		case damage.NotifyEvent:
 		case xfixes.CursorNotifyEvent:
 			d.screen.Lock()
@@ -275,11 +275,8 @@ func (d *Display) events() {
 			d.screen.Unlock()
 		case randr.ScreenChangeNotifyEvent:
 			d.screen.Lock()
-			err := d.adoptSize()
+			d.screen.resized = true
 			d.screen.Unlock()
-			if err != nil {
-				d.log.Warn("the screen has a size that cannot be shown", "err", err)
-			}
 		default:
 			continue
 		}
