@@ -8,10 +8,12 @@
 // connInf), opens one unidirectional stream of kind StreamInput, sends a Hello
 // and then records of protocol/input. The media end checks the ticket and opens
 // one unidirectional stream of kind StreamDisplay with frames of protocol/draw.
-// Both send Alive datagrams. Whoever ends the connection closes it with a
-// CloseCode and a text for the log.
+// Both send Alive datagrams: the media end with its period, the terminal with
+// the same. Whoever ends the connection closes it with a CloseCode and a text
+// for the log.
 //
-// The package does no I/O and reads no clock. Limits: HelloSize is exact.
+// The package does no I/O and reads no clock. Limits: HelloSize is exact; an
+// alive period is MinAlivePeriod..MaxAlivePeriod; MaxReason.
 package native
 
 import (
@@ -49,21 +51,48 @@ const (
 	CloseSlow     CloseCode = 5 // nothing came for too long
 )
 
-// Alive is the body of a liveness datagram. Receivers ignore what they do not
-// know.
-var Alive = []byte{1}
+// MaxReason bounds the text that a connection is closed with, in bytes.
+const MaxReason = 256
 
 const (
 	// AlivePeriod is how often each end says Alive while a session is shown.
 	AlivePeriod = 500 * time.Millisecond
 	// AlivePeriodIdle is the same at a screen that needs no session.
 	AlivePeriodIdle = 5 * time.Second
+	// MinAlivePeriod and MaxAlivePeriod bound what can be announced.
+	MinAlivePeriod = 100 * time.Millisecond
+	MaxAlivePeriod = 255 * MinAlivePeriod
 	// DeadAfter is the silence after which a media connection counts as lost
 	// while a session is shown.
 	DeadAfter = time.Second
 	// TicketLife is how long a ticket may wait for its connection.
 	TicketLife = 10 * time.Second
 )
+
+// alive is the first byte of a liveness datagram.
+const alive = 1
+
+// AppendAlive writes a liveness datagram: its kind and the period at which the
+// sender says it, u8 in tenths of a second.
+func AppendAlive(b []byte, period time.Duration) []byte {
+	return append(b, alive, byte(min(max(period, MinAlivePeriod), MaxAlivePeriod)/MinAlivePeriod))
+}
+
+// ParseAlive reads a datagram. Ones that are not liveness are not ok, and
+// ignored by their receivers; bytes after the period are later versions'.
+func ParseAlive(b []byte) (period time.Duration, ok bool) {
+	if len(b) < 2 || b[0] != alive || b[1] == 0 {
+		return 0, false
+	}
+	return time.Duration(b[1]) * MinAlivePeriod, true
+}
+
+// AliveEvery is the time between two Alive of an end that announced period: a
+// little less, so that one lost datagram is no silence.
+func AliveEvery(period time.Duration) time.Duration { return period * 4 / 5 }
+
+// SilentAfter is DeadAfter for any period.
+func SilentAfter(period time.Duration) time.Duration { return 2 * period }
 
 // Version of the media protocol, in Hello.
 const Version = 1

@@ -1,0 +1,232 @@
+package viewer
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"hotdesk/dtu/screen"
+	"hotdesk/protocol/input"
+	"hotdesk/protocol/native"
+)
+
+// MaxQueue bounds the input that waits to be sent. Nobody types that far ahead
+// of a connection that works.
+const MaxQueue = 256
+
+// A queue is input on its way out.
+type queue struct {
+	mu      sync.Mutex
+	records []input.Record
+	ack     uint32 // newest frame to acknowledge, 0: none
+	closed  bool
+	more    chan struct{} // something to receive when there is something to send
+}
+
+// add queues r and returns how many records were given up for it. When the
+// queue is full all that waits is given up for one Release, so that nothing
+// stays pressed at the other end.
+func (q *queue) add(r input.Record) (dropped int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return 0
+	}
+	if r.Type == input.Ack {
+		q.ack = r.Seq
+	} else if last := len(q.records) - 1; last >= 0 && replaces(r, q.records[last]) {
+		q.records[last] = r
+	} else {
+		if len(q.records) >= MaxQueue {
+			dropped = len(q.records)
+			q.records = append(q.records[:0], input.Record{Type: input.Release})
+		}
+		q.records = append(q.records, r)
+	}
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+	return dropped
+}
+
+// replaces reports whether r says all that old, just before it, did.
+func replaces(r, old input.Record) bool {
+	return r.Type == old.Type && (r.Type == input.Pointer && r.Buttons == old.Buttons || r.Type == input.Resize)
+}
+
+// take appends what waits to b and empties the queue.
+func (q *queue) take(b []byte) []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ack > 0 {
+		b = input.Record{Type: input.Ack, Seq: q.ack}.Append(b)
+		q.ack = 0
+	}
+	for _, r := range q.records {
+		b = r.Append(b)
+	}
+	q.records = q.records[:0]
+	return b
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed, q.records, q.ack = true, nil, 0
+}
+
+// input sends the queue.
+func (v *Viewer) input() {
+	var buf []byte
+	for {
+		select {
+		case <-v.q.more:
+		case <-v.conn.Context().Done():
+			return
+		}
+		if buf = v.q.take(buf[:0]); len(buf) == 0 {
+			continue
+		}
+		if _, err := v.out.Write(buf); err != nil {
+			v.lost(err)
+			return
+		}
+	}
+}
+
+// A pipe is the display stream; it remembers why it ended, whatever a decoder
+// makes of that.
+type pipe struct {
+	s   *quic.ReceiveStream
+	err error
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	n, err := p.s.Read(b)
+	if err != nil {
+		p.err = err
+	}
+	return n, err
+}
+
+// accept waits for the display stream and reads its kind; it refuses others.
+func (v *Viewer) accept() (*pipe, error) {
+	for {
+		s, err := v.conn.AcceptUniStream(v.conn.Context())
+		if err != nil {
+			return nil, err
+		}
+		var kind [1]byte
+		if _, err := io.ReadFull(s, kind[:]); err != nil {
+			return nil, err
+		}
+		if native.Kind(kind[0]) == native.StreamDisplay {
+			return &pipe{s: s}, nil
+		}
+		s.CancelRead(0)
+	}
+}
+
+// display draws frames.
+func (v *Viewer) display() {
+	in, err := v.accept()
+	if err != nil {
+		v.lost(err)
+		return
+	}
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(v.refuse)
+	r := bufio.NewReaderSize(in, readBuffer)
+	for first := true; ; first = false {
+		seq, err := v.conf.Decoder.Decode(r)
+		if err != nil {
+			v.undrawn(in.err, err)
+			return
+		}
+		v.hear()
+		v.q.add(input.Record{Type: input.Ack, Seq: seq})
+		if first {
+			close(v.drawn)
+		}
+	}
+}
+
+// refuse turns away further streams: a later version's.
+func (v *Viewer) refuse() {
+	for {
+		s, err := v.conn.AcceptUniStream(v.conn.Context())
+		if err != nil {
+			return
+		}
+		s.CancelRead(0)
+	}
+}
+
+// undrawn ends the connection after a frame that could not be drawn: for want
+// of its bytes, or for what they are.
+func (v *Viewer) undrawn(stream, err error) {
+	_, reset := errors.AsType[*quic.StreamError](stream)
+	switch {
+	case errors.Is(err, screen.ErrDetached):
+		v.end(native.CloseDetached, ErrClosed, "the screen was taken away")
+	case stream == nil:
+		v.end(native.CloseProtocol, fmt.Errorf("viewer: picture not drawn: %w", err), "picture not drawn: "+err.Error())
+	case reset || stream == io.EOF:
+		v.end(native.CloseProtocol, errors.New("viewer: the media end has stopped sending the picture"), "the display stream ended")
+	default:
+		v.lost(stream)
+	}
+}
+
+// liveness says Alive, hears the media end's and notices its silence.
+func (v *Viewer) liveness() {
+	var next time.Time
+	for {
+		now := time.Now()
+		period := time.Duration(v.period.Load())
+		if !now.Before(next) {
+			next = now.Add(native.AliveEvery(period))
+			if err := v.conn.SendDatagram(native.AppendAlive(nil, period)); err != nil {
+				v.lost(err)
+				return
+			}
+		}
+		silent := v.start.Add(FirstWithin)
+		if heard := v.heard.Load(); heard > 0 {
+			silent = v.start.Add(time.Duration(heard) + native.SilentAfter(period))
+		}
+		if !now.Before(silent) {
+			err := fmt.Errorf("%w: nothing came from %v for %v", ErrSilent, v.conf.Addr, native.SilentAfter(period))
+			v.end(native.CloseSlow, err, "silent")
+			return
+		}
+		wake := next
+		if silent.Before(wake) {
+			wake = silent
+		}
+		ctx, cancel := context.WithDeadline(v.conn.Context(), wake)
+		b, err := v.conn.ReceiveDatagram(ctx)
+		cancel()
+		if v.conn.Context().Err() != nil {
+			v.lost(err)
+			return
+		}
+		if err != nil {
+			continue // it is time for something
+		}
+		if period, ok := native.ParseAlive(b); ok {
+			v.period.Store(int64(period))
+			v.hear()
+		}
+	}
+}
+
+func (v *Viewer) hear() { v.heard.Store(max(1, int64(time.Since(v.start)))) }

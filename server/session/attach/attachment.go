@@ -1,0 +1,320 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"hotdesk/protocol/input"
+	"hotdesk/protocol/native"
+)
+
+// An attachment is one terminal that redeemed its ticket, till it is gone.
+type attachment struct {
+	conn   *quic.Conn
+	in     *quic.ReceiveStream
+	hello  native.Hello
+	spec   Spec
+	period time.Duration
+	log    *slog.Logger
+	start  time.Time
+
+	heard atomic.Int64  // when anything last came, after start
+	sent  atomic.Uint32 // newest frame that was sent
+	acked atomic.Uint32 // newest frame that is on the screen
+	acks  chan struct{} // something to receive after acked has changed
+	done  chan struct{} // closed after the last call of Sink and of Spec
+
+	once   sync.Once
+	ended  chan struct{} // closed by the first end
+	reason string        // before ended is closed
+}
+
+// serve is a connection's life.
+func (e *Endpoint) serve(ctx context.Context, conn *quic.Conn) {
+	peer := conn.RemoteAddr().String()
+	greet, cancel := context.WithTimeout(ctx, GreetWithin)
+	in, hello, err := greeting(greet, conn)
+	cancel()
+	if err != nil {
+		if ctx.Err() != nil {
+			conn.CloseWithError(quic.ApplicationErrorCode(native.CloseRestart), "the media end is going away")
+			return
+		}
+		e.loud.Warn("media greeting refused", "reason", err.Error(), "peer", peer)
+		conn.CloseWithError(quic.ApplicationErrorCode(native.CloseProtocol), clip(err.Error()))
+		return
+	}
+	a := &attachment{
+		conn: conn, in: in, hello: hello, period: e.conf.AlivePeriod,
+		log:   e.log.With("terminal", string(hello.Terminal), "gen", hello.Gen, "peer", peer),
+		start: time.Now(),
+		acks:  make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}),
+	}
+	before, refused := e.redeem(a)
+	settled(conn.Context())
+	if refused != "" {
+		e.loud.Warn("media ticket refused", "reason", refused, "terminal", string(hello.Terminal), "gen", hello.Gen, "peer", peer)
+		conn.CloseWithError(quic.ApplicationErrorCode(native.CloseTicket), refused)
+		return
+	}
+	for _, old := range before {
+		old.end(native.CloseDetached, "shown elsewhere")
+		<-old.done
+	}
+	a.run()
+	e.mu.Lock()
+	delete(e.live, a)
+	e.mu.Unlock()
+	close(a.done)
+}
+
+// redeem makes a live if its ticket is good. What is returned must have ended
+// before a begins: older attachments of its source or terminal, and those that
+// are ending already, so that their Release does not come after a's first key.
+func (e *Endpoint) redeem(a *attachment) (before []*attachment, refused string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, refusedUnknown
+	}
+	a.spec, refused = e.tickets.redeem(a.hello, addrOf(a.conn.RemoteAddr()), time.Now())
+	if refused != "" {
+		return nil, refused
+	}
+	before = e.choose(func(old *attachment) bool {
+		return old.spec.Source == a.spec.Source || old.spec.Terminal == a.spec.Terminal || old.over()
+	})
+	e.live[a] = struct{}{}
+	return before, ""
+}
+
+// greeting waits for the input stream and its Hello.
+func greeting(ctx context.Context, conn *quic.Conn) (*quic.ReceiveStream, native.Hello, error) {
+	for {
+		in, err := conn.AcceptUniStream(ctx)
+		if err != nil {
+			return nil, native.Hello{}, fmt.Errorf("no greeting: %w", err)
+		}
+		deadline, _ := ctx.Deadline()
+		in.SetReadDeadline(deadline)
+		stop := context.AfterFunc(ctx, func() { in.SetReadDeadline(time.Unix(0, 1)) })
+		var b [1 + native.HelloSize]byte
+		_, err = io.ReadFull(in, b[:1])
+		if err == nil && native.Kind(b[0]) != native.StreamInput { // a later version's
+			in.CancelRead(0)
+			stop()
+			continue
+		}
+		if err == nil {
+			_, err = io.ReadFull(in, b[1:])
+		}
+		stop()
+		if err != nil {
+			return nil, native.Hello{}, fmt.Errorf("no greeting: %w", err)
+		}
+		hello, _, err := native.ParseHello(b[1:])
+		return in, hello, err
+	}
+}
+
+// run shows the source until something ends the attachment.
+func (a *attachment) run() {
+	if a.over() {
+		return
+	}
+	if a.spec.Attached != nil {
+		a.spec.Attached()
+	}
+	a.log.Info("media attached")
+	var wg sync.WaitGroup
+	wg.Go(a.display)
+	wg.Go(a.liveness)
+	wg.Go(a.refuseStreams)
+	a.input()
+	wg.Wait()
+	a.spec.Sink.Release()
+	a.log.Info("media detached", "reason", a.reason)
+	if a.spec.Detached != nil {
+		a.spec.Detached(a.reason)
+	}
+}
+
+// end closes the connection; the first reason counts.
+func (a *attachment) end(code native.CloseCode, reason string) {
+	a.once.Do(func() {
+		a.reason = clip(reason)
+		close(a.ended)
+		a.conn.CloseWithError(quic.ApplicationErrorCode(code), a.reason)
+	})
+}
+
+// lost is end for an error of the connection, which may have been closed by
+// the terminal.
+func (a *attachment) lost(err error) {
+	reason := err.Error()
+	if app, ok := errors.AsType[*quic.ApplicationError](err); ok && app.Remote {
+		reason = "closed by the terminal: " + app.ErrorMessage
+	}
+	a.end(native.CloseDetached, reason)
+}
+
+func (a *attachment) over() bool {
+	select {
+	case <-a.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (a *attachment) hear() { a.heard.Store(int64(time.Since(a.start))) }
+
+func (a *attachment) heardAt() time.Time { return a.start.Add(time.Duration(a.heard.Load())) }
+
+// slowAfter is SlowAfter for any alive period.
+func slowAfter(period time.Duration) time.Duration { return max(SlowAfter, 3*period) }
+
+// input reads records and is the only one to call Sink. Its read deadline is
+// the next moment at which silence means something.
+func (a *attachment) input() {
+	a.spec.Sink.Resize(a.hello.Width, a.hello.Height)
+	released := false // for the silence that lasts
+	var buf [1024]byte
+	n := 0
+	for {
+		limit := native.SilentAfter(a.period)
+		if released {
+			limit = slowAfter(a.period)
+		}
+		a.in.SetReadDeadline(a.heardAt().Add(limit))
+		k, err := a.in.Read(buf[n:])
+		if k > 0 {
+			a.hear()
+			released = false
+			rest, bad := a.records(buf[:n+k])
+			if bad != nil {
+				a.log.Warn("media input refused", "reason", bad.Error())
+				a.end(native.CloseProtocol, bad.Error())
+				return
+			}
+			n = copy(buf[:], rest)
+		}
+		switch silence := time.Since(a.heardAt()); {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			a.end(native.CloseProtocol, "the input stream ended")
+			return
+		case !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed):
+			a.lost(err)
+			return
+		case silence >= slowAfter(a.period):
+			a.end(native.CloseSlow, "nothing came for "+slowAfter(a.period).String())
+			return
+		case silence >= native.SilentAfter(a.period):
+			if !released {
+				a.log.Warn("media silent", "for", silence.Round(time.Millisecond))
+				a.spec.Sink.Release() // so that no key repeats for ever
+			}
+			released = true
+		default: // a datagram was heard
+			released = false
+		}
+	}
+}
+
+// records acts on whole records and returns the bytes of one that is not.
+func (a *attachment) records(b []byte) (rest []byte, err error) {
+	for {
+		r, after, err := input.Next(b)
+		if errors.Is(err, input.ErrShort) {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		b = after
+		switch r.Type {
+		case input.Key:
+			a.spec.Sink.Key(r.Usage, r.Down)
+		case input.Pointer:
+			a.spec.Sink.Pointer(r.X, r.Y, r.Buttons)
+		case input.Wheel:
+			a.spec.Sink.Wheel(r.X, r.Y)
+		case input.Release:
+			a.spec.Sink.Release()
+		case input.Resize:
+			a.spec.Sink.Resize(r.X, r.Y)
+		case input.Ack:
+			if sent := a.sent.Load(); r.Seq > sent {
+				return nil, fmt.Errorf("acknowledgement of frame %d, sent were %d", r.Seq, sent)
+			}
+			if r.Seq > a.acked.Load() {
+				a.acked.Store(r.Seq)
+				poke(a.acks)
+			}
+		}
+	}
+}
+
+// liveness says Alive and hears the terminal's.
+func (a *attachment) liveness() {
+	alive := native.AppendAlive(nil, a.period)
+	next := time.Now()
+	for {
+		if now := time.Now(); !now.Before(next) {
+			next = now.Add(native.AliveEvery(a.period))
+			if err := a.conn.SendDatagram(alive); err != nil {
+				a.lost(err)
+				return
+			}
+		}
+		ctx, cancel := context.WithDeadline(a.conn.Context(), next)
+		b, err := a.conn.ReceiveDatagram(ctx)
+		cancel()
+		if a.conn.Context().Err() != nil {
+			a.lost(context.Cause(a.conn.Context()))
+			return
+		}
+		if err != nil {
+			continue // it is time to say Alive
+		}
+		if _, ok := native.ParseAlive(b); ok {
+			a.hear()
+		}
+	}
+}
+
+// refuseStreams turns away streams of kinds this version does not know.
+func (a *attachment) refuseStreams() {
+	for {
+		s, err := a.conn.AcceptUniStream(a.conn.Context())
+		if err != nil {
+			return
+		}
+		s.CancelRead(0)
+	}
+}
+
+// poke leaves something to receive in a channel of capacity 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// clip makes a reason fit for the wire and the log.
+func clip(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), native.MaxReason)], "?")
+}
