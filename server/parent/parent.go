@@ -277,7 +277,7 @@ func (p *parent) oneGateway(ctx context.Context, requests *sync.WaitGroup) error
 	}
 	defer l.conn.Close()
 	cmd := p.Gateway()
-	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.ExtraFiles = append([]*os.File{theirs}, cmd.ExtraFiles...)
 	// Its own process group: a terminal's interrupt comes here alone, and the
 	// gateway is asked once.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM, Credential: p.gateway}

@@ -1,0 +1,226 @@
+// Package app is the server as a program: its flags, the parent that opens
+// what needs rights, and the gateway that the parent starts.
+//
+// Source: design sections 1 and 2.
+//
+// The program runs twice: as the parent, which opens the control and the
+// greeter's sockets, reads the host's key and starts sessions; and as the
+// gateway, started by the parent with those as descriptors, which talks to
+// terminals and has no rights. A gateway that dies is started again on the
+// same sockets.
+//
+// Run returns when all that it started has ended, but for sessions.
+package app
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"image"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/program"
+	"hotdesk/server/parent"
+	"hotdesk/server/policy"
+)
+
+// Config is what both roles need; each field is a flag.
+type Config struct {
+	Local         bool
+	Runtime       string
+	State         string
+	Addr          netip.Addr // zero: all; with Local the group manager's
+	Host          string
+	ControlPort   int // -1: 7443, or a free one with Local
+	FirstPort     int
+	LastPort      int
+	SessionFile   string
+	SessionScript string
+	SessionUser   string
+	SessionGroup  string
+	GatewayUser   string
+	FrameBuffer   string
+	Most          image.Point
+	Bare          policy.Bare
+	NewAuthority  bool
+	StopSessions  bool
+	LogLevel      slog.Level
+
+	Args   []string // of the command line, for the gateway
+	Stdout io.Writer
+	Stderr io.Writer
+	Log    *slog.Logger
+}
+
+// Defaults of flags.
+const (
+	ControlPort = 7443
+	mediaFirst  = 40000
+	mediaLast   = 42000
+)
+
+// Default is the configuration where no flag is given.
+func Default() Config {
+	return Config{ControlPort: -1, Most: image.Pt(2560, 1600), Bare: policy.BareCard, GatewayUser: "hotdesk"}
+}
+
+func flags(c *Config) *flag.FlagSet {
+	fs := flag.NewFlagSet("server", flag.ContinueOnError)
+	fs.BoolVar(&c.Local, "local", false, "run unprivileged, as the caller, on loopback addresses and free ports; needs `groupmgr -local`")
+	fs.StringVar(&c.Runtime, "runtime", "", "`DIR` of sockets and locks, the same as groupmgr's (empty: /run/hotdesk, with -local a directory of yours)")
+	fs.StringVar(&c.State, "state", "", "`DIR` of keys and certificates (empty: /var/lib/hotdesk, with -local a directory of yours)")
+	fs.Func("addr", "`ADDRESS` to listen on (empty: all, with -local the group manager's)", func(s string) (err error) {
+		c.Addr, err = netip.ParseAddr(s)
+		return err
+	})
+	fs.StringVar(&c.Host, "host", "", "`NAME` of this host on its screens (empty: the machine's, with -local the group manager's)")
+	fs.Func("control-port", "TCP `PORT` of control connections (default 7443, with -local a free one)", func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 16)
+		c.ControlPort = int(n)
+		return err
+	})
+	fs.Func("media-ports", "UDP ports of media connections, `FIRST-LAST` (default 40000-42000, with -local free ones)", func(s string) error {
+		var ok bool
+		if c.FirstPort, c.LastPort, ok = ports(s); !ok {
+			return fmt.Errorf("%q is not FIRST-LAST", s)
+		}
+		return nil
+	})
+	fs.StringVar(&c.SessionFile, "session-program", "", "`FILE` of the session program (empty: session beside this program)")
+	fs.StringVar(&c.SessionScript, "session-script", "", "`FILE` that starts the programs of a session (empty: Hotdesk's own)")
+	fs.StringVar(&c.SessionUser, "session-user", "", "`NAME` of the user of every session; without meaning with -local")
+	fs.StringVar(&c.SessionGroup, "session-group", "", "`NAME` of the group whose members may have a session (empty: every user that is not a system's)")
+	fs.StringVar(&c.GatewayUser, "gateway-user", c.GatewayUser, "`NAME` of the account without rights that talks to terminals; without meaning with -local")
+	fs.StringVar(&c.FrameBuffer, "fb", "", "`DIR` of the sessions' screens, on tmpfs (empty: /dev/shm/hotdesk-UID)")
+	fs.Func("max-size", "largest screen of a session, `WxH` (default 2560x1600)", func(s string) error {
+		p, ok := size(s)
+		if !ok {
+			return fmt.Errorf("%q is not WIDTHxHEIGHT, each from %d to %d", s, alp.MinSide, alp.MaxSide)
+		}
+		c.Most = p
+		return nil
+	})
+	fs.Func("bare", "`WHAT` a terminal without a card gets: session or card, the screen that asks for one (default card)", func(s string) (err error) {
+		c.Bare, err = policy.ParseBare(s)
+		return err
+	})
+	fs.BoolVar(&c.NewAuthority, "new-authority", false, "make the group authority in -state where there is none; always so with -local")
+	fs.BoolVar(&c.StopSessions, "stop-sessions", false, "end every session of -runtime, and do nothing else")
+	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
+	return fs
+}
+
+func ports(s string) (first, last int, ok bool) {
+	a, b, ok := strings.Cut(s, "-")
+	x, err1 := strconv.ParseUint(a, 10, 16)
+	y, err2 := strconv.ParseUint(b, 10, 16)
+	return int(x), int(y), ok && err1 == nil && err2 == nil && x > 0 && x <= y
+}
+
+func size(s string) (image.Point, bool) {
+	a, b, ok := strings.Cut(s, "x")
+	w, err1 := strconv.Atoi(a)
+	h, err2 := strconv.Atoi(b)
+	in := func(n int) bool { return n >= alp.MinSide && n <= alp.MaxSide }
+	return image.Pt(w, h), ok && err1 == nil && err2 == nil && in(w) && in(h)
+}
+
+// Command is the program `server`.
+func Command() *program.Command { return command(nil, io.Discard, io.Discard, Run) }
+
+func command(args []string, stdout, stderr io.Writer, run func(context.Context, Config) error) *program.Command {
+	c := Default()
+	return &program.Command{
+		Name:    "server",
+		Purpose: "takes the terminals' connections and starts and finds their sessions",
+		Usage:   "[flags]\n-stop-sessions [-runtime DIR]",
+		Flags:   flags(&c),
+		Run: func(ctx context.Context, rest []string) error {
+			if len(rest) > 0 {
+				return program.Usagef("unknown argument %q", rest[0])
+			}
+			c.Args, c.Stdout, c.Stderr = args, stdout, stderr
+			c.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+			return run(ctx, c)
+		},
+	}
+}
+
+// gatewayRole is the first argument of the gateway.
+const gatewayRole = "gateway"
+
+// Main is the program.
+func Main(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == gatewayRole {
+		return program.Main(command(args[1:], stdout, stderr, runGateway), args[1:], stdout, stderr)
+	}
+	return program.Main(command(args, stdout, stderr, Run), args, stdout, stderr)
+}
+
+// check fills in what the configuration leaves open and refuses what cannot be.
+func (c *Config) check() error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Stdout == nil {
+		c.Stdout = io.Discard
+	}
+	if c.Stderr == nil {
+		c.Stderr = io.Discard
+	}
+	if c.Runtime == "" {
+		c.Runtime = program.RuntimeDir(c.Local)
+	}
+	if c.State == "" {
+		c.State = program.StateDir(c.Local)
+	}
+	if c.FrameBuffer == "" {
+		c.FrameBuffer = fmt.Sprintf("/dev/shm/hotdesk-%d", os.Getuid())
+	}
+	if c.SessionFile == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("server: -session-program: %w", err)
+		}
+		c.SessionFile = filepath.Join(filepath.Dir(self), "session")
+	}
+	if !c.Local {
+		if c.ControlPort < 0 {
+			c.ControlPort = ControlPort
+		}
+		if c.FirstPort == 0 {
+			c.FirstPort, c.LastPort = mediaFirst, mediaLast
+		}
+	}
+	c.ControlPort = max(c.ControlPort, 0)
+	if c.Local && c.Addr.IsValid() && !c.Addr.IsLoopback() {
+		return program.Usagef("-addr %v: with -local an address of 127.0.0.0/8", c.Addr)
+	}
+	return nil
+}
+
+// Run is the parent: it runs the server until ctx ends, or ends its sessions
+// where the configuration says so.
+func Run(ctx context.Context, c Config) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if c.StopSessions {
+		n, err := parent.StopSessions(ctx, c.Runtime, c.Log)
+		if err == nil {
+			fmt.Fprintf(c.Stdout, "server: %d sessions ended\n", n)
+		}
+		return err
+	}
+	return runParent(ctx, c)
+}
+
+var errParentGone = errors.New("server: the parent is gone")

@@ -1,0 +1,177 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"hotdesk/server/auth"
+	"hotdesk/server/grouplink"
+	"hotdesk/server/parent"
+)
+
+// Descriptors of a gateway, after parent.GatewayFD.
+const (
+	controlFD = parent.GatewayFD + 1 + iota // listening TCP socket
+	greeterFD                               // UDP socket
+	certFD                                  // host-<name>.pem
+	keyFD                                   // host-<name>.key
+)
+
+// selfWithin is how long the parent waits for the group manager with -local.
+const selfWithin = 10 * time.Second
+
+func (c *Config) groupSocket() string { return filepath.Join(c.Runtime, "groupmgr.sock") }
+
+// runParent opens what a gateway needs and keeps one running.
+func runParent(ctx context.Context, c Config) error {
+	if err := c.locate(ctx); err != nil {
+		return err
+	}
+	files, err := c.open()
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	args := append([]string{gatewayRole}, c.Args...)
+	args = append(args, "-host="+c.Host)
+	return parent.Run(ctx, parent.Config{
+		Runtime:        c.Runtime,
+		FrameBuffer:    c.FrameBuffer,
+		Addr:           c.Addr,
+		FirstPort:      c.FirstPort,
+		LastPort:       c.LastPort,
+		SessionProgram: c.SessionFile,
+		SessionScript:  c.SessionScript,
+		SessionGroup:   c.SessionGroup,
+		MaxWidth:       c.Most.X,
+		MaxHeight:      c.Most.Y,
+		Local:          c.Local,
+		GatewayUser:    c.GatewayUser,
+		Level:          c.LogLevel,
+		Log:            c.Log,
+		Gateway: func() *exec.Cmd {
+			cmd := exec.Command(program, args...)
+			cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
+			cmd.ExtraFiles = files
+			return cmd
+		},
+	})
+}
+
+// locate finds the host's name and, with -local, its address.
+func (c *Config) locate(ctx context.Context) error {
+	if c.Local && (!c.Addr.IsValid() || c.Host == "") {
+		within, cancel := context.WithTimeout(ctx, selfWithin)
+		defer cancel()
+		host, addr, err := grouplink.Self(within, grouplink.Unix(c.groupSocket()))
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !c.Addr.IsValid():
+			return fmt.Errorf("server: no group manager at %s: start `groupmgr -local` with the same -runtime first, or give -addr: %w", c.groupSocket(), err)
+		case err == nil && !addr.IsLoopback() && !c.Addr.IsValid():
+			return fmt.Errorf("server: the group manager at %s has the address %v, which is not of this machine alone: start it with -local", c.groupSocket(), addr)
+		}
+		if err == nil && !c.Addr.IsValid() {
+			c.Addr = addr
+		}
+		if c.Host == "" {
+			c.Host = host
+		}
+	}
+	if c.Host == "" {
+		c.Host, _ = os.Hostname() // without a name the screens have none
+	}
+	return nil
+}
+
+// open opens what a gateway inherits, in the order of the descriptors. What it
+// returns is to be closed, with an error too.
+func (c *Config) open() (files []*os.File, err error) {
+	addr := c.Addr
+	if !addr.IsValid() {
+		addr = netip.IPv4Unspecified()
+	}
+	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(c.ControlPort))))
+	if err != nil {
+		return nil, fmt.Errorf("server: control connections: %w", err)
+	}
+	defer ln.Close()
+	f, err := ln.File()
+	if err != nil {
+		return nil, fmt.Errorf("server: control connections: %w", err)
+	}
+	files = append(files, f)
+	if f, err = c.greeterSocket(addr); err != nil {
+		return files, err
+	}
+	files = append(files, f)
+
+	open := auth.Open
+	if c.Local || c.NewAuthority {
+		open = auth.Create
+	}
+	authority, err := open(c.State)
+	if err != nil {
+		return files, err
+	}
+	name := c.Host
+	if c.Local { // several hosts may share -state
+		name = addr.String()
+	}
+	cert, key, err := authority.Host(name)
+	if err != nil {
+		return files, err
+	}
+	for _, path := range []string{cert, key} {
+		f, err := os.Open(path)
+		if err != nil {
+			return files, fmt.Errorf("server: %w", err)
+		}
+		files = append(files, f)
+	}
+	c.Log.Info("group authority", "file", authority.File(), "sha256", authority.Fingerprint())
+	return files, nil
+}
+
+// greeterSocket binds the gateway's own media port.
+func (c *Config) greeterSocket(addr netip.Addr) (*os.File, error) {
+	first, n := c.FirstPort, 1
+	if first != 0 {
+		n = c.LastPort - first + 1
+	}
+	from := rand.IntN(n)
+	for i := range n {
+		pc, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, uint16(first+(from+i)%n))))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("server: media socket: %w", err)
+		}
+		defer pc.Close()
+		f, err := pc.File()
+		if err != nil {
+			return nil, fmt.Errorf("server: media socket: %w", err)
+		}
+		return f, nil
+	}
+	return nil, fmt.Errorf("server: every port of -media-ports %d-%d is in use", c.FirstPort, c.LastPort)
+}

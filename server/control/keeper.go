@@ -1,0 +1,407 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/session/client"
+	"hotdesk/server/sessions"
+)
+
+// A keeper is the connection to a session's keeper. All of it is the owner's.
+type keeper struct {
+	id      alp.SessionID
+	token   alp.Token
+	client  *client.Keeper  // nil while it starts or is looked for again
+	waiting []*presentation // for client
+	void    uint64          // attachments up to this number are no more
+	pending uint64          // detach up to this number as soon as there is a client
+	ended   bool
+	upAt    time.Time // when client came
+	again   bool      // client is not the first
+}
+
+// steadyAfter is how long a keeper's connection must have lasted for another
+// to be tried when it is lost.
+const steadyAfter = 10 * time.Second
+
+// maxOpening bounds the keepers that are asked at the same time at the start.
+const maxOpening = 16
+
+// find takes over the sessions that run already.
+func (s *Server) find(ctx context.Context) {
+	list, err := s.conf.Parent.List(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("sessions that run cannot be listed", "err", err)
+	}
+	var wg sync.WaitGroup
+	places := make(chan struct{}, maxOpening)
+	for _, id := range list {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			conn, st, rest, err := s.open(ctx, id)
+			if err != nil {
+				s.log.Error("session that runs cannot be reached", "session", id, "err", err)
+				return
+			}
+			done := make(chan struct{})
+			if !s.post(func() { defer close(done); s.found(conn, st, rest) }) {
+				conn.Close()
+				return
+			}
+			<-done
+		})
+	}
+	wg.Wait()
+	s.post(s.report)
+}
+
+// open connects to a keeper that runs and asks for its status. Events that
+// come are kept in the relay until the owner has the keeper.
+func (s *Server) open(ctx context.Context, id alp.SessionID) (*client.Keeper, client.Status, *relay, error) {
+	ctx, cancel := context.WithTimeout(ctx, KeeperWithin)
+	defer cancel()
+	nc, err := s.conf.Parent.Open(ctx, id)
+	if err != nil {
+		return nil, client.Status{}, nil, err
+	}
+	r := newRelay(s)
+	k := client.New(nc, r)
+	s.wg.Go(func() { r.over(k.Serve(s.ctx)) })
+	st, err := k.Status(ctx)
+	if err == nil && (st.Session != id || !st.Token.Valid()) {
+		err = fmt.Errorf("control: the keeper of %s says that it has session %q of token %q", id, st.Session, st.Token)
+	}
+	if err != nil {
+		k.Close()
+		r.drop()
+		return nil, client.Status{}, nil, err
+	}
+	return k, st, r, nil
+}
+
+// found puts a session of before in the table.
+func (s *Server) found(c *client.Keeper, st client.Status, r *relay) {
+	last := st.Last
+	if last == 0 {
+		last = st.Started
+	}
+	row := sessions.Session{ID: st.Session, Token: st.Token, User: st.User, State: sessions.Disconnected, Last: time.UnixMilli(last)}
+	if err := s.table.Add(row); err != nil {
+		s.log.Error("session that runs has no place", "session", st.Session, "token", st.Token, "err", err)
+		c.Close()
+		r.drop()
+		return
+	}
+	k := &keeper{id: st.Session, token: st.Token}
+	s.keepers[k.id] = k
+	s.up(k, c, r, st)
+	s.log.Info("session found", "session", k.id, "token", k.token, "terminal", st.Terminal)
+}
+
+// up gives a keeper its connection.
+func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
+	k.client, k.upAt = c, time.Now()
+	s.table.Up(k.id)
+	if st.Terminal.Valid() {
+		last := time.UnixMilli(st.Last)
+		if row, ok := s.table.Get(k.id); ok && row.Last.After(last) {
+			last = row.Last
+		}
+		s.table.Attached(k.id, st.Terminal, st.Gen, last)
+	} else {
+		s.table.Void(k.id, ^uint64(0))
+	}
+	r.attach(k)
+	if k.pending > 0 {
+		s.detach(k.id, k.pending)
+		k.pending = 0
+	}
+	waiting := k.waiting
+	k.waiting = nil
+	for _, p := range waiting {
+		s.attach(p, k.id)
+	}
+}
+
+// started is what came of start.
+func (s *Server) started(k *keeper, nc net.Conn, err error) {
+	if err != nil {
+		s.log.Error("session did not start", "session", k.id, "token", k.token, "err", err)
+		s.gone(k, "")
+		for _, p := range k.waiting {
+			s.deny(p, osdNoSession, "Your session could not be started. "+err.Error())
+		}
+		return
+	}
+	r := newRelay(s)
+	c := client.New(nc, r)
+	s.wg.Go(func() { r.over(c.Serve(s.ctx)) })
+	s.log.Info("session runs", "session", k.id, "token", k.token)
+	s.up(k, c, r, client.Status{})
+	s.report()
+}
+
+// attach asks the session's keeper for a ticket for p.
+func (s *Server) attach(p *presentation, id alp.SessionID) {
+	k := s.keepers[id]
+	if k == nil {
+		s.lookup(p)
+		return
+	}
+	if k.client == nil {
+		k.waiting = append(k.waiting, p)
+		return
+	}
+	w, h := s.size(p)
+	a := client.Attach{Terminal: p.t.id, Addr: p.addr(), Width: w, Height: h, Layout: p.req.Layout}
+	c := k.client
+	s.beside(p, func() (then, stale func()) {
+		// Not p.ctx: whoever gives up here would never hear of the number to
+		// detach.
+		ctx, cancel := context.WithTimeout(s.ctx, KeeperWithin)
+		defer cancel()
+		o, err := c.Attach(ctx, a)
+		if err == nil {
+			err = checkOffer(o)
+		}
+		return func() {
+				switch {
+				case k.ended || k.client != c || err == nil && o.Gen <= k.void:
+					s.lookup(p) // it has ended, or its media has, since
+				case err != nil:
+					s.log.Error("session does not attach", "terminal", p.t.id, "token", p.token, "session", id, "err", err)
+					s.deny(p, osdNoSession, "Your session does not answer. Wait a moment, then insert the card again.")
+				default:
+					s.offer(p, id, o)
+				}
+			}, func() {
+				if err == nil {
+					s.detach(id, o.Gen)
+				}
+			}
+	})
+}
+
+func checkOffer(o client.Offer) error {
+	if o.Port < 1 || o.Port > 65535 || len(o.Cert) != 32 || len(o.Ticket) != alp.TicketSize || o.Gen == 0 {
+		return fmt.Errorf("control: the keeper's offer is none: port %d, certificate %d bytes, ticket %d bytes, number %d", o.Port, len(o.Cert), len(o.Ticket), o.Gen)
+	}
+	return nil
+}
+
+// detach ends an attachment at its keeper. The row changes when that says so.
+func (s *Server) detach(id alp.SessionID, gen uint64) {
+	k := s.keepers[id]
+	if k == nil {
+		return
+	}
+	if k.client == nil {
+		k.pending = max(k.pending, gen)
+		return
+	}
+	c := k.client
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, KeeperWithin)
+		defer cancel()
+		if err := c.Detach(ctx, gen); err != nil && ctx.Err() == nil {
+			s.log.Warn("attachment cannot be ended", "session", id, "gen", gen, "err", err)
+		}
+	})
+}
+
+// attached: a terminal has redeemed its ticket. Those that were offered the
+// session before have lost it.
+func (s *Server) attached(k *keeper, c client.Change) {
+	if _, ok := s.table.Attached(k.id, c.Terminal, c.Gen, time.Now()); !ok {
+		return
+	}
+	s.log.Info("attached", "terminal", c.Terminal, "token", k.token, "session", k.id, "gen", c.Gen)
+	s.report()
+	for _, t := range s.terminals {
+		if t.id != c.Terminal && t.shown.session == k.id && t.shown.gen < c.Gen {
+			s.takeAway(t, "Your session is shown at another terminal.", osdNoSession)
+		}
+	}
+}
+
+// takeAway tells a terminal that it no longer has its session.
+func (s *Server) takeAway(t *terminal, cause string, osd int) {
+	seq := 0
+	if t.now != nil {
+		seq = t.now.req.TokenSeq
+	}
+	s.drop(t)
+	t.shown = attachment{}
+	s.send(t.conn, alp.DiscInf{TokenSeq: seq, Cause: text(cause), OSD: osd}.Message())
+}
+
+func (s *Server) detached(k *keeper, c client.Change) {
+	row, _ := s.table.Get(k.id)
+	if !s.table.Detached(k.id, c.Gen) {
+		return
+	}
+	s.log.Info("detached", "terminal", row.Terminal, "token", k.token, "session", k.id, "gen", c.Gen, "reason", c.Reason)
+	s.report()
+	if t := s.terminals[row.Terminal]; t != nil {
+		s.prune(t)
+	}
+}
+
+// mediaRestarted: the attachments up to c.Gen are no more. The terminal that
+// has the session is told where it is now.
+func (s *Server) mediaRestarted(k *keeper, c client.Change) {
+	k.void = max(k.void, c.Gen)
+	s.log.Warn("media was restarted", "token", k.token, "session", k.id, "gen", c.Gen, "reason", c.Reason)
+	if s.table.Void(k.id, c.Gen) {
+		s.report()
+	}
+	var last *terminal
+	for _, t := range s.terminals {
+		if t.shown.session == k.id && t.shown.gen <= k.void && (last == nil || t.shown.gen > last.shown.gen) {
+			last = t
+		}
+	}
+	if last != nil && last.conn != nil && last.now != nil && !last.busy {
+		last.shown = attachment{}
+		s.attach(last.now, k.id)
+	}
+}
+
+// gone takes a session out of the table and tells who had it why.
+func (s *Server) gone(k *keeper, reason string) {
+	if k.ended {
+		return
+	}
+	k.ended = true
+	if k.client != nil {
+		k.client.Close()
+	}
+	delete(s.keepers, k.id)
+	row, _ := s.table.End(k.id)
+	s.report()
+	if reason == "" {
+		return
+	}
+	s.log.Info("session ended", "token", k.token, "session", k.id, "reason", reason)
+	for _, t := range s.terminals {
+		if t.shown.session == k.id {
+			s.takeAway(t, reason, osdNoSession)
+		}
+	}
+	if t := s.terminals[row.Terminal]; t != nil {
+		s.prune(t)
+	}
+}
+
+// keeperLost: the connection to a keeper is no more. If the keeper is, the
+// session goes on.
+func (s *Server) keeperLost(k *keeper, err error) {
+	if k.ended {
+		return
+	}
+	k.client = nil
+	const unexpected = "Your session has ended unexpectedly. Take the card out and insert it again for a new one."
+	if k.again && time.Since(k.upAt) < steadyAfter {
+		s.gone(k, unexpected)
+		s.giveUp(k)
+		return
+	}
+	k.again = true
+	s.log.Warn("keeper connection lost", "token", k.token, "session", k.id, "err", err)
+	s.wg.Go(func() {
+		c, st, r, err := s.open(s.ctx, k.id)
+		if err == nil && st.Token != k.token {
+			err = errors.New("control: the session has another token")
+			c.Close()
+			r.drop()
+		}
+		ok := s.post(func() {
+			switch {
+			case k.ended || err != nil:
+				if err == nil {
+					c.Close()
+					r.drop()
+				}
+				s.gone(k, unexpected)
+				s.giveUp(k)
+			default:
+				s.log.Info("keeper connected again", "token", k.token, "session", k.id)
+				s.up(k, c, r, st)
+				s.report()
+			}
+		})
+		if !ok && err == nil {
+			c.Close()
+			r.drop()
+		}
+	})
+}
+
+// giveUp has those who waited for a keeper look once more.
+func (s *Server) giveUp(k *keeper) {
+	waiting := k.waiting
+	k.waiting = nil
+	for _, p := range waiting {
+		s.lookup(p)
+	}
+}
+
+// A relay hands a keeper's events to the owner, from the moment that the owner
+// has the keeper.
+type relay struct {
+	s     *Server
+	k     *keeper       // set before ready is closed
+	ready chan struct{} // closed by attach or drop
+}
+
+func newRelay(s *Server) *relay { return &relay{s: s, ready: make(chan struct{})} }
+
+// attach lets the events of k through.
+func (r *relay) attach(k *keeper) {
+	r.k = k
+	close(r.ready)
+}
+
+// drop throws the events away: nobody wants the keeper.
+func (r *relay) drop() { close(r.ready) }
+
+func (r *relay) event(f func(*keeper)) {
+	select {
+	case <-r.ready:
+	case <-r.s.stopped:
+		return
+	}
+	if r.k != nil {
+		r.s.post(func() {
+			if !r.k.ended {
+				f(r.k)
+			}
+		})
+	}
+}
+
+func (r *relay) Attached(c client.Change) { r.event(func(k *keeper) { r.s.attached(k, c) }) }
+func (r *relay) Detached(c client.Change) { r.event(func(k *keeper) { r.s.detached(k, c) }) }
+func (r *relay) MediaRestarted(c client.Change) {
+	r.event(func(k *keeper) { r.s.mediaRestarted(k, c) })
+}
+func (r *relay) Ended(e client.Ended) {
+	r.event(func(k *keeper) {
+		reason := e.Reason
+		if reason == "" {
+			reason = "Your session has ended."
+		}
+		r.s.gone(k, reason)
+		r.s.giveUp(k)
+	})
+}
+
+// over is the end of the connection.
+func (r *relay) over(err error) { r.event(func(k *keeper) { r.s.keeperLost(k, err) }) }

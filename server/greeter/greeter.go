@@ -1,0 +1,197 @@
+// Package greeter is the media end of the gateway's own screens: those that
+// need no session.
+//
+// Source: design sections 1 to 3.
+//
+// Invariants:
+//  1. Pictures are shared by all terminals that show the same screen in the
+//     same size; at most MaxPictures are kept.
+//  2. No picture is larger than Config.Most, whatever a terminal says of its
+//     screen; a terminal centres a smaller one.
+//  3. Input does nothing, but for a change of the screen's size.
+//
+// A Greeter is safe for concurrent use; Serve is its life.
+package greeter
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/draw"
+	"hotdesk/protocol/native"
+	"hotdesk/server/session/attach"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/encode"
+)
+
+const (
+	// MaxPictures bounds the pictures kept for terminals to come.
+	MaxPictures = 6
+	// MaxText bounds a screen's text, in bytes.
+	MaxText = 512
+)
+
+// Kind says which screen.
+type Kind int
+
+const (
+	InsertCard Kind = iota + 1 // asks for a card
+	Denied                     // Text says why
+)
+
+// A Screen is what is shown.
+type Screen struct {
+	Kind Kind
+	Text string
+}
+
+// A Request is for a terminal to show a screen. Came and Gone, which may be
+// nil, are called when it does and when it does no longer.
+type Request struct {
+	Terminal      alp.TerminalID
+	Addr          netip.Addr
+	Width, Height int
+	Screen        Screen
+	Came, Gone    func(gen uint64)
+}
+
+// Config says where a Greeter listens and what its pictures say.
+type Config struct {
+	Conn net.PacketConn // open for the life of Serve, and not closed by it
+	Host string         // at the foot of each screen
+	Most image.Point    // largest picture
+	Log  *slog.Logger   // nil: silent
+}
+
+// A Greeter shows screens.
+type Greeter struct {
+	conf Config
+	end  *attach.Endpoint
+	cert [32]byte
+	gen  atomic.Uint64
+
+	mu       sync.Mutex
+	pictures []picture // the one used last comes last
+}
+
+type picture struct {
+	screen Screen
+	w, h   int
+	pixmap *draw.Pixmap
+}
+
+// New makes a Greeter.
+func New(conf Config) (*Greeter, error) {
+	id, err := attach.NewIdentity()
+	if err != nil {
+		return nil, fmt.Errorf("greeter: %w", err)
+	}
+	end, err := attach.New(attach.Config{Conn: conf.Conn, Identity: id, AlivePeriod: native.AlivePeriodIdle, Log: conf.Log})
+	if err != nil {
+		return nil, fmt.Errorf("greeter: %w", err)
+	}
+	g := &Greeter{conf: conf, end: end, cert: id.CertHash()}
+	// Numbers go on rising when the gateway is restarted.
+	g.gen.Store(uint64(time.Now().UnixMicro()))
+	return g, nil
+}
+
+// Serve accepts terminals until ctx ends.
+func (g *Greeter) Serve(ctx context.Context) error { return g.end.Serve(ctx) }
+
+// Show makes a ticket for a terminal.
+func (g *Greeter) Show(r Request) (client.Offer, error) {
+	r.Screen.Text = r.Screen.Text[:min(len(r.Screen.Text), MaxText)]
+	gen := g.gen.Add(1)
+	f := &feed{g: g, screen: r.Screen, changed: make(chan struct{}, 1)}
+	f.Resize(r.Width, r.Height)
+	spec := attach.Spec{Terminal: r.Terminal, Addr: r.Addr, Gen: gen, Source: f, Sink: f}
+	if r.Came != nil {
+		spec.Attached = func() { r.Came(gen) }
+	}
+	if r.Gone != nil {
+		spec.Detached = func(string) { r.Gone(gen) }
+	}
+	ticket, err := g.end.Offer(spec)
+	if err != nil {
+		return client.Offer{}, fmt.Errorf("greeter: %w", err)
+	}
+	return client.Offer{Port: g.end.Port(), Cert: g.cert[:], Ticket: ticket, Gen: gen}, nil
+}
+
+// Hide ends what a terminal was shown up to gen.
+func (g *Greeter) Hide(terminal alp.TerminalID, gen uint64) {
+	g.end.Detach(gen, terminal, native.CloseDetached, "another screen comes")
+}
+
+// picture returns a screen's picture, drawn now or before.
+func (g *Greeter) picture(s Screen, w, h int) *draw.Pixmap {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, p := range g.pictures {
+		if p.screen == s && p.w == w && p.h == h {
+			g.pictures = append(append(g.pictures[:i:i], g.pictures[i+1:]...), p)
+			return p.pixmap
+		}
+	}
+	p := picture{s, w, h, paint(s, g.conf.Host, w, h)}
+	if len(g.pictures) == MaxPictures {
+		g.pictures = g.pictures[1:]
+	}
+	g.pictures = append(g.pictures, p)
+	return p.pixmap
+}
+
+// hidden is the pointer on screens where there is nothing to point at.
+var hidden = &encode.Cursor{Serial: 1}
+
+// A feed is what one terminal sees: source and sink of its attachment.
+type feed struct {
+	g       *Greeter
+	screen  Screen
+	changed chan struct{}
+
+	mu   sync.Mutex
+	w, h int
+	new  bool // the size has changed since the last View
+}
+
+func (f *feed) Changed() <-chan struct{} { return f.changed }
+
+func (f *feed) View(show func(encode.View)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := encode.View{Picture: f.g.picture(f.screen, f.w, f.h), Cursor: hidden}
+	if f.new {
+		v.Damage = []image.Rectangle{v.Picture.Bounds()}
+		f.new = false
+	}
+	show(v)
+}
+
+func (f *feed) Resize(w, h int) {
+	w, h = min(w, f.g.conf.Most.X), min(h, f.g.conf.Most.Y)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w == f.w && h == f.h {
+		return
+	}
+	f.w, f.h, f.new = w, h, true
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (f *feed) Key(uint16, bool)       {}
+func (f *feed) Pointer(int, int, byte) {}
+func (f *feed) Wheel(int, int)         {}
+func (f *feed) Release()               {}
