@@ -1,0 +1,199 @@
+// Package app is the terminal as a program: the connections, the card readers,
+// the screen, the display and the control socket round package terminal.
+//
+// Source: design sections 1, 2, 3 and 6; reference/alp.md sections 2 to 4 for
+// the control connection.
+//
+// Invariants:
+//  1. One goroutine owns the machines (terminal, bootstrap); it receives,
+//     steps, performs. Nothing that it does waits for a server, a card or a
+//     display, and what happens at the terminal goes before what comes from
+//     the network.
+//  2. Servers prove themselves by a certificate of the pinned authority, in TLS
+//     1.3, before a byte of theirs is read. There is no way round that.
+//  3. Input goes to the media connection whose picture is on the screen, or
+//     nowhere.
+//  4. Run returns when everything it started has ended.
+//
+// Limits: alp.MaxLine for a line; maxOut lines that wait to be sent; those of
+// packages rpc, viewer and bootstrap.
+package app
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"hotdesk/dtu/backend"
+	"hotdesk/dtu/backend/headless"
+	"hotdesk/dtu/backend/window"
+	"hotdesk/dtu/backend/workbench"
+	"hotdesk/protocol/program"
+	"hotdesk/smartcard/reader/emulated"
+)
+
+// maxAuthority bounds the authority file, in bytes.
+const maxAuthority = 64 << 10
+
+// Run is a terminal from power on until ctx ends or its display is closed.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	pool, err := authority(cfg.Authority)
+	if err != nil {
+		return err
+	}
+	var cards *emulated.Reader
+	if cfg.Cards != "" {
+		if info, err := os.Stat(cfg.Cards); err != nil || !info.IsDir() {
+			return program.Usagef("-cards %s: not a folder", cfg.Cards)
+		}
+		cards = emulated.New(os.DirFS(cfg.Cards))
+		defer cards.Close()
+	}
+	s := newShell(cfg, pool, cards)
+	listen, cleanup, err := listenCtl(&cfg)
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	display, url, err := openDisplay(cfg)
+	if err != nil {
+		if listen != nil {
+			listen.Close()
+		}
+		return err
+	}
+	ready(cfg, url)
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	var shown error
+	wg.Go(func() {
+		defer cancel()
+		shown = display.Run(ctx, s.screen, hands{s})
+	})
+	if listen != nil {
+		wg.Go(func() { s.serveCtl(ctx, listen) })
+	}
+	s.run(ctx)
+	cancel()
+	wg.Wait()
+	return shown
+}
+
+// authority reads the certificates that servers must come from.
+func authority(file string) (*x509.CertPool, error) {
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("dtu: -authority %s: no such file; a server makes it as authority.pem in its -state directory when it starts", file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dtu: -authority: %w", err)
+	}
+	if info.Size() > maxAuthority {
+		return nil, fmt.Errorf("dtu: -authority %s: larger than %d bytes", file, maxAuthority)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("dtu: -authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("dtu: -authority %s: no certificate in PEM form in it", file)
+	}
+	return pool, nil
+}
+
+// openDisplay makes the display; url is where its page is, if it has one.
+func openDisplay(cfg Config) (d backend.Display, url string, err error) {
+	title := "terminal " + string(cfg.MAC)
+	switch cfg.Display {
+	case "window":
+		w, err := window.New(window.Config{Display: cfg.XDisplay, W: cfg.Width, H: cfg.Height, Title: title})
+		if err != nil {
+			return nil, "", fmt.Errorf("dtu: %w", err)
+		}
+		return w, "", nil
+	case "workbench":
+		l, err := net.Listen("tcp", cfg.Workbench)
+		if err != nil {
+			return nil, "", fmt.Errorf("dtu: -workbench: %w", err)
+		}
+		b := workbench.New(workbench.Config{Listen: l, Log: cfg.Log, Title: title})
+		return b, b.URL(), nil
+	}
+	return headless.New(), "", nil
+}
+
+// ready says where the hands are, and with -local what to type next.
+func ready(cfg Config, url string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "dtu: ready terminal=%s display=%s", cfg.MAC, cfg.Display)
+	if cfg.Ctl != "" {
+		fmt.Fprintf(&b, " ctl=%s", cfg.Ctl)
+	}
+	if url != "" {
+		fmt.Fprintf(&b, " url=%s", url)
+	}
+	b.WriteByte('\n')
+	if cfg.Local {
+		if url != "" {
+			fmt.Fprintf(&b, "next: open %s\n", url)
+		}
+		fmt.Fprintf(&b, "next: dtu ctl -socket %s wait picture\n", cfg.Ctl)
+	}
+	fmt.Fprint(cfg.Stdout, b.String())
+}
+
+// listenCtl makes the control socket, if there is to be one.
+func listenCtl(cfg *Config) (l net.Listener, cleanup func(), err error) {
+	cleanup = func() {}
+	if cfg.Ctl == "" && !cfg.Local {
+		return nil, cleanup, nil
+	}
+	if cfg.Ctl == "" {
+		dir, err := os.MkdirTemp("", "hotdesk-dtu-")
+		if err != nil {
+			return nil, nil, fmt.Errorf("dtu: control socket: %w", err)
+		}
+		cfg.Ctl = filepath.Join(dir, "ctl")
+		cleanup = func() { os.RemoveAll(dir) }
+	}
+	if conn, err := net.Dial("unix", cfg.Ctl); err == nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("dtu: -ctl %s: another terminal listens there", cfg.Ctl)
+	}
+	if info, err := os.Lstat(cfg.Ctl); err == nil && info.Mode().Type() == fs.ModeSocket {
+		os.Remove(cfg.Ctl) // left by one that was killed
+	}
+	// The socket is made where nobody else reaches it, then put in its place.
+	private, err := os.MkdirTemp(filepath.Dir(cfg.Ctl), ".dtu-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("dtu: -ctl: %w", err)
+	}
+	defer os.RemoveAll(private)
+	at := filepath.Join(private, "s")
+	ul, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
+	if err != nil {
+		cleanup()
+		return nil, nil, fmt.Errorf("dtu: -ctl: %w", err)
+	}
+	ul.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(at, 0o600), os.Rename(at, cfg.Ctl)); err != nil {
+		ul.Close()
+		cleanup()
+		return nil, nil, fmt.Errorf("dtu: -ctl: %w", err)
+	}
+	remove, path := cleanup, cfg.Ctl
+	return ul, func() { os.Remove(path); remove() }, nil
+}

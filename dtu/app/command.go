@@ -1,0 +1,160 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"hotdesk/dtu/keymap"
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group"
+	"hotdesk/protocol/program"
+)
+
+// Config is what Run needs; each field is a flag.
+type Config struct {
+	Local         bool
+	Servers       []netip.AddrPort
+	Authority     string // file with the certificate of the group's authority
+	Display       string // headless, window or workbench
+	XDisplay      string // of the window, empty: $DISPLAY
+	Workbench     string // address of the page
+	Width, Height int
+	MAC           alp.TerminalID // empty: a random one
+	Layout        string
+	Cards         string // folder of emulated cards, empty: no emulated reader
+	Ctl           string // control socket; empty: none, with Local a free one
+	GroupPort     int    // 0: do not ask the network
+	LogLevel      slog.Level
+
+	Stdout io.Writer    // for the ready line
+	Log    *slog.Logger // nil: silent
+}
+
+// Default is the configuration where no flag is given.
+func Default() Config {
+	return Config{Display: "headless", Width: 1280, Height: 1024, Layout: "us", GroupPort: group.Port,
+		Workbench: "127.0.0.1:0", Stdout: io.Discard}
+}
+
+var displays = []string{"headless", "window", "workbench"}
+
+// flags makes the flag set of c.
+func flags(c *Config) *flag.FlagSet {
+	fs := flag.NewFlagSet("dtu", flag.ContinueOnError)
+	fs.BoolVar(&c.Local, "local", false, "use loopback addresses only, make a control socket if -ctl names none, and print the next command to type")
+	fs.Func("server", "`ADDRESS:PORT` of a server's control port, tried first; more than one with commas or by giving the flag again (default: ask the network)", func(s string) error {
+		for s := range strings.SplitSeq(s, ",") {
+			a, err := netip.ParseAddrPort(strings.TrimSpace(s))
+			if err != nil || !a.Addr().Is4() || a.Port() == 0 {
+				return fmt.Errorf("%q is not IPv4:PORT", s)
+			}
+			c.Servers = append(c.Servers, a)
+		}
+		return nil
+	})
+	fs.StringVar(&c.Authority, "authority", "", "`FILE` with the certificate of the group's authority (authority.pem in a server's -state directory); servers of no other are talked to")
+	fs.Func("display", "`KIND` of display: headless (a picture in memory), window (on an X server) or workbench (a page for a web browser) (default headless)", func(s string) error {
+		if !slices.Contains(displays, s) {
+			return fmt.Errorf("%q is none of %s", s, strings.Join(displays, ", "))
+		}
+		c.Display = s
+		return nil
+	})
+	fs.StringVar(&c.XDisplay, "x-display", "", "`NAME` of the X server for -display window (empty: $DISPLAY)")
+	fs.StringVar(&c.Workbench, "workbench", c.Workbench, "`ADDRESS:PORT` of the page for -display workbench; port 0 is a free one")
+	fs.Func("size", "`WIDTHxHEIGHT` of the screen in pixels (default 1280x1024)", func(s string) error {
+		var w, h int
+		if n, err := fmt.Sscanf(s, "%dx%d", &w, &h); n != 2 || err != nil || fmt.Sprintf("%dx%d", w, h) != s {
+			return fmt.Errorf("%q is not WIDTHxHEIGHT", s)
+		}
+		if min(w, h) < alp.MinSide || max(w, h) > alp.MaxSide {
+			return fmt.Errorf("sides must be %d to %d", alp.MinSide, alp.MaxSide)
+		}
+		c.Width, c.Height = w, h
+		return nil
+	})
+	fs.Func("mac", "`ADDRESS` that names the terminal, 12 hex digits, with or without colons (default: a random one, made up for this run)", func(s string) error {
+		id := alp.TerminalID(strings.ToLower(strings.ReplaceAll(s, ":", "")))
+		if !id.Valid() {
+			return fmt.Errorf("%q is not 12 hex digits", s)
+		}
+		c.MAC = id
+		return nil
+	})
+	fs.Func("layout", "`NAME` of the keyboard's layout: "+strings.Join(keymap.Layouts(), ", ")+" (default us)", func(s string) error {
+		if !slices.Contains(keymap.Layouts(), s) {
+			return fmt.Errorf("%q is none of %s", s, strings.Join(keymap.Layouts(), ", "))
+		}
+		c.Layout = s
+		return nil
+	})
+	fs.StringVar(&c.Cards, "cards", "", "`DIR` of emulated cards, files NAME.card with lines 'atr =', 'type = simple', 'id =', 'secret =', 'name =' (empty: no emulated reader)")
+	fs.StringVar(&c.Ctl, "ctl", "", "unix `SOCKET` to be made for 'dtu ctl' (empty: none, with -local a free one)")
+	fs.IntVar(&c.GroupPort, "group-port", c.GroupPort, "UDP `PORT` at which group managers are asked for a server (0: do not ask)")
+	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
+	return fs
+}
+
+// Command is the program `dtu`.
+func Command() *program.Command { return command(io.Discard, io.Discard) }
+
+func command(stdout, stderr io.Writer) *program.Command {
+	c := Default()
+	return &program.Command{
+		Name:    "dtu",
+		Purpose: "a terminal: finds a server, reads cards, shows the session of the card that is in",
+		Usage:   "[flags]\nctl -socket SOCKET COMMAND [ARGUMENT...]",
+		Flags:   flags(&c),
+		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return program.Usagef("unknown argument %q", args[0])
+			}
+			c.Stdout = stdout
+			c.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+			return Run(ctx, c)
+		},
+	}
+}
+
+// Main is the program.
+func Main(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "ctl" {
+		return program.Main(ctlCommand(stdout), args[1:], stdout, stderr)
+	}
+	return program.Main(command(stdout, stderr), args, stdout, stderr)
+}
+
+// check completes c and tells what is wrong with it.
+func (c *Config) check() error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Authority == "" {
+		return program.Usagef("no -authority: a terminal talks only to servers of the group it was given; name the file authority.pem of that group's -state directory")
+	}
+	if c.GroupPort < 0 || c.GroupPort > 65535 {
+		return program.Usagef("-group-port %d is not a port", c.GroupPort)
+	}
+	if c.GroupPort == 0 && len(c.Servers) == 0 {
+		return program.Usagef("-group-port 0 and no -server: there is nothing to find a server by")
+	}
+	c.MAC = cmp.Or(c.MAC, randomMAC())
+	return nil
+}
+
+// randomMAC makes a locally administered unicast address.
+func randomMAC() alp.TerminalID {
+	var mac [6]byte
+	rand.Read(mac[:])
+	mac[0] = mac[0]&^3 | 2
+	return alp.TerminalID(hex.EncodeToString(mac[:]))
+}

@@ -1,0 +1,370 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/binary"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hotdesk/dtu/bootstrap"
+	"hotdesk/dtu/osd"
+	"hotdesk/dtu/screen"
+	"hotdesk/dtu/terminal"
+	"hotdesk/dtu/viewer"
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group"
+	"hotdesk/smartcard/identity"
+	"hotdesk/smartcard/reader"
+	"hotdesk/smartcard/reader/emulated"
+)
+
+// readWithin is how long a card may take to be named.
+const readWithin = 5 * time.Second
+
+// firmware is what the terminal calls its software.
+const firmware = "Hotdesk-1"
+
+// hardware is what it calls itself.
+const hardware = "HotdeskDTU"
+
+// A shell is the loop round the machines and what they steer.
+type shell struct {
+	cfg    Config
+	log    *slog.Logger
+	pool   *x509.CertPool
+	cards  *emulated.Reader // nil: none
+	screen *screen.Screen
+	rules  []identity.Rule
+
+	local  chan any // what happens at the terminal
+	remote chan any // what comes from the network
+	over   chan struct{}
+
+	// target is where input goes; empty while no picture is shown.
+	target atomic.Pointer[viewer.Viewer]
+	status *board
+
+	// Below: the loop's own.
+	wg       sync.WaitGroup
+	ctx      context.Context
+	machine  *terminal.Machine
+	finder   *bootstrap.Machine
+	asker    *asker
+	control  *control
+	media    *mediaConn
+	osd      *terminal.OSD // to be drawn at the end of the step
+	dark     bool          // no session's pixels are on the screen
+	in       []cardIn
+	counters Counters
+	events   []terminal.Event // that came of performing actions
+}
+
+// A cardIn is a card that is in, and its number.
+type cardIn struct {
+	card reader.Card
+	n    int
+}
+
+// named is what came of reading a card.
+type named struct {
+	n     int
+	token identity.Token
+	err   error
+}
+
+func newShell(cfg Config, pool *x509.CertPool, cards *emulated.Reader) *shell {
+	id := alp.Identity{Firmware: firmware, Hardware: hardware, Terminal: cfg.MAC, Port: 1}
+	var seed [8]byte
+	rand.Read(seed[:])
+	return &shell{
+		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), pool: pool, cards: cards,
+		screen: screen.New(cfg.Width, cfg.Height),
+		rules:  identity.Rules(),
+		local:  make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
+		status: newBoard(),
+		machine: terminal.New(terminal.Config{
+			Identity: id, Layout: cfg.Layout, Width: cfg.Width, Height: cfg.Height,
+		}),
+		finder: bootstrap.New(bootstrap.Config{
+			Servers: cfg.Servers, Broadcast: cfg.GroupPort != 0,
+			Question: group.ServerQ{Hardware: hardware, Terminal: cfg.MAC},
+			Seed:     binary.BigEndian.Uint64(seed[:]),
+		}),
+	}
+}
+
+// post hands something to the loop through ch; after its end it is dropped.
+func (s *shell) post(ch chan any, v any) {
+	select {
+	case ch <- v:
+	case <-s.over:
+	}
+}
+
+func (s *shell) fromNetwork(v any) { s.post(s.remote, v) }
+func (s *shell) fromHere(v any)    { s.post(s.local, v) }
+
+// run is the loop. It returns when all that it started has ended.
+func (s *shell) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.ctx = ctx
+	defer s.wg.Wait()
+	defer close(s.over)
+	defer cancel()
+	if s.cards != nil {
+		s.wg.Go(func() {
+			for {
+				select {
+				case e, ok := <-s.cards.Events():
+					if !ok {
+						return
+					}
+					s.fromHere(e)
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	s.step(terminal.PowerOn{})
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		s.publish()
+		if next := s.next(); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(next))
+		}
+		select {
+		case v := <-s.local:
+			s.take(v)
+			continue
+		default:
+		}
+		select {
+		case v := <-s.local:
+			s.take(v)
+		case v := <-s.remote:
+			s.take(v)
+		case <-timer.C:
+			now := time.Now()
+			s.perform(s.machine.Tick(now))
+			s.find(s.finder.Tick(now))
+			s.drain()
+		case <-ctx.Done():
+		}
+	}
+	s.target.Store(nil)
+	if s.media != nil {
+		s.media.close("terminal off")
+	}
+	if s.control != nil {
+		s.control.close()
+	}
+}
+
+func (s *shell) next() time.Time {
+	a, b := s.machine.Next(), s.finder.Next()
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// take handles one thing that was posted.
+func (s *shell) take(v any) {
+	switch v := v.(type) {
+	case reader.Event:
+		s.cardEvent(v)
+	case named:
+		s.cardNamed(v)
+	case group.ServerR:
+		s.find(s.finder.Answer(time.Now(), v))
+		s.drain()
+	case connected:
+		if s.control != nil && s.control.id == v.Control {
+			s.control.addr = v.local
+		}
+		s.step(v.ControlUp)
+		if st := s.machine.Status(); st.Control {
+			s.finder.Took(st.Server)
+			s.log.Info("control connection up", "peer", st.Server)
+		}
+	case terminal.ControlDown:
+		if s.control != nil && s.control.id == v.Control {
+			s.log.Info("control connection down", "peer", s.machine.Status().Server, "reason", v.Reason)
+			s.control = nil
+		}
+		s.step(v)
+	case terminal.MediaDrawn:
+		s.step(v)
+		if s.media != nil && s.media.id == v.Media {
+			s.counters.Pictures++
+			s.target.Store(s.media.viewer())
+		}
+	case terminal.MediaDown:
+		if s.media != nil && s.media.id == v.Media {
+			s.log.Info("media connection down", "reason", v.Reason, "code", v.Code, "peer closed", v.Peer)
+			s.target.Store(nil)
+			s.media = nil
+		}
+		s.step(v)
+	case terminal.Resized:
+		s.screen.Resize(v.Width, v.Height)
+		s.step(v)
+	case terminal.Event:
+		s.step(v)
+	}
+}
+
+// step steps the machine and performs what comes of it, to the end.
+func (s *shell) step(e terminal.Event) {
+	s.log.Debug("event", "event", e)
+	s.perform(s.machine.Step(time.Now(), e))
+	s.drain()
+}
+
+func (s *shell) drain() {
+	for len(s.events) > 0 {
+		e := s.events[0]
+		s.events = s.events[1:]
+		s.log.Debug("event", "event", e)
+		s.perform(s.machine.Step(time.Now(), e))
+	}
+	s.draw()
+}
+
+func (s *shell) perform(actions []terminal.Action) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case terminal.Blank:
+			s.target.Store(nil)
+			if !s.dark {
+				s.screen.Blank(nil) // at once; drawing words takes its time
+				s.dark = true
+			}
+			s.osd = &a.OSD
+		case terminal.Notice:
+			if a.Text == "" {
+				s.screen.Notice(nil)
+			} else {
+				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
+			}
+		case terminal.Locate:
+			s.find(s.finder.Locate(time.Now(), a.Restart))
+		case terminal.Connect:
+			s.counters.Connects++
+			s.control = connect(s.ctx, &s.wg, a.Control, a.Server, s.pool, s.fromNetwork)
+		case terminal.CloseControl:
+			if s.control != nil && s.control.id == a.Control {
+				s.control.close()
+				s.control = nil
+			}
+		case terminal.Send:
+			if s.control != nil && s.control.id == a.Control {
+				s.control.send(a.Message)
+			}
+		case terminal.OpenMedia:
+			s.draw() // before the decoder: words would end it
+			s.dark = false
+			s.counters.Attaches++
+			s.media = openMedia(s.ctx, &s.wg, a.Media, viewer.Config{
+				Addr: a.Addr, Cert: a.Cert, Hello: a.Hello, Log: s.log,
+			}, s.screen.Attach(), s.fromNetwork)
+		case terminal.CloseMedia:
+			s.target.Store(nil)
+			if s.media != nil && s.media.id == a.Media {
+				s.media.close(a.Reason)
+				s.media = nil
+			}
+		case terminal.ResizeMedia:
+			if s.media != nil && s.media.id == a.Media {
+				s.media.resize(a.Width, a.Height)
+			}
+		}
+		s.log.Debug("action", "action", a.String())
+	}
+}
+
+// draw puts the words on the screen that were asked for last.
+func (s *shell) draw() {
+	if s.osd == nil {
+		return
+	}
+	m := osd.Message{Code: s.osd.Code, Title: s.osd.Title, Text: s.osd.Text, Terminal: s.cfg.MAC}
+	if s.control != nil && s.control.addr.IsValid() {
+		m.Addr = s.control.addr.String()
+	}
+	if st := s.machine.Status(); st.Server.IsValid() {
+		m.Server = st.Server.String()
+	}
+	s.osd = nil
+	w, h := s.screen.Size()
+	s.screen.Blank(osd.Draw(w, h, m))
+}
+
+// find performs what the finder wants.
+func (s *shell) find(actions []bootstrap.Action) {
+	for _, a := range actions {
+		switch a := a.(type) {
+		case bootstrap.Found:
+			s.events = append(s.events, terminal.Found{Servers: a.Servers})
+		case bootstrap.Ask:
+			var e terminal.Searched
+			if err := s.ask(a.Question); err != nil {
+				e.Error = err.Error()
+				s.log.Info("question for a server not sent", "reason", err.Error())
+			}
+			s.events = append(s.events, e)
+		}
+	}
+}
+
+func (s *shell) ask(q group.ServerQ) error {
+	if s.asker == nil {
+		a, err := newAsker(s.ctx, &s.wg, s.cfg.Local, s.cfg.GroupPort, s.fromNetwork)
+		if err != nil {
+			return err
+		}
+		s.asker = a
+	}
+	return s.asker.ask(q)
+}
+
+func (s *shell) cardEvent(e reader.Event) {
+	switch e.Kind {
+	case reader.Inserted:
+		s.counters.Inserts++
+		n := s.counters.Inserts
+		s.in = append(s.in, cardIn{e.Card, n})
+		s.step(terminal.CardIn{Card: n})
+		s.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(s.ctx, readWithin)
+			defer cancel()
+			t, err := identity.Identify(ctx, e.Card, s.rules)
+			s.fromHere(named{n, t, err})
+		})
+	case reader.Removed:
+		for i, c := range s.in {
+			if c.card == e.Card {
+				s.in = append(s.in[:i:i], s.in[i+1:]...)
+				s.step(terminal.CardOut{Card: c.n})
+				break
+			}
+		}
+	}
+}
+
+func (s *shell) cardNamed(v named) {
+	if v.err != nil {
+		s.log.Warn("card not named", "reason", v.err.Error())
+		s.step(terminal.CardUnreadable{Card: v.n, Reason: v.err.Error()})
+		return
+	}
+	s.step(terminal.CardRead{Card: v.n, Type: v.token.Type, ID: v.token.ID, ATR: v.token.ATR})
+}
