@@ -15,6 +15,13 @@ func (s *Screen) detach(d *Decoder) {
 	}
 }
 
+// mayDraw reports whether d may draw still.
+func (s *Screen) mayDraw(d *Decoder) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live == d
+}
+
 // draw applies f, which check has accepted, and reports whether d may draw.
 func (s *Screen) draw(d *Decoder, f frame) bool {
 	s.mu.Lock()

@@ -38,8 +38,9 @@ type Decoder struct {
 	raw    []byte
 	big    bool // the last frame needed more than keepRaw
 	seq    uint32
-	w, h   int   // of the picture; 0 before the first frame
-	err    error // the first one; the stream is lost after it
+	w, h   int    // of the picture; 0 before the first frame
+	damage region // the last frame's, for its memory
+	err    error  // the first one; the stream is lost after it
 
 	mu     sync.Mutex
 	busy   bool // Decode runs
@@ -119,6 +120,9 @@ func (d *Decoder) free() {
 }
 
 func (d *Decoder) decode(r *bufio.Reader) error {
+	if !d.screen.mayDraw(d) {
+		return ErrDetached
+	}
 	h, err := readHeader(r)
 	if err != nil {
 		return err
@@ -129,14 +133,14 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 	if err := d.unzip(r, h); err != nil {
 		return err
 	}
-	f, err := check(d.raw, d.w, d.h)
-	if err != nil {
+	f := frame{raw: d.raw, w: d.w, h: d.h, damage: d.damage[:0]}
+	if err := f.check(); err != nil {
 		return err
 	}
 	if !d.screen.draw(d, f) {
 		return ErrDetached
 	}
-	d.seq, d.w, d.h = h.Seq, f.w, f.h
+	d.seq, d.w, d.h, d.damage = h.Seq, f.w, f.h, f.damage
 	big := h.Raw > keepRaw
 	if cap(d.raw) > keepRaw && !(big && d.big) {
 		d.raw = nil
@@ -214,27 +218,26 @@ func (d *Decoder) unzip(r *bufio.Reader, h draw.Header) error {
 	return nil
 }
 
-// A frame is operations that are known to fit their picture.
+// A frame is one frame's operations.
 type frame struct {
 	raw    []byte
-	w, h   int  // of the picture, after all of them
+	w, h   int  // of the picture (0: none yet) before them, after check after them
 	sized  bool // one of them is a Size
 	damage region
 }
 
-// check reads all operations, for a picture of w by h (0: none yet).
-func check(raw []byte, w, h int) (frame, error) {
-	f := frame{raw: raw, w: w, h: h}
+// check reads all operations and says whether each fits its picture.
+func (f *frame) check() error {
 	drawn := 0
-	for len(raw) > 0 {
+	for raw := f.raw; len(raw) > 0; {
 		op, rest, err := draw.Next(raw)
 		if err != nil {
-			return frame{}, fmt.Errorf("%w: %w", ErrFrame, err)
+			return fmt.Errorf("%w: %w", ErrFrame, err)
 		}
 		raw = rest
 		drawn += op.W * op.H
 		if drawn > draw.MaxDrawn {
-			return frame{}, fmt.Errorf("%w: it draws more than %d pixels", ErrFrame, draw.MaxDrawn)
+			return fmt.Errorf("%w: it draws more than %d pixels", ErrFrame, draw.MaxDrawn)
 		}
 		fits := true
 		switch op.Code {
@@ -250,12 +253,12 @@ func check(raw []byte, w, h int) (frame, error) {
 			f.damage.add(image.Rect(op.X, op.Y, op.X+op.W, op.Y+op.H))
 		}
 		if !fits {
-			return frame{}, fmt.Errorf("%w: %#x at %d,%d of %dx%d does not fit %dx%d",
+			return fmt.Errorf("%w: %#x at %d,%d of %dx%d does not fit %dx%d",
 				ErrFrame, byte(op.Code), op.X, op.Y, op.W, op.H, f.w, f.h)
 		}
 	}
 	if f.w == 0 {
-		return frame{}, fmt.Errorf("%w: the first sets no size", ErrFrame)
+		return fmt.Errorf("%w: the first sets no size", ErrFrame)
 	}
-	return f, nil
+	return nil
 }

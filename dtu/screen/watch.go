@@ -59,9 +59,15 @@ func (w *watch) Changed() <-chan struct{} { return w.wake }
 func (w *watch) Take() []image.Rectangle {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	r := w.rects
-	w.rects = nil
-	return r
+	var rects []image.Rectangle
+	for _, r := range w.rects {
+		// The screen may have become smaller since.
+		if r = r.Intersect(w.s.bounds()); !r.Empty() {
+			rects = append(rects, r)
+		}
+	}
+	w.rects = w.rects[:0]
+	return rects
 }
 
 // Close ends the watch.
