@@ -19,6 +19,7 @@ package rpc
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,8 +28,13 @@ import (
 	"sync"
 )
 
-// MaxLine bounds one line, in bytes, its newline included.
-const MaxLine = 64 << 10
+// MaxLine bounds one line, in bytes, its newline included: the longest report
+// of package group/local fits.
+const MaxLine = 128 << 10
+
+// readSize is the buffer of a connection: few lines are longer, and there is a
+// connection for each session.
+const readSize = 4 << 10
 
 // MaxWaiting bounds the requests that were read and not yet handled.
 const MaxWaiting = 64
@@ -112,16 +118,10 @@ func (c *Conn) Serve(ctx context.Context) error {
 }
 
 func (c *Conn) read(ctx context.Context, requests chan<- envelope) error {
-	r := bufio.NewReaderSize(c.rwc, MaxLine)
+	r := bufio.NewReaderSize(c.rwc, readSize)
 	for {
-		line, err := r.ReadSlice('\n')
-		if err == bufio.ErrBufferFull {
-			return fmt.Errorf("rpc: a line of more than %d bytes", MaxLine)
-		}
+		line, err := readLine(r)
 		if err != nil {
-			if len(line) > 0 && err == io.EOF {
-				return io.ErrUnexpectedEOF
-			}
 			return err
 		}
 		e, err := parse(line)
@@ -144,6 +144,27 @@ func (c *Conn) read(ctx context.Context, requests chan<- envelope) error {
 			return nil
 		}
 	}
+}
+
+// readLine reads a line of at most MaxLine bytes. What it returns holds until
+// the next one.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	line, err := r.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		line = append(make([]byte, 0, 4*readSize), line...)
+		for err == bufio.ErrBufferFull {
+			var part []byte
+			part, err = r.ReadSlice('\n')
+			if len(line)+len(part) > MaxLine {
+				return nil, fmt.Errorf("rpc: a line of more than %d bytes", MaxLine)
+			}
+			line = append(line, part...)
+		}
+	}
+	if err == io.EOF && len(line) > 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return line, err
 }
 
 func parse(line []byte) (envelope, error) {
@@ -171,7 +192,7 @@ func (c *Conn) handle(ctx context.Context, e envelope) {
 		reply.Body, err = json.Marshal(out)
 	}
 	if err != nil {
-		reply.Error = err.Error()
+		reply.Error = cmp.Or(err.Error(), "rpc: failed without a word")
 		reply.Body = nil
 	}
 	_ = c.send(reply) // a lost connection shows in Serve
@@ -218,18 +239,30 @@ func (c *Conn) Call(ctx context.Context, op string, in, out any) error {
 	}
 	select {
 	case e := <-ch:
-		if e.Error != "" {
-			return RemoteError{e.Error}
-		}
-		if out == nil {
-			return nil
-		}
-		return Decode(e.Body, out)
+		return e.result(out)
 	case <-c.done:
-		return ErrClosed
 	case <-ctx.Done():
-		return ctx.Err()
 	}
+	// The peer may have answered and closed, or answered as time ran out.
+	select {
+	case e := <-ch:
+		return e.result(out)
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return ErrClosed
+}
+
+func (e envelope) result(out any) error {
+	if e.Error != "" {
+		return RemoteError{e.Error}
+	}
+	if out == nil {
+		return nil
+	}
+	return Decode(e.Body, out)
 }
 
 // Notify sends an event: no reply comes.
