@@ -65,14 +65,20 @@ func want(t *testing.T, h *backendtest.Hands, events ...string) {
 	}
 }
 
-// pixel is an expression for the canvas's colour at a point, "r,g,b".
-func pixel(x, y int) string {
-	return fmt.Sprintf("document.getElementById('screen').getContext('2d').getImageData(%d, %d, 1, 1).data.slice(0, 3).join()", x, y)
+// shows is an expression that is true when the canvas has the colour "r,g,b"
+// at a point.
+func shows(x, y int, rgb string) string {
+	return fmt.Sprintf("%s.getContext('2d').getImageData(%d, %d, 1, 1).data.slice(0, 3).join() === '%s'", screen, x, y, rgb)
 }
 
 const screen = "document.getElementById('screen')"
 
 func card(name string) string { return "document.querySelector('[data-card=" + name + "]')" }
+
+// settled is an expression that is true when a card is where it stays.
+func settled(name string, in bool) string {
+	return fmt.Sprintf("((c) => c.matches('.in') === %v && !c.ariaBusy && !c.getAnimations().length)(%s)", in, card(name))
+}
 
 func TestPage(t *testing.T) {
 	b, p, hands := start(t, 1280, 1024)
@@ -81,10 +87,11 @@ func TestPage(t *testing.T) {
 	tab.Open(b.URL())
 
 	// The picture, and changes of it.
-	tab.Until("%s === '38,70,110'", pixel(1279, 1023))
+	tab.Until(shows(1279, 1023, "38,70,110"))
 	p.Fill(image.Rect(100, 50, 140, 80), color.RGBA{R: 255, G: 128, B: 1, A: 255})
-	tab.Until("%s === '255,128,1'", pixel(139, 79))
-	tab.Until("%s === '38,70,110'", pixel(140, 80))
+	tab.Until(shows(139, 79, "255,128,1"))
+	tab.Until(shows(140, 80, "38,70,110"))
+	tab.Until("document.querySelector('.veil').getAnimations().length === 0")
 	tab.Shot("workbench")
 
 	// Pointer, scaled: the middle of the canvas is the middle of the screen.
@@ -110,7 +117,7 @@ func TestPage(t *testing.T) {
 	tab.Press("IntlBackslash", "<")
 	want(t, hands, "key 0xe1 down", "key 0x1d down", "key 0x1d up", "key 0xe1 up", "key 0x2b down", "key 0x2b up", "key 0x64 down", "key 0x64 up")
 	tab.Key(input.DispatchKeyEventTypeRawKeyDown, "KeyA", "a", false)
-	tab.Until("(%s.blur(), true)", screen)
+	tab.Until("(" + screen + ".blur(), true)")
 	want(t, hands, "key 0x04 down", "release")
 	tab.Shot("workbench-focus")
 
@@ -118,27 +125,27 @@ func TestPage(t *testing.T) {
 	tab.Until("document.querySelectorAll('.card').length === 3")
 	tab.Click(tab.Middle(card("ada")))
 	want(t, hands, "insert ada")
-	tab.Until("%s.matches('.in')", card("ada"))
-	tab.Until("(%s.focus(), true)", card("ada"))
+	tab.Until(settled("ada", true))
+	tab.Until("(" + card("ada") + ".focus(), true)")
 	tab.Do(chromedp.KeyEvent("\r"))
 	want(t, hands, "remove")
-	tab.Until("!%s.matches('.in') && !%[1]s.getAnimations().length", card("ada"))
+	tab.Until(settled("ada", false))
 	tab.Drag(tab.Middle(card("grace")), middle)
 	want(t, hands, "insert grace")
-	tab.Until("%s.matches('.in') && !%[1]s.getAnimations().length", card("grace"))
+	tab.Until(settled("grace", true))
 	tab.Shot("workbench-in")
 	visible := tab.Middle(card("grace"))
 	visible.Y += 40
 	tab.Drag(visible, browsertest.Spot{X: visible.X + 200, Y: 790})
 	want(t, hands, "remove")
-	tab.Until("!%s.matches('.in')", card("grace"))
+	tab.Until(settled("grace", false))
 
 	// A card put in by other means is seen too.
 	if err := hands.Insert("linus"); err != nil {
 		t.Fatal(err)
 	}
 	want(t, hands, "insert linus")
-	tab.Until("%s.matches('.in')", card("linus"))
+	tab.Until(settled("linus", true))
 
 	tab.Click(tab.Middle("document.getElementById('power')"))
 	want(t, hands, "power")
@@ -146,6 +153,6 @@ func TestPage(t *testing.T) {
 	// Another size.
 	p.Resize(800, 600)
 	p.Fill(image.Rect(790, 590, 800, 600), color.RGBA{G: 255, A: 255})
-	tab.Until("%s.width === 800 && %s === '0,255,0'", screen, pixel(799, 599))
+	tab.Until(screen + ".width === 800 && " + shows(799, 599, "0,255,0"))
 	tab.Shot("workbench-800")
 }

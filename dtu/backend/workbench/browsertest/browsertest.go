@@ -83,9 +83,8 @@ func (tab *Tab) Open(url string) {
 }
 
 // Until waits until a JavaScript expression is true in the page.
-func (tab *Tab) Until(format string, a ...any) {
+func (tab *Tab) Until(expression string) {
 	tab.t.Helper()
-	expression := fmt.Sprintf(format, a...)
 	look := fmt.Sprintf(`new Promise((done) => {
 		const end = performance.now() + %d;
 		const look = () => (%s) ? done(true) : performance.now() > end ? done(false) : setTimeout(look, 10);

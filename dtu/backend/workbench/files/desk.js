@@ -188,6 +188,7 @@ export class Desk {
         moved = true;
         this.dismiss();
         el.classList.add("held");
+        this.root.classList.add("dragging");
         el.style.clipPath = "inset(-40px)";
       }
       el.style.transform = `translate(${start.x + dx}px, ${start.y + dy}px) rotate(1deg)`;
@@ -202,6 +203,7 @@ export class Desk {
       el.removeEventListener("pointerup", end);
       el.removeEventListener("pointercancel", end);
       el.classList.remove("held");
+      this.root.classList.remove("dragging");
       this.slots.forEach((s) => s.near(false));
       if (!moved) {
         if (e.type === "pointerup") this.act(card);
@@ -232,6 +234,7 @@ export class Desk {
   async send(card, to) {
     const from = card.slot;
     card.busy = true;
+    card.el.setAttribute("aria-busy", "true");
     this.put(card, to);
     try {
       await this.move(card.name, to, from);
@@ -240,6 +243,7 @@ export class Desk {
       this.toast(err.message);
     }
     card.busy = false;
+    card.el.removeAttribute("aria-busy");
     this.layout();
   }
 

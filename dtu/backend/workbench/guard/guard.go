@@ -47,14 +47,16 @@ func New() *Guard {
 	return g
 }
 
-// URL is the address of the page on a listener, the secret included.
+// Path is the page's path and query, the secret included.
+func (g *Guard) Path() string { return "/?" + url.Values{key: {g.secret}}.Encode() }
+
+// URL is the page's address on a listener, the secret included.
 func (g *Guard) URL(addr net.Addr) string {
 	host := addr.String()
 	if a, err := netip.ParseAddrPort(host); err == nil && a.Addr().IsUnspecified() {
 		host = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.Port()).String()
 	}
-	u := url.URL{Scheme: "http", Host: host, Path: "/", RawQuery: url.Values{key: {g.secret}}.Encode()}
-	return u.String()
+	return "http://" + host + g.Path()
 }
 
 // Wrap lets only the person's own requests through to h.
