@@ -74,8 +74,8 @@ type Config struct {
 	SessionGroup        string
 	MaxWidth, MaxHeight int // of a session's screen
 	Local               bool
-	// Gateway makes the command of a gateway. Run adds the socketpair as
-	// descriptor GatewayFD, and the user.
+	// Gateway makes the command of a gateway. Run puts the socketpair before
+	// its ExtraFiles, as descriptor GatewayFD, and adds the user.
 	Gateway func() *exec.Cmd
 	// GatewayUser runs the gateway; ignored in local mode.
 	GatewayUser string

@@ -439,3 +439,32 @@ func TestMediaPorts(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+// A gateway that breaks the rules is ended, and another comes; sessions do not
+// notice.
+func TestGatewayTalksNonsense(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	g := r.gateway()
+	if _, err := g.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := r.start(g, one)
+	if _, err := g.call(t.Context(), message{Op: "format"}); err == nil {
+		t.Error("an unknown request was done")
+	}
+	if _, err := g.call(t.Context(), message{Op: opStart}); err == nil {
+		t.Error("started nothing")
+	}
+	if _, err := g.link.conn.Write([]byte("nonsense")); err != nil {
+		t.Fatal(err)
+	}
+	<-g.Done()
+	g = r.gateway()
+	if list, err := g.List(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	if s := k.status(); s.Session != one {
+		t.Errorf("status: %+v", s)
+	}
+}

@@ -34,10 +34,17 @@ func tryLock(f *os.File) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix
 // claim makes a session's directory and its locked lock file, which names
 // where the session's frame buffer will be.
 func claim(runtime string, id alp.SessionID, base string) (*os.File, error) {
-	if n, err := count(runtime); err != nil || n >= MaxSessions {
-		return nil, errors.Join(err, fmt.Errorf("parent: this host has %d sessions, and takes no more than %d", n, MaxSessions))
+	ids, err := lockFiles(runtime)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) >= MaxSessions {
+		return nil, fmt.Errorf("parent: this host has %d sessions, and takes no more", len(ids))
 	}
 	lock, err := os.OpenFile(keeperapi.Lock(runtime, id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("parent: session %s exists", id)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("parent: session %s: %w", id, err)
 	}
@@ -55,12 +62,6 @@ func claim(runtime string, id alp.SessionID, base string) (*os.File, error) {
 		return nil, fmt.Errorf("parent: session %s: %w", id, err)
 	}
 	return lock, nil
-}
-
-// count says how many sessions there are, dead ones included.
-func count(runtime string) (int, error) {
-	locks, err := lockFiles(runtime)
-	return len(locks), err
 }
 
 // lockFiles returns the ids of all lock files.

@@ -39,6 +39,7 @@ type keeperProc struct {
 	pid   int
 	start keeperapi.Start
 	done  chan struct{} // closed when it has been waited for
+	ran   bool          // its session started; until then start reports
 }
 
 // serve answers one gateway until it is gone; an error means that it broke the
@@ -152,6 +153,9 @@ func (p *parent) startKeeper(ctx context.Context, ks keeperapi.Start) (*net.Unix
 		p.giveUp(k)
 		return nil, err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k.ran = true
 	return conn, nil
 }
 
@@ -278,7 +282,7 @@ func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, 
 		ready.Close()
 		return nil, nil, fmt.Errorf("parent: %w", err)
 	}
-	k = &keeperProc{cmd.Process.Pid, ks, make(chan struct{})}
+	k = &keeperProc{pid: cmd.Process.Pid, start: ks, done: make(chan struct{})}
 	_ = cmd.Process.Release()
 	p.keepers[k.pid] = k
 	return ready, k, nil
@@ -300,7 +304,9 @@ func (p *parent) reap() {
 			p.Log.Info("session ended", "session", k.start.Session, "token", k.start.Token)
 			continue
 		}
-		p.Log.Error("keeper died", "session", k.start.Session, "token", k.start.Token, "status", exitText(status))
+		if k.ran {
+			p.Log.Error("keeper died", "session", k.start.Session, "token", k.start.Token, "status", exitText(status))
+		}
 		removeSession(p.Runtime, k.start.Session, p.FrameBuffer)
 	}
 }

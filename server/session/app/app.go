@@ -65,7 +65,7 @@ func Command() *program.Command {
 		Flags:   fs,
 		Run: func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
-				return program.Usagef("session: say keeper or media; both are started by server")
+				return program.Usagef("say keeper or media; both are started by server")
 			}
 			switch args[0] {
 			case "keeper":
@@ -73,7 +73,7 @@ func Command() *program.Command {
 			case "media":
 				return Media(ctx)
 			}
-			return program.Usagef("session: there is no %q; say keeper or media", args[0])
+			return program.Usagef("there is no %q; say keeper or media", args[0])
 		},
 	}
 }
@@ -82,11 +82,11 @@ func Command() *program.Command {
 func ParseSize(text string) (w, h int, err error) {
 	var rest string
 	if n, _ := fmt.Sscanf(text, "%dx%d%s", &w, &h, &rest); n != 2 {
-		return 0, 0, program.Usagef("session: -max-size %q is not WxH", text)
+		return 0, 0, program.Usagef("-max-size %q is not WxH", text)
 	}
 	for _, side := range [2]int{w, h} {
 		if side < alp.MinSide || side > alp.MaxSide {
-			return 0, 0, program.Usagef("session: -max-size %q: each side is %d to %d", text, alp.MinSide, alp.MaxSide)
+			return 0, 0, program.Usagef("-max-size %q: each side is %d to %d", text, alp.MinSide, alp.MaxSide)
 		}
 	}
 	return w, h, nil
@@ -95,13 +95,13 @@ func ParseSize(text string) (w, h int, err error) {
 // Keeper runs a keeper on the descriptors that the parent passed.
 func Keeper(ctx context.Context, cfg Config) error {
 	if cfg.Runtime == "" || cfg.FrameBuffer == "" {
-		return program.Usagef("session: keeper needs -runtime and -fb")
+		return program.Usagef("keeper needs -runtime and -fb")
 	}
 	w, h, err := ParseSize(cfg.Size)
 	if err != nil {
 		return err
 	}
-	files, err := inherited(keeperapi.UDPFD, keeperapi.ReadyFD, keeperapi.LockFD)
+	files, err := inherited(keeperapi.UDPFD, unix.S_IFSOCK, unix.S_IFIFO, unix.S_IFREG) // and ReadyFD, LockFD
 	if err != nil {
 		return err
 	}
@@ -139,32 +139,35 @@ func mediaCommand() *exec.Cmd {
 
 // Media runs a media process on the descriptors that the keeper passed.
 func Media(ctx context.Context) error {
-	files, err := inherited(mediaapi.ControlFD, mediaapi.UDPFD)
+	files, err := inherited(mediaapi.ControlFD, unix.S_IFSOCK, unix.S_IFSOCK) // and UDPFD
 	if err != nil {
 		return err
 	}
 	control, err := net.FileConn(files[0])
 	files[0].Close()
 	if err != nil {
-		return fmt.Errorf("session: the keeper's socket: %w", err)
+		return fmt.Errorf("the keeper's socket: %w", err)
 	}
 	defer control.Close()
 	udp, err := net.FilePacketConn(files[1])
 	files[1].Close()
 	if err != nil {
-		return fmt.Errorf("session: the media socket: %w", err)
+		return fmt.Errorf("the media socket: %w", err)
 	}
 	defer udp.Close()
 	// The keeper writes what media prints to the session's log.
 	return media.Run(ctx, control, udp, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 }
 
-// inherited takes descriptors over, and keeps them from programs started here.
-func inherited(fds ...int) ([]*os.File, error) {
+// inherited takes descriptors over, each with the file type it must have, and
+// keeps them from programs started here.
+func inherited(first int, types ...uint32) ([]*os.File, error) {
 	var files []*os.File
-	for _, fd := range fds {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return nil, program.Usagef("session: descriptor %d is missing: this program is started by server, not by hand", fd)
+	for i, want := range types {
+		fd := first + i
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != want {
+			return nil, program.Usagef("descriptor %d is missing: this program is started by server, not by hand", fd)
 		}
 		unix.CloseOnExec(fd)
 		files = append(files, os.NewFile(uintptr(fd), fmt.Sprintf("fd%d", fd)))

@@ -37,7 +37,7 @@ const (
 	// MaxStart bounds a Start, in bytes.
 	MaxStart = 4 << 10
 	// MaxReady bounds a Ready, in bytes.
-	MaxReady = 4 << 10
+	MaxReady = 8 << 10
 	// MaxError bounds the error text of a Ready, in bytes.
 	MaxError = 1 << 10
 	// MaxPath bounds the path of a unix socket (unix(7): sun_path).

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -55,17 +56,22 @@ func (o *output) settle() {
 	}
 }
 
-// tail is the last line that is not blank, in printable characters: it goes
+// tail is the last line that says something, in printable characters: it goes
 // into messages.
 func (o *output) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	lines := bytes.Split(bytes.TrimSpace(o.last), []byte("\n"))
-	line := strings.ToValidUTF8(string(lines[len(lines)-1]), "?")
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return -1
+	for _, line := range slices.Backward(bytes.Split(o.last, []byte("\n"))) {
+		text := strings.Map(func(r rune) rune {
+			if r < 0x20 || r == 0x7f {
+				return -1
+			}
+			return r
+		}, strings.ToValidUTF8(string(line), "?"))
+		text = strings.TrimSpace(strings.ReplaceAll(text, "(EE)", "")) // an X server's mark of errors
+		if text != "" {
+			return text
 		}
-		return r
-	}, line)
+	}
+	return ""
 }

@@ -13,8 +13,6 @@ fi
 if command -v xsetroot >/dev/null; then
 	xsetroot -solid '#2f4858'
 fi
-if command -v xterm >/dev/null; then
-	xterm -u8 -fa 'DejaVu Sans Mono' -fs 11 -geometry 80x24+60+60 \
-		-bg '#fbfaf7' -fg '#22272b' -cr '#b3541e' -sl 5000 -title Terminal &
-fi
-exec openbox
+# The window manager starts the terminal when it is ready: only a window that
+# it sees come gets the keyboard.
+exec openbox --startup "xterm -u8 -fa 'DejaVu Sans Mono' -fs 11 -geometry 80x24+60+60 -bg '#fbfaf7' -fg '#22272b' -cr '#b3541e' -sl 5000 -title Terminal"

@@ -40,6 +40,10 @@ import (
 // StartTime bounds the start of an X server.
 const StartTime = 10 * time.Second
 
+// earlyEnd is how long after its start the last words of a script that failed
+// are taken for the cause and shown to the user.
+const earlyEnd = 10 * time.Second
+
 // settleTime bounds the wait for what belongs to a death: the other process's,
 // and the last words.
 const settleTime = 250 * time.Millisecond
@@ -71,6 +75,7 @@ type Session struct {
 	display string
 	x       *family.Child
 	script  *family.Child
+	started time.Time
 
 	copying sync.WaitGroup
 	xOut    *output
@@ -181,6 +186,9 @@ func (s *Session) scriptEnded() {
 	s.out.settle()
 	said := s.out.tail()
 	s.cfg.Log.Error("session script failed", "session", s.cfg.Session, "error", err, "said", said)
+	if time.Since(s.started) > earlyEnd {
+		said = "" // of whatever ran since
+	}
 	s.reason = fmt.Sprintf("Your session's start program stopped (%v).", err)
 	if said != "" {
 		s.reason += " It said: " + said
@@ -324,6 +332,7 @@ func (s *Session) startScript() error {
 			cmd = exec.Command(s.cfg.Script) // it names its own interpreter
 		}
 	}
+	s.started = time.Now()
 	var err error
 	s.script, s.out, err = s.spawn(cmd)
 	return err

@@ -165,17 +165,19 @@ func (f *Family) Signal(c *Child, sig syscall.Signal) {
 // ErrLeft is wrapped by End's error when processes could not be ended.
 var ErrLeft = errors.New("family: processes are left")
 
-// End ends every descendant: first all but last are asked (SIGTERM) and given
-// grace, then those too, then whoever is left is killed. It returns when
+// End ends every descendant: first all but last, and what is below those,
+// are asked (SIGTERM) and given grace, then those too, then whoever is left is killed. It returns when
 // nobody is left or ctx has ended. A closed hurry ends the asking.
 func (f *Family) End(ctx context.Context, grace time.Duration, hurry <-chan struct{}, last ...*Child) error {
-	var spare []int
+	rounds := [][]int{nil}
+	f.mu.Lock()
 	for _, c := range last {
-		if c != nil {
-			spare = append(spare, c.pid)
+		if c != nil && f.children[c.pid] == c {
+			rounds = [][]int{append(rounds[0], c.pid), nil}
 		}
 	}
-	for _, keep := range [][]int{spare, nil} {
+	f.mu.Unlock()
+	for _, keep := range rounds {
 		f.signalAll(unix.SIGTERM, keep)
 		f.await(ctx, grace, hurry, keep)
 	}
@@ -185,7 +187,7 @@ func (f *Family) End(ctx context.Context, grace time.Duration, hurry <-chan stru
 		}
 		f.await(ctx, lookAgain, nil, nil)
 	}
-	if left := descendants(); len(left) > 0 {
+	if left := descendants(nil); len(left) > 0 {
 		return fmt.Errorf("%w: %d, the first has pid %d", ErrLeft, len(left), left[0].pid)
 	}
 	return nil
@@ -198,8 +200,7 @@ func (f *Family) await(ctx context.Context, limit time.Duration, hurry <-chan st
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	for {
-		left := slices.DeleteFunc(descendants(), func(p process) bool { return slices.Contains(keep, p.pid) })
-		if len(left) == 0 {
+		if len(descendants(keep)) == 0 {
 			return
 		}
 		select {
@@ -215,13 +216,10 @@ func (f *Family) await(ctx context.Context, limit time.Duration, hurry <-chan st
 	}
 }
 
-// signalAll signals all descendants but keep and returns how many there were.
+// signalAll signals the descendants without keep and returns how many there were.
 func (f *Family) signalAll(sig unix.Signal, keep []int) int {
-	all := descendants()
+	all := descendants(keep)
 	for _, p := range all {
-		if slices.Contains(keep, p.pid) {
-			continue
-		}
 		fd, err := unix.PidfdOpen(p.pid, 0)
 		if err != nil {
 			continue // it is gone
@@ -240,8 +238,9 @@ type process struct {
 	start       string // time of its start, in the kernel's ticks
 }
 
-// descendants returns all processes below this one, parents first.
-func descendants() []process {
+// descendants returns all processes below this one, parents first, without
+// keep and what is below those.
+func descendants(keep []int) []process {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
@@ -252,7 +251,7 @@ func descendants() []process {
 		if err != nil {
 			continue
 		}
-		if p, ok := stat(pid); ok {
+		if p, ok := stat(pid); ok && !slices.Contains(keep, pid) {
 			below[p.parent] = append(below[p.parent], p)
 		}
 	}
