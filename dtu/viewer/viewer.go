@@ -45,10 +45,15 @@ const (
 	// FirstWithin is how long it may then take for its first word.
 	FirstWithin = 5 * time.Second
 
-	// displayWindow is how many bytes of picture may be on their way: enough
-	// for a whole picture without waiting for the terminal. It is memory only
-	// while the decoder is behind.
-	displayWindow = 8 << 20
+	// nearWindow is how many bytes of picture may be on their way from a media
+	// end in the same building. quic-go drops what exceeds 256 packets that a
+	// connection has not looked at, and the loss of a burst's tail costs 25 ms:
+	// this is less than 256 packets, and more than such a path ever holds.
+	nearWindow = 256 << 10
+	// farWindow is the same where a round trip takes farRTT or longer: enough
+	// for a whole picture. It is memory only while the decoder is behind.
+	farWindow = 8 << 20
+	farRTT    = 5 * time.Millisecond
 	// readBuffer is the decoder's.
 	readBuffer = 16 << 10
 	// maxIncomingStreams bounds the streams a media end has open.
@@ -100,6 +105,7 @@ type Viewer struct {
 	start  time.Time
 	heard  atomic.Int64 // when anything last came, after start; 0: nothing yet
 	period atomic.Int64 // of the media end's Alive
+	far    atomic.Bool
 
 	q     queue
 	drawn chan struct{}
@@ -145,10 +151,11 @@ func dial(ctx context.Context, conf Config, sock net.PacketConn) (*Viewer, error
 		Versions:                       []quic.Version{quic.Version1},
 		HandshakeIdleTimeout:           DialWithin,
 		MaxIdleTimeout:                 2 * native.SilentAfter(native.MaxAlivePeriod), // silence is noticed by ourselves
-		InitialStreamReceiveWindow:     displayWindow,
-		MaxStreamReceiveWindow:         displayWindow,
-		InitialConnectionReceiveWindow: displayWindow + displayWindow/2,
-		MaxConnectionReceiveWindow:     displayWindow + displayWindow/2,
+		InitialStreamReceiveWindow:     nearWindow,
+		MaxStreamReceiveWindow:         farWindow,
+		InitialConnectionReceiveWindow: nearWindow,
+		MaxConnectionReceiveWindow:     farWindow,
+		AllowConnectionWindowIncrease:  func(*quic.Conn, uint64) bool { return v.far.Load() },
 		MaxIncomingStreams:             -1,
 		MaxIncomingUniStreams:          maxIncomingStreams,
 		EnableDatagrams:                true,
@@ -157,6 +164,7 @@ func dial(ctx context.Context, conf Config, sock net.PacketConn) (*Viewer, error
 		return fail(err)
 	}
 	v.start = time.Now()
+	v.far.Store(v.conn.ConnectionStats().MinRTT >= farRTT)
 	if v.out, err = v.conn.OpenUniStream(); err == nil {
 		_, err = v.out.Write(conf.Hello.Append([]byte{byte(native.StreamInput)}))
 	}
