@@ -49,22 +49,27 @@ func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
 // tile adds what differs in t, joined to what lies left of it in e.areas[row:]
 // where that is as good as two operations.
 func (e *Encoder) tile(p *draw.Pixmap, t area, row int) {
-	a := e.narrow(p, t)
+	// The X server may be drawing in p meanwhile: p is read once, and what is
+	// sent comes from the shadow.
+	for y := t.y0; y < t.y1; y++ {
+		copy(e.tileRow(t, y), p.Row(y, t.x0, t.x1))
+	}
+	a := e.narrow(t)
 	if a.pixels() == 0 {
 		return
 	}
 	for y := a.y0; y < a.y1; y++ {
-		copy(e.shadow.Row(y, t.x0, t.x1), p.Row(y, t.x0, t.x1))
+		copy(e.shadow.Row(y, t.x0, t.x1), e.tileRow(t, y))
 	}
 	// A tile of one colour goes as a whole, so that it fits its neighbours.
-	if uniform(p, t) {
+	if uniform(&e.shadow, t) {
 		a = t
 		a.one = true
 	} else {
-		a.one = uniform(p, a)
+		a.one = uniform(&e.shadow, a)
 	}
 	if a.one {
-		a.colour = pixel(p.Row(a.y0, a.x0, a.x0+1))
+		a.colour = pixel(e.shadow.Row(a.y0, a.x0, a.x0+1))
 	}
 	if len(e.areas) > row {
 		if l := &e.areas[len(e.areas)-1]; l.joins(a) {
@@ -103,11 +108,16 @@ func (e *Encoder) stack(above, here int) {
 	}
 }
 
-// narrow is the smallest area in t that holds all that differs.
-func (e *Encoder) narrow(p *draw.Pixmap, t area) area {
+// tileRow is row y of the tile t that was read.
+func (e *Encoder) tileRow(t area, y int) []byte {
+	return e.now[(y-t.y0)*tileW*4:][:(t.x1-t.x0)*4]
+}
+
+// narrow is the smallest area that holds all that differs in the tile t.
+func (e *Encoder) narrow(t area) area {
 	a := area{x0: t.x1, y0: t.y1, x1: t.x0, y1: t.y0}
 	for y := t.y0; y < t.y1; y++ {
-		b, s := p.Row(y, t.x0, t.x1), e.shadow.Row(y, t.x0, t.x1)
+		b, s := e.tileRow(t, y), e.shadow.Row(y, t.x0, t.x1)
 		if bytes.Equal(b, s) {
 			continue
 		}

@@ -70,11 +70,12 @@ type Encoder struct {
 	shaped bool        // the terminal has a shape
 	seq    uint32
 
-	areas []area // to be sent
-	start int    // where the frame in the making begins in out.b
-	raw   int    // bytes of operations in it
-	drawn int    // pixels that they touch
-	buf   []byte // one operation's head, or one row packed
+	areas []area                  // to be sent
+	now   [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
+	start int                     // where the frame in the making begins in out.b
+	raw   int                     // bytes of operations in it
+	drawn int                     // pixels that they touch
+	buf   []byte                  // one operation's head, or one row packed
 }
 
 // sink collects what zstd writes.
@@ -132,7 +133,7 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	}
 	for _, a := range e.areas {
 		if a.pixels() > 0 {
-			e.area(v.Picture, a)
+			e.area(a)
 		}
 	}
 	if shape {
@@ -219,9 +220,9 @@ func (e *Encoder) op(op draw.Op) {
 }
 
 // area writes an area's operation.
-func (e *Encoder) area(p *draw.Pixmap, a area) {
+func (e *Encoder) area(a area) {
 	if a.one {
-		px := p.Row(a.y0, a.x0, a.x0+1)
+		px := e.shadow.Row(a.y0, a.x0, a.x0+1)
 		e.op(draw.Op{Code: draw.Fill, X: a.x0, Y: a.y0, W: a.x1 - a.x0, H: a.y1 - a.y0, B: px[0], G: px[1], R: px[2]})
 		return
 	}
@@ -232,7 +233,7 @@ func (e *Encoder) area(p *draw.Pixmap, a area) {
 	e.room(len(e.buf)+w*h*3, w*h)
 	e.write(e.buf)
 	for y := a.y0; y < a.y1; y++ {
-		e.buf = pack(e.buf[:0], p.Row(y, a.x0, a.x1))
+		e.buf = pack(e.buf[:0], e.shadow.Row(y, a.x0, a.x1))
 		e.write(e.buf)
 	}
 }
