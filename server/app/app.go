@@ -216,7 +216,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.StopSessions {
 		n, err := parent.StopSessions(ctx, c.Runtime, c.Log)
 		if err == nil {
-			fmt.Fprintf(c.Stdout, "server: %d sessions ended\n", n)
+			fmt.Fprintf(c.Stdout, "server: sessions ended: %d\n", n)
 		}
 		return err
 	}

@@ -20,7 +20,7 @@ type keeper struct {
 	client  *client.Keeper  // nil while it starts or is looked for again
 	waiting []*presentation // for client
 	void    uint64          // attachments up to this number are no more
-	pending uint64          // detach up to this number as soon as there is a client
+	asked   uint64          // the keeper was asked to detach up to this number
 	ended   bool
 	upAt    time.Time // when client came
 	again   bool      // client is not the first
@@ -119,9 +119,9 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 		s.table.Void(k.id, ^uint64(0))
 	}
 	r.attach(k)
-	if k.pending > 0 {
-		s.detach(k.id, k.pending)
-		k.pending = 0
+	if gen := k.asked; gen > 0 { // it may not have heard of it
+		k.asked = 0
+		s.detach(k.id, gen)
 	}
 	waiting := k.waiting
 	k.waiting = nil
@@ -199,19 +199,20 @@ func checkOffer(o client.Offer) error {
 // detach ends an attachment at its keeper. The row changes when that says so.
 func (s *Server) detach(id alp.SessionID, gen uint64) {
 	k := s.keepers[id]
-	if k == nil {
+	if k == nil || gen <= k.asked {
 		return
 	}
-	if k.client == nil {
-		k.pending = max(k.pending, gen)
-		return
-	}
+	k.asked = gen
 	c := k.client
+	if c == nil {
+		return // up asks
+	}
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, KeeperWithin)
 		defer cancel()
-		if err := c.Detach(ctx, gen); err != nil && ctx.Err() == nil {
+		if err := c.Detach(ctx, gen); err != nil && s.ctx.Err() == nil {
 			s.log.Warn("attachment cannot be ended", "session", id, "gen", gen, "err", err)
+			s.post(func() { k.asked = 0 })
 		}
 	})
 }
