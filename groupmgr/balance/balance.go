@@ -7,8 +7,9 @@
 //
 // Invariants:
 //  1. A host that is offline, or at its limit, is never picked.
-//  2. This host is picked where its share is about as large as the other's
-//     (within Near), so that an idle group keeps a session where the terminal is.
+//  2. This host is picked where its share is about as large as the other's, so
+//     that an idle group keeps a session where the terminal is: within Near for
+//     the figures that flicker, within NearRoom for its room for sessions.
 //  3. A placement counts as a session of that host until that host has been
 //     heard settle later, or expire is over.
 //
@@ -24,8 +25,12 @@ import (
 	"hotdesk/protocol/group"
 )
 
-// Near is by how much another host's share must exceed this host's to win.
-const Near = 0.15
+// By how much another host's share, or its room alone, must exceed this host's
+// to win.
+const (
+	Near     = 0.15
+	NearRoom = 0.06 // a session of a host with two processors
+)
 
 const (
 	settle = 5 * time.Second  // until a new session shows in its host's figures
@@ -63,19 +68,21 @@ func New(rnd *rand.Rand) *Balancer {
 // Share is how much of a host is free, 0 to 1: the least of room for sessions,
 // processors and memory, with extra sessions placed and not yet in its figures.
 func Share(c Candidate, extra int) float64 {
-	cpus := float64(max(c.CPUs, 1))
-	sessions := float64(c.Load.Sessions + extra)
-	room := cpus * perCPU
-	if c.Load.Limit > 0 {
-		room = min(room, float64(c.Load.Limit))
-	}
-	share := 1 - sessions/room
 	// Up to two runnable programs a processor are felt by nobody.
-	share = min(share, 1-float64(c.Load.Busy)/100/(2*cpus))
+	share := min(room(c, extra), 1-float64(c.Load.Busy)/100/(2*float64(max(c.CPUs, 1))))
 	if c.Load.Memory > 0 {
 		share = min(share, float64(c.Load.Free-extra*memSession)/float64(c.Load.Memory))
 	}
 	return max(share, 0)
+}
+
+// room is how much of a host's room for sessions is free.
+func room(c Candidate, extra int) float64 {
+	room := max(c.CPUs, 1) * perCPU
+	if c.Load.Limit > 0 {
+		room = min(room, c.Load.Limit)
+	}
+	return max(1-float64(c.Load.Sessions+extra)/float64(room), 0)
 }
 
 // Place picks a host and counts the placement, or says why none takes a
@@ -117,7 +124,7 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 			i = j
 		}
 	}
-	if self >= 0 && b.share(open[self])+Near >= b.share(open[i]) {
+	if self >= 0 && b.near(open[self], open[i]) {
 		i = self
 	}
 	b.placed[open[i].Name] = append(b.placed[open[i].Name], now)
@@ -125,6 +132,11 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 }
 
 func (b *Balancer) share(c Candidate) float64 { return Share(c, len(b.placed[c.Name])) }
+
+func (b *Balancer) near(self, other Candidate) bool {
+	return b.share(self)+Near >= b.share(other) &&
+		room(self, len(b.placed[self.Name]))+NearRoom >= room(other, len(b.placed[other.Name]))
+}
 
 func (b *Balancer) expire(now time.Time, candidates []Candidate) {
 	heard := map[string]time.Time{}

@@ -39,6 +39,8 @@ import (
 // MaxLookups bounds the lookups under way.
 const MaxLookups = 1024
 
+const maxPromises = 4096
+
 const (
 	keep    = 5 * time.Second  // invariant 5
 	promise = 10 * time.Second // how long a new session may take to show in a report
@@ -194,11 +196,7 @@ func (e *Engine) Tick(now time.Time) Output {
 		e.lost, e.control, e.sessions = time.Time{}, 0, nil
 		e.describe(now)
 	}
-	for token, p := range e.promises {
-		if now.Sub(p.at) >= promise {
-			delete(e.promises, token)
-		}
-	}
+	e.forgetPromises(now)
 	out.add(e.members(now, e.table.Tick(now)))
 	if len(e.held) > 0 && !now.Before(e.start.Add(e.cfg.Settle)) {
 		held := e.held
@@ -354,6 +352,25 @@ func (e *Engine) serverQ(now time.Time, p Packet) Output {
 	return Output{Send: []Datagram{{From: addr, To: p.From, Data: r}}}
 }
 
+// keepPromise notes where a new session of a token was sent. With no room left
+// the note is missing, and only the race that it guards against is open.
+func (e *Engine) keepPromise(now time.Time, token alp.Token, host string) {
+	if len(e.promises) >= maxPromises {
+		e.forgetPromises(now)
+	}
+	if len(e.promises) < maxPromises {
+		e.promises[token] = placed{host, now}
+	}
+}
+
+func (e *Engine) forgetPromises(now time.Time) {
+	for token, p := range e.promises {
+		if now.Sub(p.at) >= promise {
+			delete(e.promises, token)
+		}
+	}
+}
+
 // own is this host's sessions of a token, the latest connection first, and,
 // for others, the one that is promised.
 func (e *Engine) own(now time.Time, token alp.Token, promised bool) []group.Found {
@@ -375,7 +392,7 @@ func (e *Engine) own(now time.Time, token alp.Token, promised bool) []group.Foun
 		}
 		return strings.Compare(string(b.ID), string(a.ID))
 	})
-	if p, ok := e.promises[token]; promised && ok && p.host == e.cfg.Host && len(found) == 0 {
+	if p, ok := e.promises[token]; promised && ok && now.Sub(p.at) < promise && p.host == e.cfg.Host && len(found) == 0 {
 		found = append(found, group.Found{State: group.Starting, Ago: now.Sub(p.at).Truncate(time.Millisecond)})
 	}
 	return found[:min(len(found), group.MaxFound)]

@@ -107,7 +107,7 @@ func (e *Engine) decide(now time.Time, l *asking) local.Answer {
 	if host == "" {
 		return local.Answer{Where: local.Refused, Reason: why}
 	}
-	e.promises[q.Token] = placed{host, now}
+	e.keepPromise(now, q.Token, host)
 	if host == e.cfg.Host {
 		return local.Answer{Where: local.New, Host: host}
 	}
@@ -152,7 +152,7 @@ func (e *Engine) Verify(now time.Time, v local.Verify) local.Verified {
 		return no("the proof is too old")
 	}
 	if r.Session == "" {
-		e.promises[r.Token] = placed{e.cfg.Host, now}
+		e.keepPromise(now, r.Token, e.cfg.Host)
 	}
 	return local.Verified{OK: true, Session: r.Session}
 }

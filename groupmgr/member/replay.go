@@ -13,7 +13,8 @@ import (
 //   - Of a known boot a counter counts once; a bitmap of the last window
 //     counters forgives reordering. Its time may lie back by MaxSkew from where
 //     the offset of that boot puts it, so that what was recorded and withheld
-//     does not count later.
+//     does not count later. A host that is down may have set its clock back: it
+//     is judged like one not known.
 //   - A boot not known yet must be within MaxSkew of our clock, and later than
 //     what that host said last, unless the host is down. So neither an old
 //     recording nor an earlier life of a host displaces the living one.
@@ -57,6 +58,8 @@ func (r *Row) top(id uint64) uint64 {
 // fresh judges s and, where it is fresh, remembers it in r.
 func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	skew := int64(t.cfg.MaxSkew / time.Second)
+	off := s.Time - now.Unix()
+	near := off <= skew && off >= -skew // judged as if nothing were known of that clock
 	if s.Boot == 0 || s.Counter == 0 {
 		return replayed, "it carries no boot or counter"
 	}
@@ -65,7 +68,7 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 		if b.id != s.Boot {
 			continue
 		}
-		if late := now.Unix() + b.offset - s.Time; late > skew && !r.Down {
+		if late := now.Unix() + b.offset - s.Time; late > skew && !(r.Down && near) {
 			return replayed, fmt.Sprintf("it was said %d seconds ago", late)
 		}
 		switch {
@@ -75,7 +78,7 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 			} else {
 				b.bits = 1
 			}
-			b.top, b.time, b.offset = s.Counter, s.Time, s.Time-now.Unix()
+			b.top, b.time, b.offset = s.Counter, s.Time, off
 		case b.top-s.Counter >= window:
 			return replayed, "it came before, or long ago"
 		case b.bits&(1<<(b.top-s.Counter)) != 0:
@@ -87,7 +90,7 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 		r.boots = append(slices.Delete(r.boots, i, i+1), last) // the latest used stands last
 		return fresh, ""
 	}
-	if off := s.Time - now.Unix(); off > skew || off < -skew {
+	if !near {
 		return replayed, fmt.Sprintf("its clock is off by %d seconds, at most %d are accepted: set the clocks", off, skew)
 	}
 	if !r.Down {
@@ -100,6 +103,6 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	if len(r.boots) == maxBoots {
 		r.boots = slices.Delete(r.boots, 0, 1)
 	}
-	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: s.Time - now.Unix()})
+	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: off})
 	return newBoot, ""
 }
