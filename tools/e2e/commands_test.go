@@ -1,0 +1,343 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hotdesk/testdata"
+	"hotdesk/tools/internal/lab"
+)
+
+// patience bounds every wait: only a defect reaches it.
+const patience = 30 * time.Second
+
+// serial keeps testscript from running the scripts at the same time: a lab
+// counts the processes that are left below this one.
+type serial struct{ *testing.T }
+
+func (serial) Parallel() {}
+
+func (serial) Verbose() bool { return testing.Verbose() }
+
+func (s serial) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
+}
+
+func TestScripts(t *testing.T) {
+	testscript.RunT(serial{t}, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup:               setupScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"host":     cmdHost,     // host NAME [server flags]: a session server's programs
+			"terminal": cmdTerminal, // terminal NAME HOST|- [dtu flags]: a terminal; - finds its server itself
+			"ctl":      cmdCtl,      // ctl TERMINAL WORDS: what hands do (dtu ctl)
+			"keep":     cmdKeep,     // keep TERMINAL AS: remember its picture once it rests
+			"same":     cmdSame,     // same TERMINAL AS: its picture becomes (with !: is not) the remembered one
+			"colour":   cmdColour,   // colour TERMINAL X Y RRGGBB: that pixel gets that colour
+			"kill":     cmdKill,     // kill WHAT NAME: SIGKILL gateway, parent, groupmgr, keeper, media, x of a host; dtu of a terminal
+			"start":    cmdStart,    // start server|groupmgr HOST: again
+			"logged":   cmdLogged,   // logged NAME COUNT TEXT: so many log lines have the text
+			"sessions": cmdSessions, // sessions HOST COUNT
+			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
+		},
+	})
+}
+
+// world is what one script has running.
+type world struct {
+	lab       *lab.Lab
+	ctx       context.Context
+	hosts     map[string]*lab.Host
+	terminals map[string]*lab.Terminal
+	kept      map[string]string
+}
+
+type worldKey struct{}
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+func setupScript(env *testscript.Env) error {
+	w, err := newWorld(env.T().(serial).T, env.Defer)
+	if err != nil {
+		return err
+	}
+	env.Values[worldKey{}] = w
+	env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	env.Setenv("LAB", w.lab.Dir)
+	env.Setenv("AUTHORITY", w.lab.Authority())
+	return nil
+}
+
+// newWorld makes a lab with the cards of testdata, and ends and checks it when
+// the test does.
+func newWorld(t *testing.T, cleanup func(func())) (*world, error) {
+	dir, err := os.MkdirTemp("", "hd") // short: sockets lie in it
+	if err != nil {
+		return nil, err
+	}
+	l, err := lab.New(lab.Config{Bin: bin, Dir: dir})
+	if err != nil {
+		return nil, err
+	}
+	cards, err := fs.Sub(testdata.Cards, "cards")
+	if err == nil {
+		err = os.CopyFS(l.Path("cards"), cards)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	w := &world{lab: l, ctx: ctx, hosts: map[string]*lab.Host{}, terminals: map[string]*lab.Terminal{}, kept: map[string]string{}}
+	cleanup(func() {
+		var hosts []*lab.Host
+		for _, h := range w.hosts {
+			hosts = append(hosts, h)
+		}
+		if err := l.Close(hosts...); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		w.checkLogs(t)
+		_ = os.RemoveAll(dir)
+	})
+	return w, nil
+}
+
+// checkLogs fails on data races and panics; of a failed test it shows all.
+func (w *world) checkLogs(t *testing.T) {
+	logs, _ := filepath.Glob(w.lab.Path("log", "*.log"))
+	for _, file := range logs {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if strings.Contains(string(b), "DATA RACE") || strings.Contains(string(b), "panic:") {
+			t.Errorf("%s:\n%s", filepath.Base(file), b)
+		} else if t.Failed() {
+			t.Logf("%s:\n%s", filepath.Base(file), b)
+		}
+	}
+}
+
+func check(ts *testscript.TestScript, err error) {
+	if err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+func need(ts *testscript.TestScript, neg bool, args []string, least int, usage string) {
+	if neg || len(args) < least {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "host NAME [flags]")
+	w := worldOf(ts)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	h, err := w.lab.Host(ctx, args[0], args[1:]...)
+	if h != nil {
+		w.hosts[args[0]] = h
+		ts.Setenv(args[0], h.Runtime)
+	}
+	check(ts, err)
+}
+
+func cmdTerminal(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "terminal NAME HOST|- [flags]")
+	w := worldOf(ts)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	flags := args[2:]
+	if args[1] != "-" {
+		flags = append([]string{"-server", w.host(ts, args[1]).Addr}, flags...)
+	}
+	t, err := w.lab.Terminal(ctx, args[0], flags...)
+	check(ts, err)
+	w.terminals[args[0]] = t
+}
+
+func (w *world) host(ts *testscript.TestScript, name string) *lab.Host {
+	h := w.hosts[name]
+	if h == nil {
+		ts.Fatalf("no host %q", name)
+	}
+	return h
+}
+
+func (w *world) terminal(ts *testscript.TestScript, name string) *lab.Terminal {
+	t := w.terminals[name]
+	if t == nil {
+		ts.Fatalf("no terminal %q", name)
+	}
+	return t
+}
+
+func cmdCtl(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: ctl TERMINAL WORDS")
+	}
+	t := worldOf(ts).terminal(ts, args[0])
+	err := ts.Exec("dtu", append([]string{"ctl", "-socket", t.Socket()}, args[1:]...)...)
+	if neg != (err != nil) {
+		ts.Fatalf("dtu ctl %v: error %v, wanted one: %v", args[1:], err, neg)
+	}
+}
+
+func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "keep TERMINAL AS")
+	w := worldOf(ts)
+	hash, err := w.terminal(ts, args[0]).Rest(w.ctx, patience)
+	check(ts, err)
+	w.kept[args[1]] = hash
+}
+
+func cmdSame(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] same TERMINAL AS")
+	}
+	w := worldOf(ts)
+	t, want := w.terminal(ts, args[0]), w.kept[args[1]]
+	if want == "" {
+		ts.Fatalf("no picture was kept as %q", args[1])
+	}
+	if neg {
+		hash, err := t.Rest(w.ctx, patience)
+		check(ts, err)
+		if hash == want {
+			ts.Fatalf("%s shows %q", args[0], args[1])
+		}
+		return
+	}
+	if err := t.Shows(w.ctx, want, patience); err != nil {
+		shot := w.lab.Path("log", args[0]+".png")
+		_, _ = t.Ctl(w.ctx, "screenshot", shot)
+		ts.Fatalf("%v", err)
+	}
+}
+
+func cmdColour(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 4, "colour TERMINAL X Y RRGGBB")
+	w := worldOf(ts)
+	_, err := w.terminal(ts, args[0]).Ctl(w.ctx, "wait", "-timeout", patience.String(),
+		fmt.Sprintf("pixel=%s,%s,%s", args[1], args[2], args[3]))
+	check(ts, err)
+}
+
+func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "kill WHAT NAME")
+	w := worldOf(ts)
+	if args[0] == "dtu" {
+		p := w.terminal(ts, args[1]).Proc
+		p.Signal(syscall.SIGKILL)
+		<-p.Done()
+		return
+	}
+	h := w.host(ts, args[1])
+	switch args[0] {
+	case "groupmgr":
+		h.GroupMgr.Signal(syscall.SIGKILL)
+		<-h.GroupMgr.Done()
+	case "parent":
+		h.Server.Signal(syscall.SIGKILL)
+		<-h.Server.Done()
+	default:
+		pid, err := h.Find(args[0])
+		check(ts, err)
+		check(ts, lab.Kill(w.ctx, pid))
+	}
+}
+
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "start server|groupmgr HOST")
+	w := worldOf(ts)
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	h := w.host(ts, args[1])
+	switch args[0] {
+	case "server":
+		check(ts, h.StartServer(ctx))
+	case "groupmgr":
+		check(ts, h.StartGroupMgr(ctx))
+	default:
+		ts.Fatalf("start what?")
+	}
+}
+
+func cmdLogged(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 3, "logged NAME COUNT TEXT")
+	w := worldOf(ts)
+	want, err := strconv.Atoi(args[1])
+	check(ts, err)
+	files, err := filepath.Glob(w.lab.Path("log", "*-"+args[0]+".log"))
+	check(ts, err)
+	sessions, _ := filepath.Glob(w.lab.Path(args[0], "sessions", "*", "*.log"))
+	text := strings.Join(args[2:], " ")
+	have := 0
+	until := time.Now().Add(patience)
+	for {
+		have = 0
+		for _, f := range append(files, sessions...) {
+			b, err := os.ReadFile(f)
+			check(ts, err)
+			have += strings.Count(string(b), text)
+		}
+		if have >= want || time.Now().After(until) {
+			break
+		}
+		pause()
+	}
+	if have != want {
+		ts.Fatalf("%d log lines of %s have %q, want %d", have, args[0], text, want)
+	}
+}
+
+func cmdSessions(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "sessions HOST COUNT")
+	w := worldOf(ts)
+	h := w.host(ts, args[0])
+	want, err := strconv.Atoi(args[1])
+	check(ts, err)
+	var names []os.DirEntry
+	for until := time.Now().Add(patience); ; pause() {
+		names, err = os.ReadDir(filepath.Join(h.Runtime, "sessions"))
+		if err == nil && len(names) == want || os.IsNotExist(err) && want == 0 {
+			return
+		}
+		if time.Now().After(until) {
+			ts.Fatalf("%d sessions on %s (%v), want %d", len(names), args[0], err, want)
+		}
+	}
+}
+
+func cmdFile(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "file PATH TEXT")
+	want := strings.Join(args[1:], " ")
+	var have []byte
+	for until := time.Now().Add(patience); ; pause() {
+		have, _ = os.ReadFile(args[0])
+		if strings.TrimSpace(string(have)) == want {
+			return
+		}
+		if time.Now().After(until) {
+			ts.Fatalf("%s holds %q, want %q", args[0], have, want)
+		}
+	}
+}
+
+// pause is the step of polling what no event tells of: files of other
+// programs.
+func pause() { <-time.After(20 * time.Millisecond) }

@@ -1,0 +1,51 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	dtu "hotdesk/dtu/app"
+	groupmgr "hotdesk/groupmgr/app"
+	server "hotdesk/server/app"
+	session "hotdesk/server/session/app"
+)
+
+// bin holds the programs: hard links to this test binary, so that whatever it
+// is built with (the race detector, above all) is in the programs too.
+var bin string
+
+func TestMain(m *testing.M) {
+	mains := map[string]func() int{
+		"groupmgr": func() int { return groupmgr.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"server":   func() int { return server.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"session":  func() int { return session.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"dtu":      func() int { return dtu.Main(os.Args[1:], os.Stdout, os.Stderr) },
+	}
+	if main, ok := mains[filepath.Base(os.Args[0])]; ok {
+		os.Exit(main())
+	}
+	os.Exit(setup(m, mains))
+}
+
+func setup(m *testing.M, mains map[string]func() int) int {
+	self, err := os.Executable()
+	if err == nil {
+		bin, err = os.MkdirTemp(filepath.Dir(self), "bin")
+	}
+	if err == nil {
+		err = os.Chmod(bin, 0o755)
+	}
+	for name := range mains {
+		if err == nil {
+			err = os.Link(self, filepath.Join(bin, name))
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(bin)
+	return m.Run()
+}

@@ -1,0 +1,56 @@
+// Package debian installs, by name and through apt, what a machine lacks, and
+// says so.
+//
+// Source: dpkg-query(1), apt-get(8). It runs those programs; nothing is
+// installed that was not named by the caller.
+package debian
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Session is what a session server needs: an X server, a window manager, a
+// terminal emulator, fonts and keyboard layouts.
+var Session = []string{"xvfb", "xterm", "openbox", "x11-xserver-utils", "x11-xkb-utils", "xkb-data", "fonts-dejavu-core"}
+
+// Browser is what the tests of the workbench need.
+var Browser = []string{"chromium"}
+
+// Need installs those of the packages that are missing.
+func Need(ctx context.Context, out io.Writer, packages ...string) error {
+	var missing []string
+	for _, p := range packages {
+		b, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${db:Status-Abbrev}", p).Output()
+		if err != nil || !strings.HasPrefix(string(b), "ii") {
+			missing = append(missing, p)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "installing from Debian: %s\n", strings.Join(missing, " "))
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("debian: only root can install; run: apt-get install --no-install-recommends %s", strings.Join(missing, " "))
+	}
+	for _, args := range [][]string{
+		{"update", "-qq"},
+		append([]string{"install", "-qq", "-y", "--no-install-recommends"}, missing...),
+	} {
+		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=300"}, args...)...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("debian: apt-get %s: %w\n%s", args[0], err, tail(string(text), 20))
+		}
+	}
+	return nil
+}
+
+func tail(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,169 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is the terminal's control socket, for `dtu ctl`.
+func (t *Terminal) Socket() string { return t.sock }
+
+// Hash names the terminal's picture, its pointer left out.
+func (t *Terminal) Hash(ctx context.Context) (string, error) { return t.Ctl(ctx, "hash") }
+
+// restPolls equal pictures in a row, restPeriod apart, make a picture that
+// rests: an xterm's prompt or a window manager's frame is drawn within that.
+const (
+	restPolls  = 6
+	restPeriod = 60 * time.Millisecond
+)
+
+// Rest waits until the picture has stopped changing and names it.
+func (t *Terminal) Rest(ctx context.Context, patience time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(restPeriod)
+	defer tick.Stop()
+	last, equal := "", 0
+	for equal < restPolls {
+		hash, err := t.Hash(ctx)
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("lab: the picture of %s has not come to rest in %v", t.Name, patience)
+		}
+		if err != nil {
+			return "", err
+		}
+		if hash == last {
+			equal++
+		} else {
+			last, equal = hash, 0
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	return last, nil
+}
+
+// Shows waits until the picture is the named one.
+func (t *Terminal) Shows(ctx context.Context, hash string, patience time.Duration) error {
+	if _, err := t.Ctl(ctx, "wait", "-timeout", patience.String(), "hash="+hash); err != nil {
+		return fmt.Errorf("%s does not show the expected picture: %w", t.Name, err)
+	}
+	return nil
+}
+
+// Find returns the process id of a part of the host: gateway, keeper, media or
+// x; of several sessions' parts any.
+func (h *Host) Find(what string) (int, error) {
+	procs := processes()
+	isKeeper := func(p process) bool {
+		return len(p.args) > 1 && p.args[1] == "keeper" && strings.Contains(strings.Join(p.args, " "), h.Runtime)
+	}
+	for _, p := range procs {
+		parent := procs[p.parent]
+		match := false
+		switch what {
+		case "gateway":
+			match = p.parent == h.Server.PID() && len(p.args) > 1 && p.args[1] == "gateway"
+		case "keeper":
+			match = isKeeper(p)
+		case "media":
+			match = isKeeper(parent) && len(p.args) > 1 && p.args[1] == "media"
+		case "x":
+			match = isKeeper(parent) && filepath.Base(p.args[0]) == "Xvfb"
+		}
+		if match {
+			return p.id, nil
+		}
+	}
+	return 0, fmt.Errorf("lab: no %s runs on %s", what, h.Name)
+}
+
+// Kill sends SIGKILL and waits until the process is gone (or a zombie).
+func Kill(ctx context.Context, pid int) error {
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return fmt.Errorf("lab: kill %d: %w", pid, err)
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for processes()[pid].id == pid {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("lab: %d is still there: %w", pid, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// process is one living process, as /proc tells.
+type process struct {
+	id, parent int
+	name       string
+	args       []string
+	zombie     bool
+}
+
+// processes lists what runs; zombies are left out.
+func processes() map[int]process {
+	all := map[int]process{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, ok := readProcess(id); ok && !p.zombie {
+			all[id] = p
+		}
+	}
+	return all
+}
+
+func readProcess(id int) (process, bool) {
+	dir := filepath.Join("/proc", strconv.Itoa(id))
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return process{}, false
+	}
+	open, shut := strings.IndexByte(string(stat), '('), strings.LastIndexByte(string(stat), ')')
+	if open < 0 || shut < open {
+		return process{}, false
+	}
+	fields := strings.Fields(string(stat[shut+1:]))
+	if len(fields) < 2 {
+		return process{}, false
+	}
+	p := process{id: id, name: string(stat[open+1 : shut]), zombie: fields[0] == "Z" || fields[0] == "X"}
+	p.parent, _ = strconv.Atoi(fields[1])
+	line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+	p.args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
+	return p, true
+}
+
+// Status asks the terminal for one value of its status.
+func (t *Terminal) Status(ctx context.Context, key string) (string, error) {
+	text, err := t.Ctl(ctx, "status", "-json")
+	if err != nil {
+		return "", err
+	}
+	var all map[string]any
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return "", fmt.Errorf("lab: status of %s: %w", t.Name, err)
+	}
+	v, ok := all[key]
+	if !ok {
+		return "", fmt.Errorf("lab: status of %s has no %q: %s", t.Name, key, text)
+	}
+	return fmt.Sprint(v), nil
+}

@@ -1,0 +1,243 @@
+// Command test runs everything that CI runs and prints how long each stage
+// took: formatting, vet, staticcheck, builds, tests under the race detector,
+// fuzz seeds and a few seconds of each fuzz target, benchmarks once, the tour.
+//
+// It installs what it needs by name through apt and the Go tool, and leaves the
+// work tree as it was. The exit code is 0 only if every stage passed.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"hotdesk/tools/internal/debian"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+type config struct {
+	long   bool
+	update bool
+	only   string
+	out    io.Writer
+}
+
+type stage struct {
+	name string
+	run  func(ctx context.Context, c config) error
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	c := config{out: stdout}
+	fl := flag.NewFlagSet("test", flag.ContinueOnError)
+	fl.SetOutput(stderr)
+	fl.BoolVar(&c.long, "long", false, "the long versions: more random runs, a minute of each fuzz target, all measurements")
+	fl.BoolVar(&c.update, "update", false, "rewrite the generated reference pages and recorded outputs, then stop")
+	fl.StringVar(&c.only, "stage", "", "run only the stages whose name contains `TEXT`")
+	if err := fl.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if fl.NArg() > 0 {
+		fmt.Fprintf(stderr, "test: unknown argument %q\n", fl.Arg(0))
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if c.update {
+		if err := goTool(ctx, c, "test", "-count=1", "./tools/internal/check", "-update"); err != nil {
+			fmt.Fprintf(stderr, "test: %v\n", err)
+			return 1
+		}
+		return 0
+	}
+	stages := []stage{
+		{"packages", packages},
+		{"gofmt", gofmt},
+		{"go vet", vet},
+		{"go fix", func(ctx context.Context, c config) error { return goTool(ctx, c, "fix", "-diff", "./...") }},
+		{"staticcheck", func(ctx context.Context, c config) error { return goTool(ctx, c, "tool", "staticcheck", "./...") }},
+		{"static build", staticBuild},
+		{"tests, race", tests},
+		{"codecs, 32 bit", codecs386},
+		{"fuzz", fuzz},
+		{"benchmarks once", func(ctx context.Context, c config) error {
+			return goTool(ctx, c, "test", "-run=^$", "-bench=.", "-benchtime=1x", "./...")
+		}},
+		{"tour", tour},
+		{"work tree clean", clean},
+	}
+	type result struct {
+		name string
+		took time.Duration
+		err  error
+	}
+	var results []result
+	failed := false
+	begin := time.Now()
+	for _, s := range stages {
+		if !strings.Contains(s.name, c.only) || ctx.Err() != nil {
+			continue
+		}
+		fmt.Fprintf(stdout, "== %s\n", s.name)
+		t := time.Now()
+		err := s.run(ctx, c)
+		if err != nil {
+			failed = true
+			fmt.Fprintf(stdout, "%s: %v\n", s.name, err)
+		}
+		results = append(results, result{s.name, time.Since(t), err})
+	}
+	fmt.Fprintf(stdout, "\n%-18s %8s  %s\n", "stage", "seconds", "result")
+	for _, r := range results {
+		verdict := "passed"
+		if r.err != nil {
+			verdict = "FAILED"
+		}
+		fmt.Fprintf(stdout, "%-18s %8.1f  %s\n", r.name, r.took.Seconds(), verdict)
+	}
+	fmt.Fprintf(stdout, "%-18s %8.1f\n", "all", time.Since(begin).Seconds())
+	if failed || ctx.Err() != nil {
+		return 1
+	}
+	return 0
+}
+
+func packages(ctx context.Context, c config) error {
+	need := slices.Concat(debian.Session, debian.Browser, []string{"gcc", "libc6-dev", "iproute2"})
+	return debian.Need(ctx, c.out, need...)
+}
+
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
+	return cmd
+}
+
+func goTool(ctx context.Context, c config, args ...string) error {
+	cmd := command(ctx, "go", args...)
+	cmd.Stdout, cmd.Stderr = c.out, c.out
+	return cmd.Run()
+}
+
+func gofmt(ctx context.Context, c config) error {
+	out, err := command(ctx, "gofmt", "-l", ".").CombinedOutput()
+	if err == nil && len(bytes.TrimSpace(out)) > 0 {
+		return fmt.Errorf("not formatted; run gofmt -w on:\n%s", out)
+	}
+	return err
+}
+
+func vet(ctx context.Context, c config) error {
+	if err := goTool(ctx, c, "vet", "./..."); err != nil {
+		return err
+	}
+	return goTool(ctx, c, "vet", "-tags=usb,pcsc,pam", "./...")
+}
+
+// staticBuild shows that a bare machine can build: no cgo.
+func staticBuild(ctx context.Context, c config) error {
+	dir, err := os.MkdirTemp("", "hotdesk-static")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cmd := command(ctx, "go", "build", "-trimpath", "-o", dir+"/", "./...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stdout, cmd.Stderr = c.out, c.out
+	return cmd.Run()
+}
+
+func tests(ctx context.Context, c config) error {
+	cmd := command(ctx, "go", "test", "-race", "-shuffle=on", "-timeout=20m", "./...")
+	if c.long {
+		cmd = command(ctx, "go", "test", "-count=1", "-race", "-shuffle=on", "-timeout=170m", "./...")
+		cmd.Env = append(os.Environ(), "HOTDESK_LONG=1")
+	}
+	cmd.Stdout, cmd.Stderr = c.out, c.out
+	return cmd.Run()
+}
+
+// codecs386 shows that no codec leans on 64-bit integers.
+func codecs386(ctx context.Context, c config) error {
+	cmd := command(ctx, "go", "test", "./protocol/...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=386")
+	cmd.Stdout, cmd.Stderr = c.out, c.out
+	return cmd.Run()
+}
+
+var fuzzName = regexp.MustCompile(`^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
+
+// fuzz runs each target for a few seconds, a minute with -long. The targets
+// are found in the files, so that none is forgotten.
+func fuzz(ctx context.Context, c config) error {
+	length := "4s"
+	if c.long {
+		length = "60s"
+	}
+	n := 0
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(p, "_test.go") {
+			return err
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		sc := bufio.NewScanner(f)
+		sc.Buffer(nil, 1<<20)
+		for sc.Scan() {
+			if m := fuzzName.FindStringSubmatch(sc.Text()); m != nil {
+				n++
+				if err := goTool(ctx, c, "test", "-run=^$", "-fuzz=^"+m[1]+"$", "-fuzztime="+length, "./"+filepath.Dir(p)); err != nil {
+					return fmt.Errorf("%s in %s: %w", m[1], p, err)
+				}
+			}
+		}
+		return sc.Err()
+	})
+	if err == nil && n == 0 {
+		err = errors.New("no fuzz target found")
+	}
+	return err
+}
+
+func tour(ctx context.Context, c config) error {
+	dir, err := os.MkdirTemp("", "hotdesk-tour")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	return goTool(ctx, c, "run", "./tools/quickstart", "-tour", dir)
+}
+
+// clean shows that the tests write nothing into the work tree.
+func clean(ctx context.Context, c config) error {
+	out, err := command(ctx, "git", "status", "--porcelain").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("git status: %w: %s", err, out)
+	}
+	if len(out) > 0 && os.Getenv("CI") != "" {
+		return fmt.Errorf("changed by the tests:\n%s", out)
+	}
+	return nil
+}
