@@ -128,8 +128,12 @@ func (c *core) runMedia(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := c.oneMedia(ctx)
-		if ctx.Err() != nil {
+		select {
+		case <-c.desktop.Done(): // media fell over with its X server
 			return
+		case <-ctx.Done():
+			return
+		default:
 		}
 		if time.Since(began) > healthyAfter {
 			pause = 0

@@ -41,6 +41,7 @@ func config(t *testing.T) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	me.Shell = "/bin/sh" // the account of the tests may have none
 	dir, err := os.MkdirTemp("/dev/shm", "hd")
 	if err != nil {
 		t.Fatal(err)

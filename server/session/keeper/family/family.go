@@ -177,15 +177,23 @@ func (f *Family) End(ctx context.Context, grace time.Duration, hurry <-chan stru
 		}
 	}
 	f.mu.Unlock()
+	asked := map[process]bool{}
 	for _, keep := range rounds {
-		f.signalAll(unix.SIGTERM, keep)
-		f.await(ctx, grace, hurry, keep)
+		f.ask(ctx, grace, hurry, keep, asked)
 	}
 	for ctx.Err() == nil {
-		if f.signalAll(unix.SIGKILL, nil) == 0 {
+		all := descendants(nil)
+		if len(all) == 0 {
 			return nil
 		}
-		f.await(ctx, lookAgain, nil, nil)
+		for _, p := range all {
+			p.signal(unix.SIGKILL)
+		}
+		select {
+		case <-f.died:
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+		}
 	}
 	if left := descendants(nil); len(left) > 0 {
 		return fmt.Errorf("%w: %d, the first has pid %d", ErrLeft, len(left), left[0].pid)
@@ -193,15 +201,24 @@ func (f *Family) End(ctx context.Context, grace time.Duration, hurry <-chan stru
 	return nil
 }
 
-// await returns when nobody is left but keep, and after limit.
-func (f *Family) await(ctx context.Context, limit time.Duration, hurry <-chan struct{}, keep []int) {
+// ask asks everybody but keep to end, those too that appear meanwhile, and
+// returns when they have or after limit.
+func (f *Family) ask(ctx context.Context, limit time.Duration, hurry <-chan struct{}, keep []int, asked map[process]bool) {
 	over := time.NewTimer(limit)
 	defer over.Stop()
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	for {
-		if len(descendants(keep)) == 0 {
+		left := descendants(keep)
+		if len(left) == 0 {
 			return
+		}
+		for _, p := range left {
+			p.parent = 0 // it may have another by now
+			if !asked[p] {
+				asked[p] = true
+				p.signal(unix.SIGTERM)
+			}
 		}
 		select {
 		case <-f.died:
@@ -216,21 +233,17 @@ func (f *Family) await(ctx context.Context, limit time.Duration, hurry <-chan st
 	}
 }
 
-// signalAll signals the descendants without keep and returns how many there were.
-func (f *Family) signalAll(sig unix.Signal, keep []int) int {
-	all := descendants(keep)
-	for _, p := range all {
-		fd, err := unix.PidfdOpen(p.pid, 0)
-		if err != nil {
-			continue // it is gone
-		}
-		// The pid may have been another's by now; what we hold cannot change.
-		if again, ok := stat(p.pid); ok && again.parent == p.parent && again.start == p.start {
-			_ = unix.PidfdSendSignal(fd, sig, nil, 0)
-		}
-		unix.Close(fd)
+// signal signals p, and never a later process of the same number.
+func (p process) signal(sig unix.Signal) {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return // it is gone
 	}
-	return len(all)
+	defer unix.Close(fd)
+	// What is held now cannot change: is it still p?
+	if again, ok := stat(p.pid); ok && again.start == p.start {
+		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+	}
 }
 
 type process struct {

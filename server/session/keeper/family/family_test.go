@@ -130,7 +130,7 @@ func TestEndGivesUp(t *testing.T) {
 	c, _ := shell(t, "exec sleep 1000")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := fam.End(ctx, 0, nil, c)
+	err := fam.End(ctx, time.Hour, nil, c)
 	if err != nil && !errors.Is(err, ErrLeft) { // SIGTERM may have been in time
 		t.Error(err)
 	}
