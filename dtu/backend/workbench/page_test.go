@@ -35,6 +35,9 @@ func start(t *testing.T, w, h int) (*workbench.Workbench, *backendtest.Picture, 
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		if n := p.Watched(); n != 0 {
+			t.Errorf("%d viewers left", n)
+		}
 	})
 	return b, p, hands
 }
