@@ -1,0 +1,59 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"hotdesk/protocol/alp"
+)
+
+// FuzzReadLine compares with cutting the whole input at the ends of lines.
+func FuzzReadLine(f *testing.F) {
+	id := alp.Identity{Firmware: "f", Hardware: "h", Terminal: "080020c0ffee", Port: 1}
+	insert := alp.InfoReq{Identity: id, Type: "card", ID: "1", Width: 640, Height: 480}
+	f.Add(append(insert.Message().Append(nil), id.KeepAliveReq(true).Append(nil)...))
+	f.Add([]byte("a\r\nb\x00\n\n c"))
+	f.Add(bytes.Repeat([]byte("x"), alp.MaxLine+1))
+	f.Add(append(bytes.Repeat([]byte("x"), alp.MaxLine-1), '\n'))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bufio.NewReaderSize(bytes.NewReader(in), alp.MaxLine)
+		end := func(c rune) bool { return c == '\n' || c == '\r' || c == 0 }
+		for _, want := range bytes.FieldsFunc(in, end) {
+			got, err := readLine(r)
+			if len(want) > alp.MaxLine-1 {
+				if err != errTooLong || got != nil {
+					t.Fatalf("a line of %d bytes: %d bytes, %v", len(want), len(got), err)
+				}
+				return
+			}
+			if err == errNoFinish && bytes.HasSuffix(in, want) {
+				return
+			}
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("got %q, %v, want %q", got, err, want)
+			}
+		}
+		if got, err := readLine(r); err != io.EOF {
+			t.Fatalf("after the last line: %q, %v", got, err)
+		}
+	})
+}
+
+func TestPace(t *testing.T) {
+	now := time.Unix(0, 0)
+	p := pace{n: lineBurst, at: now}
+	for i := range lineBurst {
+		if d := p.next(now); d != 0 {
+			t.Fatalf("line %d waits %v", i, d)
+		}
+	}
+	if d := p.next(now); d != time.Second/lineRate {
+		t.Errorf("the next one waits %v", d)
+	}
+	if d := p.next(now.Add(time.Hour)); d != 0 {
+		t.Errorf("an hour later: %v", d)
+	}
+}

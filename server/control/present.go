@@ -1,0 +1,287 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
+	"hotdesk/server/greeter"
+	"hotdesk/server/parent"
+	"hotdesk/server/session/client"
+	"hotdesk/server/sessions"
+)
+
+// A presentation is one token, inserted at one terminal.
+type presentation struct {
+	t      *terminal
+	req    alp.InfoReq
+	token  alp.Token
+	module string
+	ctx    context.Context // ends with the presentation
+	cancel context.CancelFunc
+
+	begun   bool
+	must    alp.SessionID // a redirect named it: no other is made in its place
+	lookups int
+}
+
+// current reports whether p is still what its terminal wants.
+func (p *presentation) current() bool { return p.t.now == p }
+
+// beside does work that takes time for p's terminal, then runs what the work
+// returns as an event, if p is still wanted; stale, if not nil, is run if not.
+func (s *Server) beside(p *presentation, work func() (then, stale func())) {
+	p.t.busy = true
+	s.wg.Go(func() {
+		then, stale := work()
+		s.post(func() {
+			p.t.busy = false
+			if p.current() {
+				then()
+			} else if stale != nil {
+				stale()
+			}
+			s.kick(p.t)
+		})
+	})
+}
+
+// kick begins what the terminal wants, unless something is still being done
+// for what it wanted before.
+func (s *Server) kick(t *terminal) {
+	p := t.now
+	if p == nil || p.begun || t.busy {
+		return
+	}
+	p.begun = true
+	if p.req.Redirect {
+		s.verify(p)
+		return
+	}
+	s.lookup(p)
+}
+
+// verify takes a redirect's word for it, when its proof holds: nothing is
+// selected a second time. Without proof it is a token like any other.
+func (s *Server) verify(p *presentation) {
+	s.beside(p, func() (then, stale func()) {
+		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
+		defer cancel()
+		v, err := s.conf.Group.Verify(ctx, local.Verify{Props: p.req.Props, Token: p.token, Terminal: p.t.id})
+		return func() {
+			switch {
+			case err != nil:
+				s.log.Warn("redirect could not be checked", "terminal", p.t.id, "token", p.token, "err", err)
+				s.noGroup(p)
+			case !v.OK:
+				s.log.Warn("redirect without proof", "terminal", p.t.id, "token", p.token, "reason", v.Reason)
+				s.lookup(p)
+			case v.Session == "":
+				s.here(p)
+			default:
+				p.must = v.Session
+				if row, ok := s.table.Get(v.Session); ok && row.Token == p.token {
+					s.attach(p, v.Session)
+				} else {
+					s.lookup(p)
+				}
+			}
+		}, nil
+	})
+}
+
+// lookup asks the group where the token's session is.
+func (s *Server) lookup(p *presentation) {
+	p.lookups++
+	if s.conf.Group.Away() != "" && p.lookups <= MaxLookups {
+		if row, ok := s.table.Latest(p.token); ok {
+			s.attach(p, row.ID)
+			return
+		}
+	}
+	if p.lookups > MaxLookups {
+		s.deny(p, osdDisconnected, "Your session cannot be found now. Wait a moment, then insert the card again.")
+		return
+	}
+	s.beside(p, func() (then, stale func()) {
+		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
+		defer cancel()
+		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr()})
+		return func() {
+			if err != nil {
+				s.log.Warn("group manager has no answer", "terminal", p.t.id, "token", p.token, "err", err)
+				s.noGroup(p)
+				return
+			}
+			s.answer(p, a)
+		}, nil
+	})
+}
+
+func (p *presentation) addr() (a netip.Addr) {
+	if p.t.conn != nil {
+		a = p.t.conn.addr
+	}
+	return a
+}
+
+// noGroup is what is left without the group manager: a session of the token
+// that is here.
+func (s *Server) noGroup(p *presentation) {
+	if row, ok := s.table.Latest(p.token); ok {
+		s.attach(p, row.ID)
+		return
+	}
+	reason := s.conf.Group.Away()
+	if reason == "" {
+		reason = "The group manager of this server does not answer. Wait a moment, then try again."
+	}
+	s.deny(p, osdWaiting, reason)
+}
+
+// answer does what the group manager said.
+func (s *Server) answer(p *presentation, a local.Answer) {
+	switch a.Where {
+	case local.Here:
+		if row, ok := s.table.Get(a.Session); ok && row.Token == p.token {
+			s.attach(p, row.ID)
+			return
+		}
+		s.lookup(p) // it has ended since
+	case local.There:
+		s.redirect(p, a)
+	case local.New:
+		if p.must != "" {
+			s.log.Info("redirected to a session that is gone", "terminal", p.t.id, "token", p.token, "session", p.must)
+			s.deny(p, osdNoSession, "Your session has ended. Take the card out and insert it again for a new one.")
+			return
+		}
+		s.here(p)
+	case local.Unreachable:
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: fmt.Sprintf("Your session is on the host %s, which this terminal cannot reach. Go to a terminal near that host.", a.Host)})
+	case local.Refused:
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: a.Reason})
+	default:
+		s.log.Error("group manager gave an answer of no known kind", "terminal", p.t.id, "token", p.token, "where", string(a.Where))
+		s.noGroup(p)
+	}
+}
+
+// here attaches the token's session on this host, or makes one.
+func (s *Server) here(p *presentation) {
+	if row, ok := s.table.Latest(p.token); ok {
+		s.attach(p, row.ID)
+		return
+	}
+	s.start(p)
+}
+
+// redirect sends the terminal to another host.
+func (s *Server) redirect(p *presentation, a local.Answer) {
+	t, now := p.t, time.Now()
+	t.redirs = slices.DeleteFunc(t.redirs, func(at time.Time) bool { return now.Sub(at) >= RedirectWindow })
+	m := alp.RedirectInf{TokenSeq: p.req.TokenSeq, Addr: a.Target.Addr().Unmap(), Port: int(a.Target.Port()), Props: a.Props}
+	switch {
+	case !m.Addr.Is4() || m.Port == 0 || len(m.Props) > alp.MaxValue:
+		s.log.Error("group manager named no host to redirect to", "terminal", t.id, "token", p.token, "target", a.Target)
+		s.deny(p, osdDisconnected, "Your session is on a host that cannot be reached.")
+	case len(t.redirs) >= MaxRedirects:
+		s.log.Warn("terminal is sent from host to host", "terminal", t.id, "token", p.token, "target", a.Target)
+		s.deny(p, osdDisconnected, "The servers do not agree where your session is. Wait a moment, then insert the card again.")
+	default:
+		t.redirs = append(t.redirs, now)
+		s.log.Info("redirected", "terminal", t.id, "token", p.token, "host", a.Host, "target", a.Target, "session", a.Session)
+		s.send(t.conn, m.Message())
+	}
+}
+
+// deny tells the terminal to show the reason itself: the gateway has nothing
+// for it.
+func (s *Server) deny(p *presentation, osd int, cause string) {
+	s.log.Warn("nothing to show", "terminal", p.t.id, "token", p.token, "osd", osd, "reason", cause)
+	s.send(p.t.conn, alp.ConnInf{TokenSeq: p.req.TokenSeq, Token: p.token, Module: p.module, Cause: text(cause), OSD: osd}.Message())
+}
+
+// text cuts a text to what a line carries.
+func text(s string) string {
+	if len(s) <= alp.MaxText {
+		return s
+	}
+	n := alp.MaxText
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// screen shows one of the gateway's own.
+func (s *Server) screen(p *presentation, what greeter.Screen) {
+	t := p.t
+	p.begun = true
+	o, err := s.conf.Screens.Show(greeter.Request{
+		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Screen: what,
+		Came: func(gen uint64) { s.post(func() { t.came = gen }) },
+		Gone: func(gen uint64) {
+			s.post(func() {
+				if t.came == gen {
+					t.came = 0
+				}
+				s.prune(t)
+			})
+		},
+	})
+	if err != nil {
+		s.log.Error("screen cannot be offered", "terminal", t.id, "token", p.token, "err", err)
+		s.deny(p, osdNoSession, "The server has too much to do. Wait a moment, then try again.")
+		return
+	}
+	s.offer(p, "", o)
+}
+
+// offer tells the terminal where to go.
+func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
+	p.t.shown = attachment{id, o.Gen}
+	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,
+		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}
+	copy(c.MediaCert[:], o.Cert)
+	s.send(p.t.conn, c.Message())
+	s.log.Info("offered", "terminal", p.t.id, "token", p.token, "session", id, "gen", o.Gen)
+}
+
+// start has a session made for p.
+func (s *Server) start(p *presentation) {
+	var b [8]byte
+	rand.Read(b[:])
+	id := alp.SessionID(hex.EncodeToString(b[:]))
+	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: s.conf.User, State: sessions.Starting, Last: time.Now()}); err != nil {
+		s.log.Warn("no further session", "terminal", p.t.id, "token", p.token, "err", err)
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This server has as many sessions as it can take. Try again later."})
+		return
+	}
+	s.report()
+	s.log.Info("session starts", "terminal", p.t.id, "token", p.token, "session", id)
+	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}}
+	s.keepers[id] = k
+	w, h := s.size(p)
+	spec := parent.Start{Session: id, Token: p.token, User: s.conf.User, Width: w, Height: h, Layout: p.req.Layout}
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, StartWithin)
+		defer cancel()
+		conn, err := s.conf.Parent.Start(ctx, spec)
+		if !s.post(func() { s.started(k, conn, err) }) && conn != nil {
+			conn.Close()
+		}
+	})
+}
+
+// size is what a session at p's terminal has.
+func (s *Server) size(p *presentation) (w, h int) {
+	return min(p.req.Width, s.conf.Most.X), min(p.req.Height, s.conf.Most.Y)
+}
