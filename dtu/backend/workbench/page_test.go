@@ -158,4 +158,18 @@ func TestPage(t *testing.T) {
 	p.Fill(image.Rect(790, 590, 800, 600), color.RGBA{G: 255, A: 255})
 	tab.Until(screen + ".width === 800 && " + shows(799, 599, "0,255,0"))
 	tab.Shot("workbench-800")
+
+	// In a small window all is still on the page, and the pointer true.
+	for _, size := range []image.Point{{900, 700}, {480, 800}} {
+		tab.Size(size.X, size.Y)
+		tab.Until(fmt.Sprintf("innerWidth === %d && ((r) => r.left >= 0 && r.top >= 0 && r.right <= innerWidth && r.bottom <= innerHeight)(document.getElementById('monitor').getBoundingClientRect())", size.X))
+		tab.Click(tab.Middle(screen))
+		want(t, hands, "pointer 400,300 1", "pointer 400,300 0")
+		tab.Until("document.getAnimations().length === 0")
+		tab.Shot(fmt.Sprintf("workbench-at-%d", size.X))
+	}
+	tab.Size(1280, 800)
+	tab.Dark()
+	tab.Until("document.getAnimations().length === 0")
+	tab.Shot("workbench-dark")
 }

@@ -60,6 +60,13 @@ func settled(name string, in bool) string {
 	return fmt.Sprintf("((c) => c?.matches('.in') === %v && !c.ariaBusy && !c.getAnimations().length)(%s)", in, card(name))
 }
 
+// inSlot is true when a card has come to rest in the middle of terminal i's
+// slot.
+func inSlot(name string, i int) string {
+	return fmt.Sprintf(`((c, f, s) => Math.abs(c.left + c.width/2 - f.left - s.left - s.width/2) < 2)(
+		%s.getBoundingClientRect(), document.querySelectorAll('iframe')[%d].getBoundingClientRect(), %s.getElementById('slot').getBoundingClientRect())`, card(name), i, frame(i))
+}
+
 // monitor is the middle of frame i's screen in the page.
 func monitor(tab *browsertest.Tab, i int) browsertest.Spot {
 	at := tab.Middle(fmt.Sprintf("document.querySelectorAll('iframe')[%d]", i))
@@ -145,4 +152,15 @@ func TestPage(t *testing.T) {
 	tab.Drag(tab.Middle(card("grace")), monitor(tab, 1))
 	wants(t, handsB, "insert grace")
 	tab.Until(settled("linus", false))
+
+	tab.Dark()
+	tab.Until("document.getAnimations().length === 0")
+	tab.Shot("page-dark")
+	for _, size := range []image.Point{{1000, 700}, {600, 900}} {
+		tab.Size(size.X, size.Y)
+		tab.Until(fmt.Sprintf("innerWidth === %d && document.documentElement.scrollWidth <= innerWidth", size.X))
+		tab.Until(inSlot("grace", 1))
+		tab.Until(inSlot("ada", 0))
+		tab.Shot(fmt.Sprintf("page-at-%d", size.X))
+	}
 }

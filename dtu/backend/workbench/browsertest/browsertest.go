@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -182,6 +183,18 @@ func (tab *Tab) Press(code, key string) {
 	tab.t.Helper()
 	tab.Key(input.DispatchKeyEventTypeRawKeyDown, code, key, false)
 	tab.Key(input.DispatchKeyEventTypeKeyUp, code, key, false)
+}
+
+// Size changes the window's size.
+func (tab *Tab) Size(width, height int) {
+	tab.t.Helper()
+	tab.Do(chromedp.EmulateViewport(int64(width), int64(height)))
+}
+
+// Dark makes the browser say that the person likes dark pages.
+func (tab *Tab) Dark() {
+	tab.t.Helper()
+	call(tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}})
 }
 
 // Shot writes the page as PNG to $HOTDESK_SHOTS, when that is set, for people
