@@ -289,6 +289,7 @@ func TestRemovalOvertakes(t *testing.T) {
 		run(t, func(r *rig) { r.parent.Hold = make(chan struct{}) }, func(r *rig) {
 			u := r.dial(a)
 			u.insert("card.1")
+			synctest.Wait()
 			u.remove("card.1")
 			synctest.Wait()
 			r.parent.Hold <- struct{}{}
