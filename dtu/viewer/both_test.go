@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"hotdesk/protocol/native"
 	"hotdesk/server/session/attach"
 	"hotdesk/server/session/attach/attachtest"
+	"hotdesk/server/session/encode"
 )
 
 const terminal = alp.TerminalID("0200c0a80001")
@@ -334,4 +337,153 @@ func TestGoodbyeOfTheMediaEnd(t *testing.T) {
 	wait(t, "picture", v.Drawn())
 	e.stop()
 	closedWith(t, v, native.CloseRestart, "going away")
+}
+
+// A media end that died and was started again with the same identity on the
+// same port resets what its predecessor left: at the viewer's next packet,
+// not after a silence.
+func TestMediaEndRestarted(t *testing.T) {
+	e := newEnd(t, nil, loopback(0))
+	s := newShown(64, 64)
+	v := dial(t, e.config(s.spec, screen.New(64, 64)))
+	wait(t, "picture", v.Drawn())
+	// It dies without a word: nothing of it reaches the network any more.
+	raw, err := e.conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := e.addr()
+	mute(t, raw)
+	e.stop()
+	next := newEnd(t, e.id, addr)
+	v.Send(input.Record{Type: input.Key, Usage: 4, Down: true})
+	wait(t, "end", v.Done())
+	if !errors.Is(v.Err(), viewer.ErrGone) || !strings.Contains(v.Err().Error(), "was restarted") {
+		t.Errorf("ended with %v", v.Err())
+	}
+	wait(t, "picture of the new one", dial(t, next.config(newShown(64, 64).spec, screen.New(64, 64))).Drawn())
+}
+
+// The same when it is not started again.
+func TestMediaEndKilled(t *testing.T) {
+	e := newEnd(t, nil, loopback(0))
+	v := dial(t, e.config(newShown(64, 64).spec, screen.New(64, 64)))
+	wait(t, "picture", v.Drawn())
+	raw, err := e.conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mute(t, raw)
+	e.stop()
+	v.Send(input.Record{Type: input.Key, Usage: 4, Down: true})
+	wait(t, "end", v.Done())
+	if !errors.Is(v.Err(), viewer.ErrGone) || !strings.Contains(v.Err().Error(), "nobody listens") {
+		t.Errorf("ended with %v", v.Err())
+	}
+}
+
+// mute makes a socket send nothing more, as that of a killed process: what is
+// written to it goes to a port nobody has.
+func mute(t *testing.T, raw syscall.RawConn) {
+	t.Helper()
+	var sockErr error
+	err := raw.Control(func(fd uintptr) { sockErr = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
+	if err == nil && sockErr != nil && sockErr != syscall.ENOTCONN {
+		err = sockErr
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGarbage(t *testing.T) {
+	e := newEnd(t, nil, loopback(0))
+	s := newShown(64, 64)
+	v := dial(t, e.config(s.spec, screen.New(64, 64)))
+	wait(t, "picture", v.Drawn())
+	noise, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(e.addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer noise.Close()
+	r := rand.New(rand.NewPCG(3, 4))
+	for i := range 2000 {
+		b := make([]byte, r.IntN(1500))
+		for j := range b {
+			b[j] = byte(r.Uint32())
+		}
+		if len(b) > 5 && i%2 == 0 { // as if the start of a connection
+			copy(b, []byte{0xc0, 0, 0, 0, 1})
+		}
+		noise.Write(b) // ICMP may say that the socket is full: never mind
+	}
+	v.Send(input.Record{Type: input.Key, Usage: 4, Down: true})
+	expect(t, s.sink, "resize 640 480", "key 4 true")
+	wait(t, "picture of a new one", dial(t, e.config(newShown(64, 64).spec, screen.New(64, 64))).Drawn())
+}
+
+// A thousand changes end in the last one's picture, whatever was left out.
+func TestNewestWins(t *testing.T) {
+	e := newEnd(t, nil, loopback(0))
+	s := newShown(64, 64)
+	scr := screen.New(64, 64)
+	c := e.config(s.spec, scr)
+	w := watched{c.Decoder, make(chan uint32, 2000)}
+	c.Decoder = w
+	dial(t, c)
+	for i := range 1000 {
+		s.source.Dot(i%64, i/64, byte(i)|1)
+	}
+	s.source.Dot(0, 0, 77)
+	var want *draw.Pixmap
+	s.source.View(func(v encode.View) {
+		want = draw.NewPixmap(64, 64)
+		copy(want.Pix, v.Picture.Pix)
+	})
+	s.source.Change(want.Bounds(), func(*draw.Pixmap) {}) // View took the damage
+	for deadline := time.After(patience); !same(scr.SnapshotBare(), want); {
+		select {
+		case <-w.frames:
+		case <-deadline:
+			t.Fatal("the last picture is not shown")
+		}
+	}
+}
+
+// badDecoder finds no picture in what comes.
+type badDecoder struct{}
+
+func (badDecoder) Decode(*bufio.Reader) (uint32, error) { return 0, errors.New("no picture") }
+
+func TestPictureNotDrawn(t *testing.T) {
+	e := newEnd(t, nil, loopback(0))
+	s := newShown(64, 64)
+	c := e.config(s.spec, screen.New(64, 64))
+	c.Decoder = badDecoder{}
+	v := dial(t, c)
+	wait(t, "end", v.Done())
+	if err := v.Err(); err == nil || !strings.Contains(err.Error(), "viewer: picture not drawn: no picture") {
+		t.Error(err)
+	}
+	if r := wait(t, "detached", s.detached); !strings.Contains(r, "picture not drawn") {
+		t.Error(r)
+	}
+}
+
+// The screen is taken away first, as at a card's removal: that is good order.
+func TestScreenTakenAway(t *testing.T) {
+	e := newEnd(t, nil, loopback(0))
+	s := newShown(64, 64)
+	scr := screen.New(64, 64)
+	v := dial(t, e.config(s.spec, scr))
+	wait(t, "picture", v.Drawn())
+	scr.Blank(nil)
+	s.source.Dot(1, 1, 1)
+	wait(t, "end", v.Done())
+	if !errors.Is(v.Err(), viewer.ErrClosed) {
+		t.Error(v.Err())
+	}
+	if r := wait(t, "detached", s.detached); r != "closed by the terminal: the screen was taken away" {
+		t.Error(r)
+	}
 }

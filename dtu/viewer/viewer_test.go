@@ -1,0 +1,323 @@
+package viewer
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/testutils/simnet"
+
+	"hotdesk/dtu/screen"
+	"hotdesk/protocol/input"
+	"hotdesk/protocol/native"
+	"hotdesk/server/session/attach"
+	"hotdesk/server/session/attach/attachtest"
+)
+
+func taken(t *testing.T, q *queue) []input.Record {
+	t.Helper()
+	var list []input.Record
+	b := q.take(nil)
+	for len(b) > 0 {
+		r, rest, err := input.Next(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, b = append(list, r), rest
+	}
+	return list
+}
+
+// Invariant 2.
+func TestQueue(t *testing.T) {
+	at := func(x int, buttons byte) input.Record {
+		return input.Record{Type: input.Pointer, X: x, Buttons: buttons}
+	}
+	key := func(down bool) input.Record { return input.Record{Type: input.Key, Usage: 4, Down: down} }
+	size := func(w int) input.Record { return input.Record{Type: input.Resize, X: w, Y: 480} }
+	ack := func(n uint32) input.Record { return input.Record{Type: input.Ack, Seq: n} }
+	for _, x := range []struct {
+		name      string
+		add, want []input.Record
+	}{
+		{"motions merge", []input.Record{at(1, 0), at(2, 0), at(3, 0)}, []input.Record{at(3, 0)}},
+		{"not across a key", []input.Record{at(1, 0), key(true), at(2, 0)}, []input.Record{at(1, 0), key(true), at(2, 0)}},
+		{"not across a button", []input.Record{at(1, 0), at(2, 1), at(3, 1), at(3, 0)}, []input.Record{at(1, 0), at(3, 1), at(3, 0)}},
+		{"keys never", []input.Record{key(true), key(true), key(false)}, []input.Record{key(true), key(true), key(false)}},
+		{"sizes merge", []input.Record{size(640), size(800)}, []input.Record{size(800)}},
+		{"the newest acknowledgement alone, and first", []input.Record{ack(1), key(true), ack(2)}, []input.Record{ack(2), key(true)}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			q := queue{more: make(chan struct{}, 1)}
+			for _, r := range x.add {
+				q.add(r)
+			}
+			if got := taken(t, &q); fmt.Sprint(got) != fmt.Sprint(x.want) {
+				t.Errorf("sent %v, want %v", got, x.want)
+			}
+			if got := taken(t, &q); len(got) > 0 {
+				t.Errorf("sent again: %v", got)
+			}
+		})
+	}
+	t.Run("overflow", func(t *testing.T) {
+		q := queue{more: make(chan struct{}, 1)}
+		for range MaxQueue {
+			if n := q.add(key(true)); n != 0 {
+				t.Fatal("dropped early")
+			}
+		}
+		if n := q.add(key(false)); n != MaxQueue {
+			t.Errorf("%d dropped", n)
+		}
+		if got := taken(t, &q); len(got) != 2 || got[0].Type != input.Release || got[1] != key(false) {
+			t.Errorf("sent %v", got)
+		}
+	})
+	t.Run("closed", func(t *testing.T) { // invariant 3
+		q := queue{more: make(chan struct{}, 1)}
+		q.add(key(true))
+		q.close()
+		q.add(key(false))
+		q.add(ack(3))
+		if got := taken(t, &q); len(got) > 0 {
+			t.Errorf("sent %v", got)
+		}
+	})
+}
+
+// A network carries packets between two sockets until it is cut.
+type network struct {
+	mu    sync.Mutex
+	nodes map[string]simnet.PacketReceiver
+	cut   bool
+}
+
+func (n *network) AddNode(a net.Addr, r simnet.PacketReceiver) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nodes[a.String()] = r
+}
+
+func (n *network) SendPacket(p simnet.Packet) error {
+	n.mu.Lock()
+	r, cut := n.nodes[p.To.String()], n.cut
+	n.mu.Unlock()
+	if r != nil && !cut {
+		r.RecvPacket(p)
+	}
+	return nil
+}
+
+func (n *network) sever() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut = true
+}
+
+var (
+	serverAddr = netip.MustParseAddrPort("10.0.0.1:40000")
+	clientAddr = netip.MustParseAddrPort("10.0.0.2:5000")
+)
+
+func socket(n *network, a netip.AddrPort) *simnet.SimConn {
+	return simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(a), n)
+}
+
+// inBubble runs f with a viewer that shows something, where time is
+// synctest's.
+func inBubble(t *testing.T, period time.Duration, f func(*testing.T, *network, *attachtest.Source, *Viewer)) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{nodes: map[string]simnet.PacketReceiver{}}
+		id, err := attach.NewIdentity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := socket(n, serverAddr)
+		ep, err := attach.New(attach.Config{Conn: conn, Identity: id, AlivePeriod: period})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		served := make(chan error)
+		go func() { served <- ep.Serve(ctx) }()
+		defer func() {
+			cancel()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+			conn.Close()
+		}()
+		source := attachtest.NewSource(64, 64)
+		ticket, err := ep.Offer(attach.Spec{Terminal: "0200c0a80001", Gen: 1, Source: source, Sink: attachtest.NewSink()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := config(id.CertHash())
+		c.Hello.Ticket = [32]byte(ticket)
+		v, err := dial(context.Background(), c, socket(n, clientAddr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-v.Drawn()
+		f(t, n, source, v)
+		v.Close("test over")
+		<-v.Done()
+	})
+}
+
+func config(cert [sha256.Size]byte) Config {
+	return Config{Addr: serverAddr, Cert: cert, Decoder: screen.New(64, 64).Attach(),
+		Hello: native.Hello{Gen: 1, Terminal: "0200c0a80001", Width: 64, Height: 64}}
+}
+
+func TestSilence(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, n *network, _ *attachtest.Source, v *Viewer) {
+		<-time.After(time.Minute)
+		if err := v.Err(); err != nil {
+			t.Fatalf("after a minute in which nothing happened: %v", err)
+		}
+		at := time.Now()
+		n.sever()
+		<-v.Done()
+		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > native.DeadAfter || d < native.DeadAfter/2 {
+			t.Errorf("ended after %v with %v", d, v.Err())
+		}
+	})
+}
+
+func TestSilenceAtAnIdleScreen(t *testing.T) {
+	inBubble(t, native.AlivePeriodIdle, func(t *testing.T, n *network, _ *attachtest.Source, v *Viewer) {
+		<-time.After(10 * time.Minute)
+		if err := v.Err(); err != nil {
+			t.Fatalf("after ten minutes in which nothing happened: %v", err)
+		}
+		at := time.Now()
+		n.sever()
+		<-v.Done()
+		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > 2*native.AlivePeriodIdle || d < native.AlivePeriodIdle {
+			t.Errorf("ended after %v with %v", d, v.Err())
+		}
+	})
+}
+
+func TestNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{nodes: map[string]simnet.PacketReceiver{}}
+		at := time.Now()
+		_, err := dial(context.Background(), config([sha256.Size]byte{}), socket(n, clientAddr))
+		if d := time.Since(at); !errors.Is(err, ErrSilent) || d != DialWithin {
+			t.Errorf("after %v: %v", d, err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Second, cancel)
+		if _, err := dial(ctx, config([sha256.Size]byte{}), socket(n, clientAddr)); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+// A media end that shakes hands and does what its script says.
+func withScript(t *testing.T, script func(*quic.Conn), f func(*testing.T, *Viewer)) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &network{nodes: map[string]simnet.PacketReceiver{}}
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := socket(n, serverAddr)
+		tr := &quic.Transport{Conn: conn}
+		ln, err := tr.Listen(&tls.Config{NextProtos: []string{native.ALPN},
+			Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, &quic.Config{EnableDatagrams: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			c, err := ln.Accept(context.Background())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			script(c)
+			<-c.Context().Done()
+		})
+		v, err := dial(context.Background(), config(sha256.Sum256(der)), socket(n, clientAddr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(t, v)
+		v.Close("test over")
+		<-v.Done()
+		wg.Wait()
+		tr.Close()
+		conn.Close()
+	})
+}
+
+func TestSilentFromTheStart(t *testing.T) {
+	withScript(t, func(*quic.Conn) {}, func(t *testing.T, v *Viewer) {
+		at := time.Now()
+		<-v.Done()
+		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d != FirstWithin {
+			t.Errorf("after %v: %v", d, v.Err())
+		}
+	})
+}
+
+func TestDisplayStreamEnds(t *testing.T) {
+	withScript(t, func(c *quic.Conn) {
+		later, _ := c.OpenUniStream() // of a kind that this version does not know
+		later.Write([]byte{99, 1, 2, 3})
+		<-later.Context().Done()
+		s, _ := c.OpenUniStream()
+		s.Write([]byte{byte(native.StreamDisplay)})
+		s.Close()
+	}, func(t *testing.T, v *Viewer) {
+		<-v.Done()
+		if err := v.Err(); err == nil || err.Error() != "viewer: the media end has stopped sending the picture" {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHelloAndInputOnTheWire(t *testing.T) {
+	got := make(chan []byte, 1)
+	withScript(t, func(c *quic.Conn) {
+		in, err := c.AcceptUniStream(context.Background())
+		if err != nil {
+			return
+		}
+		b := make([]byte, 1+native.HelloSize+5)
+		io.ReadFull(bufio.NewReader(in), b)
+		got <- b
+	}, func(t *testing.T, v *Viewer) {
+		v.Send(input.Record{Type: input.Wheel, Y: -2})
+		want := config([sha256.Size]byte{}).Hello.Append([]byte{byte(native.StreamInput)})
+		want = append(want, 3, 0, 0, 0xff, 0xfe)
+		if b := <-got; string(b) != string(want) {
+			t.Errorf("sent % x\nwant % x", b, want)
+		}
+	})
+}

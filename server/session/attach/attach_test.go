@@ -1,0 +1,421 @@
+package attach
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/input"
+	"hotdesk/protocol/native"
+)
+
+// Invariant 4, and the frame interval.
+func TestPacing(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		c := b.attach(s)
+		defer c.close()
+		pass(time.Second / 2) // rest
+		views := s.source.Views()
+
+		at := time.Now()
+		s.source.Dot(1, 1, 1)
+		if c.frame().Seq != 2 || time.Since(at) != 0 {
+			t.Errorf("the first change after rest took %v", time.Since(at))
+		}
+		// Frames 1 and 2 are not acknowledged: nothing more is even looked at.
+		s.source.Dot(1, 1, 2)
+		pass(100 * time.Millisecond)
+		s.source.Dot(1, 1, 3)
+		pass(100 * time.Millisecond)
+		if got := s.source.Views() - views; got != 1 {
+			t.Errorf("%d views with two frames unacknowledged, want 1", got)
+		}
+		at = time.Now()
+		c.ack(1)
+		if c.frame().Seq != 3 || time.Since(at) != 0 {
+			t.Errorf("the frame after an acknowledgement took %v", time.Since(at))
+		}
+		synctest.Wait()
+		if got := s.source.Views() - views; got != 2 {
+			t.Errorf("%d views after one acknowledgement, want 2", got)
+		}
+		// With everything acknowledged the interval is what is waited for.
+		c.ack(3)
+		synctest.Wait()
+		s.source.Dot(1, 1, 4)
+		c.frame()
+		c.ack(4)
+		if d := time.Since(at); d != FrameInterval {
+			t.Errorf("the next frame came after %v, want %v", d, FrameInterval)
+		}
+	})
+}
+
+func TestSilence(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		c := b.attach(s)
+		c.record(input.Record{Type: input.Key, Usage: 4, Down: true})
+		expect(t, s.sink, "resize 640 480", "key 4 true")
+		for range 4 { // a datagram each 900 ms is no silence
+			pass(900 * time.Millisecond)
+			c.alive()
+			synctest.Wait()
+		}
+		if e := s.sink.Pending(); len(e) > 0 {
+			t.Errorf("while the terminal was alive the sink got %q", e)
+		}
+		at := time.Now()
+		b.net.silence(c)
+		expect(t, s.sink, "release")
+		if d := time.Since(at); d != native.DeadAfter {
+			t.Errorf("released after %v of silence, want %v", d, native.DeadAfter)
+		}
+		c.closed(native.CloseSlow, "nothing came for 5s")
+		if d := time.Since(at); d != SlowAfter {
+			t.Errorf("closed after %v of silence, want %v", d, SlowAfter)
+		}
+		s.event(t, "detached: nothing came")
+		expect(t, s.sink, "release")
+	})
+}
+
+func TestSilenceAtAnIdleScreen(t *testing.T) {
+	inBubble(t, native.AlivePeriodIdle, func(b *bubble) {
+		s := newShown(1)
+		c := b.attach(s)
+		at := time.Now()
+		expect(t, s.sink, "resize 640 480", "release")
+		if d := time.Since(at); d != 2*native.AlivePeriodIdle {
+			t.Errorf("released after %v of silence", d)
+		}
+		c.alive()
+		c.record(input.Record{Type: input.Wheel, Y: 1})
+		expect(t, s.sink, "wheel 0 1", "release")
+		c.closed(native.CloseSlow, "nothing came for 15s")
+	})
+}
+
+func TestAliveIsSaid(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		c := b.attach(newShown(1))
+		defer c.close()
+		at := time.Now()
+		for range 3 {
+			d, err := c.conn.ReceiveDatagram(context.Background())
+			if p, ok := native.ParseAlive(d); err != nil || !ok || p != native.AlivePeriod {
+				t.Fatalf("datagram % x, %v", d, err)
+			}
+		}
+		if d := time.Since(at); d != 2*native.AliveEvery(native.AlivePeriod) {
+			t.Errorf("three Alive in %v", d)
+		}
+	})
+}
+
+func TestBadInput(t *testing.T) {
+	key := input.Record{Type: input.Key, Usage: 4, Down: true}.Append(nil)
+	for _, x := range []struct {
+		name, reason string
+		b            []byte
+	}{
+		{"unknown type", "type 0", make([]byte, 100)},
+		{"key beyond the last", "Usage:65535", []byte{1, 0xff, 0xff, 1}},
+		{"frame that was not sent", "acknowledgement of frame 2, sent were 1", input.Record{Type: input.Ack, Seq: 2}.Append(nil)},
+		{"more than a buffer", "type 255", append(bytes.Repeat(key, 1000), 255)},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				s, other := newShown(1), newShown(1)
+				other.spec.Terminal = "0200c0a80002"
+				o := b.attach(other)
+				defer o.close()
+				c := b.attach(s)
+				c.send(append(bytes.Clone(key), x.b...))
+				c.closed(native.CloseProtocol, x.reason)
+				s.event(t, "detached: ")
+				events := s.sink.Pending()
+				if len(events) < 3 || events[1] != "key 4 true" || events[len(events)-1] != "release" {
+					t.Errorf("sink got %q", events)
+				}
+				if n := strings.Count(b.log.String(), "media input refused"); n != 1 {
+					t.Errorf("logged %d times:\n%s", n, b.log)
+				}
+				o.send(key)
+				expect(t, other.sink, "resize 640 480", "key 4 true")
+			})
+		})
+	}
+	t.Run("end of the stream", func(t *testing.T) {
+		inBubble(t, 0, func(b *bubble) {
+			c := b.attach(newShown(1))
+			c.out.Close()
+			c.closed(native.CloseProtocol, "the input stream ended")
+		})
+	})
+	t.Run("input in pieces", func(t *testing.T) {
+		inBubble(t, 0, func(b *bubble) {
+			s := newShown(1)
+			c := b.attach(s)
+			defer c.close()
+			for _, x := range key {
+				c.send([]byte{x})
+				synctest.Wait()
+			}
+			expect(t, s.sink, "resize 640 480", "key 4 true")
+		})
+	})
+	t.Run("further streams and datagrams of a later version", func(t *testing.T) {
+		inBubble(t, 0, func(b *bubble) {
+			s := newShown(1)
+			c := b.attach(s)
+			defer c.close()
+			later, err := c.conn.OpenUniStream()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := later.Write([]byte{77, 1, 2, 3}); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.conn.SendDatagram([]byte("\x99later")); err != nil {
+				t.Fatal(err)
+			}
+			<-later.Context().Done() // STOP_SENDING
+			c.send(key)
+			expect(t, s.sink, "resize 640 480", "key 4 true")
+		})
+	})
+}
+
+func TestBadGreeting(t *testing.T) {
+	for _, x := range []struct {
+		name, reason string
+		b            []byte
+	}{
+		{"nothing", "no greeting", nil},
+		{"half of it", "no greeting", hello(Spec{Terminal: terminal}, make([]byte, alp.TicketSize))[:30]},
+		{"unknown kind", "no greeting", append([]byte{200}, make([]byte, 100)...)},
+		{"another version", "version 9", append([]byte{byte(native.StreamInput), 9}, make([]byte, 100)...)},
+		{"no screen", "screen of 0x0", append([]byte{byte(native.StreamInput), native.Version}, make([]byte, 100)...)},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				at := time.Now()
+				c, err := b.dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if x.b != nil {
+					c.send(x.b)
+				}
+				c.closed(native.CloseProtocol, x.reason)
+				if d := time.Since(at); d > GreetWithin {
+					t.Errorf("refused after %v", d)
+				}
+				if n := strings.Count(b.log.String(), "media greeting refused"); n != 1 {
+					t.Errorf("logged %d times:\n%s", n, b.log)
+				}
+			})
+		})
+	}
+}
+
+func TestExpired(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		ticket, err := b.ep.Offer(s.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := b.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(native.TicketLife - GreetWithin)
+		c.close()
+		pass(GreetWithin)
+		if c, err = b.dial(); err != nil {
+			t.Fatal(err)
+		}
+		c.send(hello(s.spec, ticket))
+		c.closed(native.CloseTicket, "ticket expired")
+		if !strings.Contains(b.log.String(), `msg="media ticket refused" reason="ticket expired" terminal=0200c0a80001`) {
+			t.Errorf("log:\n%s", b.log)
+		}
+		if len(s.events) > 0 {
+			t.Error("the expired ticket had a callback")
+		}
+	})
+}
+
+// Half-open connections are bounded, do not keep an expected terminal out, and
+// go away by themselves.
+func TestHalfOpen(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		s.spec.Addr = addr4(b.host(MaxStrangers + 2))
+		ticket, err := b.ep.Offer(s.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var idle []*client
+		for range MaxStrangers {
+			c, err := b.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			idle = append(idle, c)
+		}
+		if _, err := b.dial(); err == nil || !strings.Contains(b.log.String(), "media connection refused") {
+			t.Fatalf("one stranger too many: %v, log:\n%s", err, b.log)
+		}
+		c, err := b.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.send(hello(s.spec, ticket))
+		if c.frame().Seq != 1 {
+			t.Error("no picture")
+		}
+		defer c.close()
+		for _, c := range idle {
+			c.closed(native.CloseProtocol, "no greeting")
+		}
+		if left := b.left(); left != [3]int{0, 0, 1} {
+			t.Errorf("pending, strangers, live: %v", left)
+		}
+	})
+}
+
+func TestReplacedTicket(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		first, second := newShown(1), newShown(2)
+		old, err := b.ep.Offer(first.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := b.attach(second)
+		late, err := b.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		late.send(hello(first.spec, old))
+		late.closed(native.CloseTicket, "ticket withdrawn")
+		c.close()
+	})
+}
+
+// Invariants 2 and 3: the older attachment's Release comes before the newer's
+// first call, and a removal ends what began before it, and only that.
+func TestOrderOfAttachments(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		a := b.attach(s)
+		a.record(input.Record{Type: input.Key, Usage: 4, Down: true})
+		expect(t, s.sink, "resize 640 480", "key 4 true")
+		s.spec.Terminal, s.spec.Gen = "0200c0a80002", 2
+		ticket, err := b.ep.Offer(s.spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := b.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.send(hello(s.spec, ticket))
+		c.record(input.Record{Type: input.Key, Usage: 5, Down: true})
+		a.closed(native.CloseDetached, "shown elsewhere")
+		expect(t, s.sink, "release", "resize 640 480", "key 5 true")
+		s.event(t, "detached: shown elsewhere")
+		s.event(t, "attached")
+
+		b.ep.Detach(1, "", native.CloseDetached, "removed")
+		b.ep.Detach(2, terminal, native.CloseDetached, "removed")
+		synctest.Wait()
+		if len(s.events) > 0 {
+			t.Fatal(<-s.events)
+		}
+		b.ep.Detach(2, "0200c0a80002", native.CloseEnded, "over")
+		c.closed(native.CloseEnded, "over")
+		s.event(t, "detached: over")
+	})
+}
+
+func TestOffer(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		for name, change := range map[string]func(*Spec){
+			"no terminal": func(s *Spec) { s.Terminal = "" },
+			"no source":   func(s *Spec) { s.Source = nil },
+			"no sink":     func(s *Spec) { s.Sink = nil },
+		} {
+			s := newShown(1)
+			change(&s.spec)
+			if _, err := b.ep.Offer(s.spec); err == nil {
+				t.Errorf("%s: offered", name)
+			}
+		}
+		s := newShown(1)
+		for i := range MaxTickets + 1 {
+			s.spec.Terminal = alp.TerminalID(fmt.Sprintf("%012x", i))
+			if _, err := b.ep.Offer(s.spec); (err != nil) != (i == MaxTickets) {
+				t.Fatalf("offer %d: %v", i, err)
+			}
+		}
+		pass(native.TicketLife + time.Second)
+		if n := len(b.ep.tickets.waiting) + len(b.ep.tickets.ofAddr) + len(b.ep.tickets.ofTerminal) + len(b.ep.tickets.order); n > 0 {
+			t.Errorf("%d things of expired tickets are kept", n)
+		}
+	})
+	id, err := NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{Identity: id}); err == nil {
+		t.Error("an endpoint without a socket")
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		for range 10 * limiterBurst {
+			b.ep.loud.Warn("media noise")
+		}
+		if n := strings.Count(b.log.String(), "media noise"); n != limiterBurst {
+			t.Errorf("%d lines at once", n)
+		}
+		pass(limiterPeriod)
+		b.ep.loud.Warn("media noise")
+		if want := fmt.Sprintf("omitted=%d\n", 9*limiterBurst); !strings.HasSuffix(b.log.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.log)
+		}
+	})
+}
+
+func TestServeEnds(t *testing.T) {
+	var ep *Endpoint
+	var c *client
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		c = b.attach(s)
+		half, err := b.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // till it is accepted
+		ep = b.ep
+		go func() {
+			half.closed(native.CloseRestart, "going away")
+			c.closed(native.CloseRestart, "going away")
+		}()
+	})
+	if _, err := ep.Offer(newShown(1).spec); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
