@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -224,7 +225,7 @@ func (s *shell) take(v any) {
 
 // step steps the machine and performs what comes of it, to the end.
 func (s *shell) step(e terminal.Event) {
-	s.log.Debug("event", "event", e)
+	s.trace("event", e)
 	s.perform(s.machine.Step(time.Now(), e))
 	s.drain()
 }
@@ -233,10 +234,17 @@ func (s *shell) drain() {
 	for len(s.events) > 0 {
 		e := s.events[0]
 		s.events = s.events[1:]
-		s.log.Debug("event", "event", e)
+		s.trace("event", e)
 		s.perform(s.machine.Step(time.Now(), e))
 	}
 	s.draw()
+}
+
+// trace logs what goes in and out of the machine.
+func (s *shell) trace(what string, v any) {
+	if s.log.Enabled(s.ctx, slog.LevelDebug) {
+		s.log.Debug("machine", what, fmt.Sprintf("%T %v", v, v))
+	}
 }
 
 func (s *shell) perform(actions []terminal.Action) {
@@ -287,7 +295,7 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.media.resize(a.Width, a.Height)
 			}
 		}
-		s.log.Debug("action", "action", a.String())
+		s.trace("action", a)
 	}
 }
 

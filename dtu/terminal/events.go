@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/native"
@@ -155,6 +156,27 @@ func (OpenMedia) action()    {}
 func (CloseMedia) action()   {}
 func (ResizeMedia) action()  {}
 
+// secret are the keys whose values no log shows.
+var secret = []string{"redirectProps", "ticket"}
+
+// hidden is m without secrets and without the keys that leave says.
+func hidden(m alp.Message, leave ...string) alp.Message {
+	short := alp.Message{Command: m.Command}
+	for _, p := range m.Keys {
+		switch {
+		case slices.Contains(leave, p.Key):
+		case slices.Contains(secret, p.Key) && p.Value != "":
+			short.Add(p.Key, "(secret)")
+		default:
+			short.Keys = append(short.Keys, p)
+		}
+	}
+	return short
+}
+
+// String is for logs.
+func (e Line) String() string { return fmt.Sprintf("line on %d: %v", e.Control, hidden(e.Message)) }
+
 func (a Blank) String() string {
 	return fmt.Sprintf("blank: %d %s: %s", a.OSD.Code, a.OSD.Title, a.OSD.Text)
 }
@@ -179,19 +201,9 @@ func (a CloseControl) String() string {
 	return fmt.Sprintf("close connection %d: %s", a.Control, a.Reason)
 }
 
-// String leaves out what is the same in every line, and the proof.
+// String leaves out what is the same in every line, and secrets.
 func (a Send) String() string {
-	m := alp.Message{Command: a.Message.Command}
-	for _, p := range a.Message.Keys {
-		switch p.Key {
-		case "_", "fw", "hw", "namespace", "pn", "sn", "initState":
-		case "redirectProps":
-			m.Add(p.Key, "(proof)")
-		default:
-			m.Keys = append(m.Keys, p)
-		}
-	}
-	return fmt.Sprintf("send on %d: %v", a.Control, m)
+	return fmt.Sprintf("send on %d: %v", a.Control, hidden(a.Message, "_", "fw", "hw", "namespace", "pn", "sn", "initState"))
 }
 
 func (a OpenMedia) String() string {
