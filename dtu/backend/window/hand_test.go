@@ -77,7 +77,11 @@ func (p *person) do(format string, a ...any) string {
 // hand does the commands of in, one a line, and answers each with a line.
 func hand(display string, in io.Reader, out io.Writer) error {
 	xgb.Logger = log.New(io.Discard, "", 0)
-	x, err := xgb.NewConnDisplay(display)
+	l, err := dial(display)
+	if err != nil {
+		return err
+	}
+	x, err := xgb.NewConnNet(l)
 	if err != nil {
 		return err
 	}

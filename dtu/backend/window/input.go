@@ -26,7 +26,7 @@ func (w *Window) input(e xgb.Event, h backend.Hands, o image.Point) {
 	case xproto.KeyPressEvent:
 		w.keys.press(e.Detail, e.Time, h)
 	case xproto.KeyReleaseEvent:
-		w.keys.release(e.Detail, e.Time, w.isDown(e.Detail), h)
+		w.keys.release(e.Detail, e.Time, h)
 	case xproto.MotionNotifyEvent:
 		w.point(e.EventX, e.EventY, o, h)
 	case xproto.ButtonPressEvent:
@@ -47,7 +47,7 @@ func (w *Window) input(e xgb.Event, h backend.Hands, o image.Point) {
 		// told either, so that a grab counts. NotifyPointer is a focus that
 		// followed the pointer elsewhere and never was ours.
 		if e.Detail != xproto.NotifyDetailPointer {
-			w.keys = keyboard{}
+			w.keys.forget()
 			w.down = 0
 			h.Release()
 		}
@@ -59,21 +59,16 @@ func (w *Window) point(x, y int16, o image.Point, h backend.Hands) {
 	h.Pointer(clamp(int(x)-o.X), clamp(int(y)-o.Y), w.down)
 }
 
-// isDown asks the X server whether a key is down after its release was told.
-func (w *Window) isDown(k xproto.Keycode) (down bool) {
-	w.wait(func() {
-		if r, err := xproto.QueryKeymap(w.x).Reply(); err == nil {
-			down = r.Keys[k/8]&(1<<(k%8)) != 0
-		}
-	})
-	return down
-}
-
-// A keyboard tells real strokes from the X server's repeats.
+// A keyboard tells real strokes from the X server's repeats. A repeat is a
+// release and a press of one time, made at once by the X server. So a release
+// waits for the mark that is sent to ourselves through the X server: what has
+// not come before it does not come.
 type keyboard struct {
+	mark    func(serial uint32) // sends one
 	held    [256]bool
-	pending xproto.Keycode // released, but the server has it down again; 0 is none
+	pending xproto.Keycode // released, and its mark has not come; 0 is none
 	at      xproto.Timestamp
+	serial  uint32 // of its mark
 }
 
 func (k *keyboard) tell(code xproto.Keycode, down bool, h backend.Hands) {
@@ -83,16 +78,11 @@ func (k *keyboard) tell(code xproto.Keycode, down bool, h backend.Hands) {
 	}
 }
 
-// release hears of a release. stillDown says that the server's key map has the
-// key down now: it repeats, or has been pressed again already; either way a
-// press follows, whose time tells.
-func (k *keyboard) release(code xproto.Keycode, at xproto.Timestamp, stillDown bool, h backend.Hands) {
+func (k *keyboard) release(code xproto.Keycode, at xproto.Timestamp, h backend.Hands) {
 	k.settle(h)
-	if stillDown {
-		k.pending, k.at = code, at
-		return
-	}
-	k.tell(code, false, h)
+	k.serial++
+	k.pending, k.at = code, at
+	k.mark(k.serial)
 }
 
 func (k *keyboard) press(code xproto.Keycode, at xproto.Timestamp, h backend.Hands) {
@@ -104,10 +94,23 @@ func (k *keyboard) press(code xproto.Keycode, at xproto.Timestamp, h backend.Han
 	k.tell(code, true, h)
 }
 
+// marked hears of a mark that has come back.
+func (k *keyboard) marked(serial uint32, h backend.Hands) {
+	if serial == k.serial {
+		k.settle(h)
+	}
+}
+
 // settle lets go of the key that turned out not to repeat.
 func (k *keyboard) settle(h backend.Hands) {
 	if k.pending != 0 {
 		k.tell(k.pending, false, h)
 		k.pending = 0
 	}
+}
+
+// forget takes all keys for up; who looks on has been told.
+func (k *keyboard) forget() {
+	k.held = [256]bool{}
+	k.pending = 0
 }

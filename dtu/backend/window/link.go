@@ -13,36 +13,65 @@ import (
 	"sync"
 )
 
-// A link is the connection to the X server as xgb sees it. xgb panics when the
-// server goes away (it closes a channel twice) and looks for its cookie under
-// a name that only its own dialling sets; so a link never tells of the end,
-// but closes gone, and writes the setup request with the cookie itself.
+// A link is the connection to the X server as xgb sees it: one that never
+// ends. xgb panics when a server goes away (it closes a channel twice), and its
+// own Close can wait for ever (it may take its last reply for none); so a link
+// tells its owner of the end, wakes who waits for events, and then leaves
+// xgb's goroutines parked. It also writes the setup request with the cookie,
+// which xgb looks for under a name that only its own dialling sets.
 type link struct {
 	net.Conn
-	setup []byte // sent instead of the first write, then nil
-	gone  chan struct{}
+	setup []byte        // sent instead of the first write, then nil
+	head  []byte        // of the setup reply, 8 bytes with the length of the rest
+	left  int           // bytes of the setup reply, or of its head, to come
+	woken bool          // the last event has been made up
+	gone  chan struct{} // closed when the connection has ended
 	once  sync.Once
+}
+
+// setupHead is the length of the first part of the setup reply.
+const setupHead = 8
+
+func newLink(c net.Conn, cookie []byte) *link {
+	return &link{Conn: c, setup: setupRequest(cookie), left: setupHead, gone: make(chan struct{})}
 }
 
 func (l *link) end() { l.once.Do(func() { close(l.gone) }) }
 
-// Read blocks for ever when the server has gone.
+// Read tells of errors while xgb sets the connection up, and it can bear them.
 func (l *link) Read(b []byte) (int, error) {
+	if l.left > 0 {
+		n, err := l.Conn.Read(b[:min(len(b), l.left)])
+		l.left -= n
+		if len(l.head) < setupHead {
+			l.head = append(l.head, b[:n]...)
+			if len(l.head) == setupHead {
+				l.left = 4 * int(binary.LittleEndian.Uint16(l.head[6:]))
+			}
+		}
+		return n, err
+	}
 	n, err := l.Conn.Read(b)
 	if n > 0 || err == nil {
 		return n, nil
 	}
-	if l.setup != nil || errors.Is(err, net.ErrClosed) {
-		return 0, err
-	}
 	l.end()
-	select {}
+	if l.woken {
+		select {}
+	}
+	const message, keymapNotify = 32, 11
+	clear(b) // of a message that was cut short, zeros are the rest
+	if len(b) == message {
+		b[0], l.woken = keymapNotify, true
+	}
+	return len(b), nil
 }
 
 // Write drops what cannot be sent; Read tells.
 func (l *link) Write(b []byte) (int, error) {
 	if l.setup != nil {
 		_, err := l.Conn.Write(l.setup)
+		l.setup = nil
 		return len(b), err
 	}
 	if _, err := l.Conn.Write(b); err != nil {
@@ -74,7 +103,7 @@ func dial(display string) (*link, error) {
 		c.Close()
 		return nil, err
 	}
-	return &link{Conn: c, setup: setupRequest(cookie), gone: make(chan struct{})}, nil
+	return newLink(c, cookie), nil
 }
 
 // cookieName is the one way to authenticate that is known here.

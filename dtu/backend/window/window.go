@@ -6,14 +6,12 @@
 // Invariants:
 //  1. Nothing stale is queued: what the next update shows is read from the
 //     picture when the X server has drawn the last one.
-//  2. Hands hear of real key presses only. The X server tells of a repeat as
-//     a release and a press of the same time, while its key map still has the
-//     key down.
+//  2. Hands hear of real key presses only, and not of the X server's repeats.
 //  3. No key or button stays down after the focus has gone.
 //
 // A Window belongs to one Run. Limits: a local or remote X server with 24 bit
 // true colour, least significant byte first; one Window per process, because
-// xgb keeps its extension tables in globals.
+// xgb keeps its extension tables in globals, and its goroutines never end.
 package window
 
 import (
@@ -26,6 +24,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/BurntSushi/xgb"
@@ -54,8 +53,9 @@ type Window struct {
 	id     xproto.Window
 	gc     xproto.Gcontext
 	depth  byte
-	delete xproto.Atom
-	w, h   int // as the X server last told
+	delete xproto.Atom // the window manager's request to close
+	marks  xproto.Atom // what keyboard sends through the X server
+	w, h   int         // as the X server last told
 	paint  painter
 
 	keys keyboard
@@ -85,10 +85,10 @@ func open(cfg Config) (*Window, error) {
 		l.Conn.Close()
 		return nil, err
 	}
-	l.setup = nil
 	w := &Window{x: x, link: l, w: cfg.W, h: cfg.H}
+	w.keys.mark = w.mark
 	if err := w.create(cfg); err != nil {
-		x.Close()
+		l.Conn.Close()
 		return nil, err
 	}
 	return w, nil
@@ -189,14 +189,14 @@ func (w *Window) describe(title string) error {
 		}
 		return r.Atom, nil
 	}
-	var atoms [4]xproto.Atom
-	for i, name := range []string{"WM_PROTOCOLS", "WM_DELETE_WINDOW", "_NET_WM_NAME", "UTF8_STRING"} {
+	var atoms [5]xproto.Atom
+	for i, name := range []string{"WM_PROTOCOLS", "WM_DELETE_WINDOW", "_NET_WM_NAME", "UTF8_STRING", "_HOTDESK_MARK"} {
 		var err error
 		if atoms[i], err = atom(name); err != nil {
 			return err
 		}
 	}
-	w.delete = atoms[1]
+	w.delete, w.marks = atoms[1], atoms[4]
 	set := func(property, kind xproto.Atom, format byte, data []byte) {
 		xproto.ChangeProperty(w.x, xproto.PropModeReplace, w.id, property, kind, format, uint32(len(data)*8/int(format)), data)
 	}
@@ -215,6 +215,15 @@ func (w *Window) describe(title string) error {
 	return nil
 }
 
+// mark sends a message to our own window, which comes after the events that
+// the X server has made so far.
+func (w *Window) mark(serial uint32) {
+	e := xproto.ClientMessageEvent{Format: 32, Window: w.id, Type: w.marks,
+		Data: xproto.ClientMessageDataUnionData32New([]uint32{serial, 0, 0, 0, 0})}
+	// With no event mask it goes to the client that made the window.
+	xproto.SendEvent(w.x, false, w.id, xproto.EventMaskNoEvent, string(e.Bytes()))
+}
+
 // errGone is why Run ends when the X server does.
 var errGone = errors.New("window: the X server has ended the connection")
 
@@ -223,40 +232,34 @@ var errGone = errors.New("window: the X server has ended the connection")
 func (w *Window) Run(ctx context.Context, p backend.Picture, h backend.Hands) error {
 	events := make(chan xgb.Event)
 	stop := make(chan struct{})
-	reader := make(chan struct{})
-	go func() {
-		defer close(reader)
-		w.read(events, stop)
-	}()
+	var reader sync.WaitGroup
+	reader.Go(func() { w.read(events, stop) })
 	err := w.show(ctx, p, h, events)
 	h.Release()
 	close(stop)
-	select {
-	case <-w.link.gone:
-		// xgb's goroutines wait for ever for the answers of a server that has
-		// gone; to let them go on would panic.
-		return errGone
-	default:
-	}
 	w.paint.close()
-	w.x.Close()
-	<-reader
+	w.sync() // what was asked for is done
+	w.link.Conn.Close()
+	reader.Wait()
 	return err
 }
 
-// read passes the X server's events on, in order.
+// read passes the X server's events on, in order, until the connection has
+// ended.
 func (w *Window) read(events chan<- xgb.Event, stop <-chan struct{}) {
 	for {
-		e, xerr := w.x.WaitForEvent()
-		if e == nil && xerr == nil {
-			return // closed
+		e, _ := w.x.WaitForEvent()
+		select {
+		case <-w.link.gone:
+			return
+		default:
 		}
 		if e == nil {
-			continue // of an unchecked request: a window that is going away
+			continue // an error of an unchecked request: the window is going away
 		}
 		select {
 		case events <- e:
-		case <-stop: // drains what is left until the connection is closed
+		case <-stop:
 		}
 	}
 }
@@ -314,7 +317,11 @@ func (w *Window) show(ctx context.Context, p backend.Picture, h backend.Hands, e
 			case xproto.DestroyNotifyEvent:
 				return nil
 			case xproto.ClientMessageEvent:
-				if e.Format == 32 && xproto.Atom(e.Data.Data32[0]) == w.delete {
+				switch {
+				case e.Format != 32:
+				case e.Type == w.marks:
+					w.keys.marked(e.Data.Data32[0], h)
+				case xproto.Atom(e.Data.Data32[0]) == w.delete:
 					return nil
 				}
 			default:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	"image/color"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,46 @@ func (s *stand) keys(events ...string) {
 		if got != want {
 			s.t.Fatalf("%q, want %q", got, want)
 		}
+	}
+}
+
+// However late the window looks: a repeat, a real release and press of the
+// same key, and another key in between.
+func TestRepeats(t *testing.T) {
+	h := backendtest.NewHands()
+	var marks []uint32
+	k := keyboard{mark: func(serial uint32) { marks = append(marks, serial) }}
+	mark := func() {
+		k.marked(marks[0], h)
+		marks = marks[1:]
+	}
+	k.press(38, 100, h)
+	k.release(38, 600, h) // repeat
+	k.press(38, 600, h)
+	k.release(38, 640, h) // repeat
+	k.press(38, 640, h)
+	k.release(38, 650, h) // real
+	mark()                // of 600
+	mark()                // of 640
+	mark()
+	k.press(38, 700, h)
+	k.release(38, 710, h)
+	k.press(38, 711, h) // pressed again before the mark came
+	mark()
+	k.release(38, 800, h)
+	k.press(39, 800, h) // another key at the same time
+	mark()
+	k.release(39, 900, h)
+	k.forget()
+	mark()
+	close(h.Events)
+	var got []string
+	for e := range h.Events {
+		got = append(got, e)
+	}
+	want := []string{"key 0x04 down", "key 0x04 up", "key 0x04 down", "key 0x04 up", "key 0x04 down", "key 0x04 up", "key 0x16 down"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
