@@ -94,10 +94,10 @@ func (v *viewer) send(ctx context.Context) error {
 		}
 		if changed && showing {
 			changed = false
-			seq++
 			var n int
-			buf, n = v.update(buf[:0], seq, watch.Take(), &size)
+			buf, n = v.update(buf[:0], seq+1, watch.Take(), &size)
 			if n > 0 {
+				seq++
 				showing = false
 				if err := v.write(ctx, websocket.MessageBinary, buf); err != nil {
 					return err

@@ -40,7 +40,7 @@ export class Desk {
     el.dataset.card = name;
     el.innerHTML = `${CHIP}<span class="name"></span><span class="kind">hotdesk</span>`;
     el.querySelector(".name").textContent = name;
-    const card = { name, el, slot: null, busy: false, tilt: [-2.5, 1.5, -1, 2.5, -1.5, 1][this.cards.length % 6] };
+    const card = { name, el, slot: undefined, busy: false, tilt: [-2.5, 1.5, -1, 2.5, -1.5, 1][this.cards.length % 6] };
     el.addEventListener("pointerdown", (e) => this.grab(card, e));
     el.addEventListener("click", (e) => { if (e.detail === 0) this.act(card); }); // by keyboard
     this.root.append(el);
@@ -98,6 +98,14 @@ export class Desk {
   // put shows card in slot number i, or at home when i is null.
   put(card, i) {
     const { el } = card;
+    if (card.slot === undefined) { // it was always there
+      card.slot = i;
+      el.style.transition = "none";
+      this.put(card, i);
+      el.offsetWidth; // settles the styles
+      el.style.transition = "";
+      return;
+    }
     const before = card.slot;
     card.slot = i;
     el.classList.toggle("in", i !== null);
