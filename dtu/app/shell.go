@@ -240,6 +240,11 @@ func (s *shell) drain() {
 	s.draw()
 }
 
+// froms is the finder's word for the terminal's.
+var froms = map[terminal.From]bootstrap.From{
+	terminal.FromKnown: bootstrap.FromKnown, terminal.FromNext: bootstrap.FromNext, terminal.FromNetwork: bootstrap.FromNetwork,
+}
+
 // trace logs what goes in and out of the machine.
 func (s *shell) trace(what string, v any) {
 	if s.log.Enabled(s.ctx, slog.LevelDebug) {
@@ -264,7 +269,7 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
 			}
 		case terminal.Locate:
-			s.find(s.finder.Locate(time.Now(), a.Restart))
+			s.find(s.finder.Locate(time.Now(), froms[a.From]))
 		case terminal.Connect:
 			s.counters.Connects++
 			s.control = connect(s.ctx, &s.wg, a.Control, a.Server, s.pool, s.fromNetwork)

@@ -94,15 +94,26 @@ func New(cfg Config) *Machine {
 	return &Machine{cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0))}
 }
 
-// Locate begins a search. Restart: from the first source; else what the last
-// search found did not answer, and the next source has its turn.
-func (m *Machine) Locate(now time.Time, restart bool) []Action {
+// From says where a search begins.
+type From int
+
+const (
+	FromKnown   From = iota // at the first source
+	FromNext                // what was found did not answer: at the next source
+	FromNetwork             // at the broadcast: what was known is dead
+)
+
+// Locate begins a search; one that is under way ends.
+func (m *Machine) Locate(now time.Time, from From) []Action {
 	m.looking, m.id, m.answers, m.doneAt, m.askAt = true, 0, nil, time.Time{}, time.Time{}
-	if restart {
+	switch from {
+	case FromKnown:
 		m.at, m.pause, m.unheard = configured, 0, 0
-		return m.use(now)
+	case FromNext:
+		m.at++
+	case FromNetwork:
+		m.at, m.pause, m.unheard = broadcast, 0, 0
 	}
-	m.at++
 	return m.use(now)
 }
 

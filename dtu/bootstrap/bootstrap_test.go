@@ -68,23 +68,34 @@ func TestSourcesInOrder(t *testing.T) {
 			t.Errorf("%s: %q, want %q", what, got, want)
 		}
 	}
-	expect("configured first", text(m.Locate(now, true)), "found [10.0.0.1:7443]")
-	expect("then the last list", text(m.Locate(now, false)), "found [10.0.0.9:7443]")
-	expect("then the network", text(m.Locate(now, false)), "ask")
+	expect("configured first", text(m.Locate(now, FromKnown)), "found [10.0.0.1:7443]")
+	expect("then the last list", text(m.Locate(now, FromNext)), "found [10.0.0.9:7443]")
+	expect("then the network", text(m.Locate(now, FromNext)), "ask")
 	answer(m, now, "10.0.0.3:7443")
 	answer(m, now, "10.0.0.3:7443")
 	answer(m, now, "10.0.0.2:7443")
 	expect("answers are gathered", after(m, &now, Gather), "found [10.0.0.3:7443 10.0.0.2:7443]")
-	expect("too soon to ask again", text(m.Locate(now, false)), "")
+	expect("too soon to ask again", text(m.Locate(now, FromNext)), "")
 	expect("asked again", after(m, &now, MinPause), "ask")
 	expect("known ones between the questions", after(m, &now, time.Minute), "ask, found [10.0.0.1:7443 10.0.0.3:7443 10.0.0.2:7443 10.0.0.9:7443]")
-	expect("from the start", text(m.Locate(now, true)), "found [10.0.0.1:7443]")
+	expect("from the start", text(m.Locate(now, FromKnown)), "found [10.0.0.1:7443]")
+}
+
+func TestFromNetwork(t *testing.T) {
+	m := New(Config{Servers: addrs("10.0.0.1:7443"), Broadcast: true, Question: group.ServerQ{Terminal: me}})
+	now := start
+	if got := text(m.Locate(now, FromNetwork)); got != "ask" {
+		t.Errorf("%q", got)
+	}
+	if got := after(m, &now, 10*time.Second); got != "ask, found [10.0.0.1:7443]" {
+		t.Errorf("nobody answers: %q", got)
+	}
 }
 
 func TestNobodyThere(t *testing.T) {
 	m := New(Config{Broadcast: true, Question: group.ServerQ{Terminal: me}})
 	now := start
-	out := text(m.Locate(now, true))
+	out := text(m.Locate(now, FromKnown))
 	if got := out + ", " + after(m, &now, 20*time.Second); strings.Count(got, "ask") < 6 || strings.Count(got, "ask") > 9 {
 		t.Errorf("in 20 s: %s", got)
 	}
@@ -94,14 +105,14 @@ func TestNoBroadcast(t *testing.T) {
 	m := New(Config{Servers: addrs("10.0.0.1:7443")})
 	now := start
 	for i, want := range []string{"found [10.0.0.1:7443]", "found [10.0.0.1:7443]", ""} {
-		if got := text(m.Locate(now, i == 0)); got != want {
+		if got := text(m.Locate(now, []From{FromKnown, FromNext, FromNext}[i])); got != want {
 			t.Errorf("%d: %q, want %q", i, got, want)
 		}
 	}
 	if got := after(m, &now, MaxPause); got != "found [10.0.0.1:7443]" {
 		t.Errorf("later: %q", got)
 	}
-	if got := text(New(Config{}).Locate(now, true)); got != "" {
+	if got := text(New(Config{}).Locate(now, FromKnown)); got != "" {
 		t.Errorf("nothing to ask: %q", got)
 	}
 }
@@ -109,7 +120,7 @@ func TestNoBroadcast(t *testing.T) {
 func TestForeignAnswers(t *testing.T) {
 	m := New(Config{Broadcast: true, Question: group.ServerQ{Terminal: me}})
 	now := start
-	ask := m.Locate(now, true)[0].(Ask)
+	ask := m.Locate(now, FromKnown)[0].(Ask)
 	good := group.ServerR{Addr: netip.MustParseAddr("10.0.0.2"), Port: 7443, Terminal: me, ID: ask.Question.ID}
 	for name, spoil := range map[string]func(*group.ServerR){
 		"another id":       func(r *group.ServerR) { r.ID++ },
@@ -170,7 +181,7 @@ func TestInvariants(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"locate": func(t *rapid.T) {
 				searching = true
-				do(m.Locate(now, rapid.Bool().Draw(t, "restart")))
+				do(m.Locate(now, From(rapid.IntRange(0, 2).Draw(t, "from"))))
 			},
 			"answer": func(t *rapid.T) {
 				r := group.ServerR{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 40).Draw(t, "host"))}), Port: 7443, Terminal: me, ID: m.id}
@@ -193,7 +204,7 @@ func TestSeedDecides(t *testing.T) {
 	run := func() (out []Action) {
 		m := New(Config{Broadcast: true, Question: group.ServerQ{Terminal: me}, Seed: 7})
 		now := start
-		out = m.Locate(now, true)
+		out = m.Locate(now, FromKnown)
 		for range 5 {
 			out = append(out, m.Tick(m.Next())...)
 		}

@@ -99,6 +99,19 @@ type OSD struct {
 	Text  string
 }
 
+// From says where a search begins.
+type From int
+
+const (
+	FromKnown   From = iota // the first source: servers that are known
+	FromNext                // those found before did not answer: the next source
+	FromNetwork             // the known server is dead: ask the network
+)
+
+func (f From) String() string {
+	return [...]string{"known servers first", "others", "ask the network"}[f]
+}
+
 // Actions.
 type (
 	// Blank takes the picture and the notice off the screen at once, ends every
@@ -107,10 +120,9 @@ type (
 	// Notice shows a text in a corner over the picture; empty takes it away.
 	Notice struct{ Text string }
 
-	// Locate asks for servers. Restart: from the start, known ones first; else
-	// those found before did not answer. Answered by Found; a later Locate
-	// takes the place of one that is under way.
-	Locate struct{ Restart bool }
+	// Locate asks for servers. Answered by Found; a later Locate takes the
+	// place of one that is under way.
+	Locate struct{ From From }
 	// Connect opens control connection number Control.
 	Connect struct {
 		Control int
@@ -188,12 +200,7 @@ func (a Notice) String() string {
 	return "notice: " + a.Text
 }
 
-func (a Locate) String() string {
-	if a.Restart {
-		return "locate: known servers first"
-	}
-	return "locate: others"
-}
+func (a Locate) String() string { return "locate: " + a.From.String() }
 
 func (a Connect) String() string { return fmt.Sprintf("connect %d: %v", a.Control, a.Server) }
 

@@ -9,13 +9,13 @@ import (
 )
 
 // locate asks for servers.
-func (m *Machine) locate(restart bool) {
+func (m *Machine) locate(from From) {
 	m.link, m.queue = linkLocate, nil
 	if m.untrusted != "" {
 		m.say(OSD{CodeUntrusted, "The server is not trusted",
 			"It could not prove that it belongs to the group this terminal knows: " + m.untrusted})
 	}
-	m.do(Locate{restart})
+	m.do(Locate{from})
 }
 
 func (m *Machine) found(e Found) {
@@ -95,9 +95,12 @@ func (m *Machine) notReached(e ControlDown) {
 		if m.redirect {
 			m.say(osdLost)
 		}
-		restart := m.redirect || !m.asked
+		from := FromNext
+		if m.redirect || !m.asked {
+			from = FromKnown
+		}
 		m.redirect, m.props = false, ""
-		m.locate(restart)
+		m.locate(from)
 	}
 }
 
@@ -135,9 +138,7 @@ func (m *Machine) lost() {
 // bothLost goes on where neither control nor media is left: the server that we
 // had, then others.
 func (m *Machine) bothLost() {
-	if m.osd.Code != CodeNoSession {
-		m.say(osdLost)
-	}
+	m.sayLost()
 	switch {
 	case m.link == linkDial || m.link == linkBackoff: // on its way already
 	case m.fails == 0:
@@ -149,13 +150,21 @@ func (m *Machine) bothLost() {
 	}
 }
 
+// sayLost says that there is no server, unless there is something to say about
+// the card.
+func (m *Machine) sayLost() {
+	if m.osd.Code != CodeNoSession {
+		m.say(osdLost)
+	}
+}
+
 // retry dials again after a pause.
 func (m *Machine) retry() {
 	switch {
 	case m.med.id != 0 || m.redirect:
 		m.dial(m.server)
 	case m.fails > maxTries:
-		m.locate(false)
+		m.locate(FromNext)
 	default:
 		m.dial(m.known)
 	}
@@ -173,11 +182,19 @@ func (m *Machine) keepAlive() {
 	m.aliveAt = m.now.Add(m.period())
 }
 
-// dead: nothing has come from the server for too long.
+// dead: nothing has come from the server for too long. Without media the host
+// is dead, and to dial it would only cost time.
 func (m *Machine) dead() {
 	m.send(m.cfg.Identity.DiscReq("keepAliveExpiry"))
 	m.closeControl("silent for too long")
-	m.lost()
+	if m.med.id != 0 {
+		m.lost()
+		return
+	}
+	m.unlink()
+	m.fails++
+	m.sayLost()
+	m.locate(FromNetwork)
 }
 
 // openMedia opens what a connInf offers, in place of what is open.

@@ -369,7 +369,7 @@ func (m *Machine) power() {
 	*m = Machine{cfg: m.cfg, now: m.now, out: m.out, powered: true, cards: m.cards, osd: m.osd,
 		control: m.control, seq: m.seq, medias: m.medias}
 	m.settle()
-	m.locate(true)
+	m.locate(FromKnown)
 }
 
 func (m *Machine) resized(e Resized) {
