@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"encoding/json"
 	"image/png"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
@@ -408,5 +410,74 @@ func TestRandomMAC(t *testing.T) {
 	a, b := randomMAC(), randomMAC()
 	if !a.Valid() || a == b || !strings.Contains("26ae", string(a[1:2])) {
 		t.Errorf("%s %s", a, b)
+	}
+}
+
+// TestHands drives a terminal as a display does.
+func TestHands(t *testing.T) {
+	g, m := newGateway(t), newMediaEnd(t)
+	cfg := Default()
+	cfg.Authority, cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = g.file, []netip.AddrPort{g.addr}, 0, 320, 240
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := authority(cfg.Authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newShell(cfg, pool, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.run(ctx)
+	}()
+	defer func() { cancel(); <-ended }()
+	h := hands{s}
+	h.Resize(640, 480) // before there is anybody to be told
+	if err := s.wait(ctx, []string{"size=640x480"}, patience); err != nil {
+		t.Fatal(err)
+	}
+	l := g.accept()
+	r := l.presented()
+	l.send(m.allow(r, session, green))
+	v := m.next()
+	if err := s.wait(ctx, []string{"picture"}, patience); err != nil {
+		t.Fatal(err)
+	}
+	record := func() input.Record {
+		t.Helper()
+		select {
+		case r := <-v.records:
+			return r
+		case <-time.After(patience):
+			t.Fatal("no record")
+			return input.Record{}
+		}
+	}
+	h.Key(0, true) // no key
+	h.Key(input.MaxUsage+1, true)
+	h.Wheel(0, 0)
+	h.Wheel(1000, -1000)
+	h.Pointer(-5, 5000, 0xff)
+	h.Release()
+	h.Key(4, true)
+	h.Resize(1, 9999)
+	for _, want := range []input.Record{
+		{Type: input.Wheel, X: input.MaxWheel, Y: -input.MaxWheel},
+		{Type: input.Pointer, X: 0, Y: v.hello.Height - 1, Buttons: 0x1f},
+		{Type: input.Release},
+		{Type: input.Key, Usage: 4, Down: true},
+		{Type: input.Resize, X: alp.MinSide, Y: alp.MaxSide},
+	} {
+		if got := record(); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	if err := h.Insert("card1"); err != errNoReader || h.Cards() != nil {
+		t.Errorf("no reader: %v, %v", err, h.Cards())
+	}
+	if err := h.Remove(); err != errNoReader {
+		t.Error(err)
 	}
 }
