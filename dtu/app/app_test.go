@@ -481,3 +481,27 @@ func TestHands(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWaitSeesWhatDidNotLast: states that come and go within one step of the
+// loop are not missed by who waits for them.
+func TestWaitSeesWhatDidNotLast(t *testing.T) {
+	b := newBoard()
+	before := b.latest()
+	for code := range 2 * maxPast {
+		b.write(Status{Code: code + 1}, nil)
+	}
+	news, count, _ := b.since(before)
+	if len(news) != maxPast || count != 2*maxPast || news[len(news)-1].Code != 2*maxPast {
+		t.Errorf("%d statuses of %d, the last %+v", len(news), count, news[len(news)-1])
+	}
+	if news, _, changed := b.since(count - 1); len(news) != 1 {
+		t.Errorf("%d statuses", len(news))
+	} else {
+		b.write(news[0], nil) // the same
+		b.write(Status{Code: 1}, nil)
+		<-changed
+	}
+	if news, _, _ := b.since(count); len(news) != 1 || news[0].Code != 1 {
+		t.Errorf("%+v", news)
+	}
+}

@@ -61,7 +61,11 @@ type shell struct {
 	dark     bool          // no session's pixels are on the screen
 	in       []cardIn
 	counters Counters
-	events   []terminal.Event // that came of performing actions
+
+	inserted      time.Time // a card came and its session is not shown yet
+	cardToPicture string    // for the status
+
+	events []terminal.Event // that came of performing actions
 }
 
 // A cardIn is a card that is in, and its number.
@@ -206,6 +210,10 @@ func (s *shell) take(v any) {
 		s.step(v)
 		if s.media != nil && s.media.id == v.Media {
 			s.counters.Pictures++
+			if !s.inserted.IsZero() && s.machine.Status().Session != "" {
+				s.cardToPicture = time.Since(s.inserted).String()
+				s.inserted = time.Time{}
+			}
 			s.target.Store(s.media.viewer())
 		}
 	case terminal.MediaDown:
@@ -227,6 +235,7 @@ func (s *shell) take(v any) {
 func (s *shell) step(e terminal.Event) {
 	s.trace("event", e)
 	s.perform(s.machine.Step(time.Now(), e))
+	s.publish()
 	s.drain()
 }
 
@@ -236,8 +245,8 @@ func (s *shell) drain() {
 		s.events = s.events[1:]
 		s.trace("event", e)
 		s.perform(s.machine.Step(time.Now(), e))
+		s.publish()
 	}
-	s.draw()
 }
 
 // froms is the finder's word for the terminal's.
@@ -352,6 +361,7 @@ func (s *shell) ask(q group.ServerQ) error {
 func (s *shell) cardEvent(e reader.Event) {
 	switch e.Kind {
 	case reader.Inserted:
+		s.inserted = time.Now()
 		s.counters.Inserts++
 		n := s.counters.Inserts
 		s.in = append(s.in, cardIn{e.Card, n})
@@ -366,6 +376,7 @@ func (s *shell) cardEvent(e reader.Event) {
 		for i, c := range s.in {
 			if c.card == e.Card {
 				s.in = append(s.in[:i:i], s.in[i+1:]...)
+				s.inserted = time.Time{}
 				s.step(terminal.CardOut{Card: c.n})
 				break
 			}

@@ -29,6 +29,10 @@ type Status struct {
 	Height   int            `json:"height"`
 	Layout   string         `json:"layout"`
 	Counters Counters       `json:"counters"`
+
+	// CardToPicture is how long the last card waited, from the reader's event
+	// to the first whole picture of its session; "" before the first.
+	CardToPicture string `json:"cardToPicture,omitempty"`
 }
 
 // Counters count since the terminal was started.
@@ -44,36 +48,60 @@ func (s Status) picture() bool {
 	return s.State == terminal.Picture || s.State == terminal.Reconnecting
 }
 
-// A board is where the loop shows its status.
+// maxPast bounds what a board remembers.
+const maxPast = 64
+
+// A board is where the loop shows its status. It remembers a little, so that
+// who waits for a state sees it also where it did not last.
 type board struct {
 	mu      sync.Mutex
-	status  Status
+	past    []Status      // the newest last; never empty
+	count   int           // statuses so far
 	cards   []reader.Card // that the loop knows to be in
 	changed chan struct{} // closed at the next change
 }
 
-func newBoard() *board { return &board{changed: make(chan struct{})} }
+func newBoard() *board { return &board{past: make([]Status, 1), changed: make(chan struct{})} }
 
 // read returns the status, the cards and what is closed when they change.
 func (b *board) read() (Status, []reader.Card, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.status, b.cards, b.changed
+	return b.past[len(b.past)-1], b.cards, b.changed
+}
+
+// since returns the statuses after the first n, or as many as are remembered,
+// and how many there have been.
+func (b *board) since(n int) (news []Status, count int, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.past[max(0, len(b.past)-(b.count-n)):]), b.count, b.changed
+}
+
+// latest is how many statuses there have been.
+func (b *board) latest() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.count
 }
 
 func (b *board) write(s Status, cards []reader.Card) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if reflect.DeepEqual(s, b.status) && slices.Equal(cards, b.cards) {
+	if reflect.DeepEqual(s, b.past[len(b.past)-1]) && slices.Equal(cards, b.cards) {
 		return
 	}
-	b.status, b.cards = s, cards
+	if len(b.past) == maxPast {
+		b.past = append(b.past[:0], b.past[1:]...)
+	}
+	b.past, b.count, b.cards = append(b.past, s), b.count+1, cards
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// publish shows where the loop stands.
+// publish shows where the loop stands, when the screen shows it too.
 func (s *shell) publish() {
+	s.draw()
 	m := s.machine.Status()
 	w, h := s.screen.Size()
 	st := Status{
@@ -81,6 +109,7 @@ func (s *shell) publish() {
 		Server: m.Server, Control: m.Control, Session: m.Session, Gen: m.Gen,
 		Token: m.Token, TokenSeq: m.TokenSeq,
 		Terminal: s.cfg.MAC, Width: w, Height: h, Layout: s.cfg.Layout, Counters: s.counters,
+		CardToPicture: s.cardToPicture,
 	}
 	var cards []reader.Card
 	for _, c := range s.in {

@@ -14,7 +14,7 @@ import (
 const maxWait = time.Hour
 
 // conditionHelp is what conditions there are.
-const conditionHelp = "picture, osd=CODE, state=NAME, token=TOKEN, session=ID, server=ADDRESS:PORT, control=up|down, card=NAME|none, size=WxH, pixel=X,Y,RRGGBB, hash=SHA256, hash!=SHA256"
+const conditionHelp = "picture, osd=CODE, state=NAME, token=TOKEN, session=ID, gen=N (or higher), server=ADDRESS:PORT, control=up|down, card=NAME|none, size=WxH, pixel=X,Y,RRGGBB, hash=SHA256, hash!=SHA256"
 
 // A condition is something that scripts wait for.
 type condition struct {
@@ -45,6 +45,12 @@ func parseCondition(text string) (condition, error) {
 		c.status = func(s Status) bool { return string(s.Token) == value }
 	case "session":
 		c.status = func(s Status) bool { return string(s.Session) == value }
+	case "gen":
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return c, bad
+		}
+		c.status = func(s Status) bool { return s.Gen >= n }
 	case "server":
 		c.status = func(s Status) bool { return s.Server.String() == value }
 	case "control":
@@ -83,7 +89,8 @@ func parseCondition(text string) (condition, error) {
 	return c, nil
 }
 
-// wait returns when all conditions hold at the same time.
+// wait returns when all conditions hold at the same time, or did since it
+// began; pixels are looked at as they are.
 func (s *shell) wait(ctx context.Context, texts []string, timeout time.Duration) error {
 	if len(texts) == 0 {
 		return fmt.Errorf("dtu: nothing to wait for; conditions are %s", conditionHelp)
@@ -109,14 +116,22 @@ func (s *shell) wait(ctx context.Context, texts []string, timeout time.Duration)
 	if pixels {
 		drawn = watch.Changed()
 	}
+	seen := s.status.latest() - 1
 	for {
 		if pixels {
 			watch.Take() // before looking, so that what comes later is told
 		}
-		st, _, changed := s.status.read()
-		missing := s.missing(st, conditions)
-		if missing == "" {
-			return nil
+		st, _, _ := s.status.read()
+		news, now, changed := s.status.since(seen)
+		seen = now
+		if pixels || len(news) == 0 {
+			news = []Status{st}
+		}
+		missing := ""
+		for _, st = range news {
+			if missing = s.missing(st, conditions); missing == "" {
+				return nil
+			}
 		}
 		select {
 		case <-changed:
