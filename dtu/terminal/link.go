@@ -225,6 +225,7 @@ func (m *Machine) mediaDrawn(e MediaDrawn) {
 		return
 	}
 	m.med.drawn, m.osd = true, OSD{}
+	m.had = had{m.server, m.med.session, m.med.gen}
 	m.mediaAt = m.now.Add(Stable)
 	if m.link == linkUp {
 		m.quiet()

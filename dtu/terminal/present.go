@@ -104,13 +104,16 @@ func (m *Machine) release(o OSD, reason string) {
 	if old.kind != "" && m.presented && m.link == linkUp {
 		r := m.info(old)
 		r.Remove = true
-		r.Connected, r.Session, r.Gen = was.id != 0, was.session, was.gen
+		if was.id != 0 {
+			r.Connected, r.Session, r.Gen = true, was.session, was.gen
+		}
 		m.send(r.Message())
 	}
 	m.tok, m.presented, m.probe = token{}, false, false
 	m.verdict, m.verdictOn, m.lastGen, m.lastSes = verdictNone, OSD{}, 0, ""
 	m.presentAt, m.broken, m.redirects = time.Time{}, 0, 0
 	m.redirect, m.props = false, ""
+	m.had = had{}
 }
 
 // waiting is what the screen says while an answer is out.
@@ -150,8 +153,13 @@ func (m *Machine) present() {
 	r := m.info(m.tok)
 	if m.med.id != 0 {
 		r.Connected, r.Session, r.Gen = true, m.med.session, m.med.gen
-	} else if m.osd != (OSD{}) {
-		m.say(osdServer)
+	} else {
+		if m.had.server == m.server && !m.redirect {
+			r.Session, r.Gen = m.had.session, m.had.gen
+		}
+		if m.osd != (OSD{}) {
+			m.say(osdServer)
+		}
 	}
 	r.Redirect, r.Props = m.redirect, m.props
 	m.redirect, m.props = false, ""
@@ -228,7 +236,7 @@ func (m *Machine) connInf(c alp.ConnInf) {
 func (m *Machine) refuse(v verdict, o OSD) {
 	m.blank(o)
 	m.closeMedia("refused")
-	m.verdict, m.verdictOn, m.presentAt = v, o, time.Time{}
+	m.verdict, m.verdictOn, m.presentAt, m.had = v, o, time.Time{}, had{}
 	if m.tok.card == 0 {
 		m.presentAt = m.now.Add(SlowRetry)
 	}

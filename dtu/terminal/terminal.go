@@ -174,6 +174,14 @@ type media struct {
 	gen     uint64
 }
 
+// had is the session that the token was last shown, and where. A server that
+// is told of it says when it has ended, instead of making another in silence.
+type had struct {
+	server  netip.AddrPort
+	session alp.SessionID
+	gen     uint64
+}
+
 // Machine is a terminal.
 type Machine struct {
 	cfg     Config
@@ -204,6 +212,7 @@ type Machine struct {
 	verdictOn OSD    // what the server said with it
 	lastGen   uint64 // highest of lastSes for this presentation
 	lastSes   alp.SessionID
+	had       had
 	med       media
 	medias    int  // counts media connections
 	broken    int  // media losses since one was stable

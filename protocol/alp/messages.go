@@ -55,8 +55,8 @@ type InfoReq struct {
 	TokenSeq  int // raised at each presentation
 
 	Layout  string    // kbd: keyboard layout, "us" when absent (ours)
-	Session SessionID // session: the one still shown, when Connected (ours)
-	Gen     uint64    // gen: its attachment, when Connected (ours)
+	Session SessionID // session: the one still shown, when Connected; else the one that was shown for this token until its media was lost (ours)
+	Gen     uint64    // gen: its attachment (ours)
 }
 
 // Token is the name that the request presents.
@@ -127,7 +127,7 @@ func (r InfoReq) Message() Message {
 	if r.Layout != "" && !r.Remove {
 		m.Add("kbd", r.Layout)
 	}
-	if r.Connected && r.Session != "" {
+	if r.Session != "" {
 		m.Add("session", string(r.Session))
 		m.Add("gen", strconv.FormatUint(r.Gen, 10))
 	}
@@ -151,7 +151,7 @@ func ParseInfoReq(m Message) (InfoReq, error) {
 	if m.Get("tokenSeq") != "" || !r.Remove {
 		r.TokenSeq = p.int("tokenSeq", 0, 1<<31-1)
 	}
-	if r.Connected && m.Get("session") != "" {
+	if m.Get("session") != "" {
 		if r.Session = SessionID(m.Get("session")); !r.Session.Valid() {
 			p.failf("session %q", r.Session)
 		}

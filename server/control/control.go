@@ -134,6 +134,7 @@ type Server struct {
 	// What follows is the owner's.
 	table     *sessions.Table
 	keepers   map[alp.SessionID]*keeper
+	ended     []ended // the newest last
 	terminals map[alp.TerminalID]*terminal
 	conns     map[*conn]struct{}
 }

@@ -684,6 +684,29 @@ func TestSessionEnds(t *testing.T) {
 	})
 }
 
+// A terminal that hears of its media's end before the session's asks for the
+// session it had: it is told, and no other is made in silence.
+func TestAskedForAfterItsEnd(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		r.parent.Keeper(c.Session).End("The X server of your session stopped.")
+		u.next(alp.CmdDiscInf)
+		again := u.request("card.1")
+		again.Session, again.Gen = c.Session, c.Gen
+		u.send(again.Message())
+		if d := u.denied(); d.Cause != "The X server of your session stopped." {
+			t.Errorf("denied because %q", d.Cause)
+		}
+		r.starts(1)
+		u.remove("card.1")
+		u.insert("card.1")
+		u.shown()
+		r.starts(2)
+	})
+}
+
 func TestKeeperLost(t *testing.T) {
 	run(t, nil, func(r *rig) {
 		u := r.dial(a)

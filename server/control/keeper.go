@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -177,6 +178,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 					s.lookup(p) // it has ended, or its media has, since
 				case err != nil:
 					s.log.Error("session does not attach", "terminal", p.t.id, "token", p.token, "session", id, "err", err)
+					p.refused = id
 					s.deny(p, osdNoSession, "Your session does not answer. Wait a moment, then insert the card again.")
 				default:
 					s.offer(p, id, o)
@@ -291,14 +293,42 @@ func (s *Server) gone(k *keeper, reason string) {
 		return
 	}
 	s.log.Info("session ended", "token", k.token, "session", k.id, "reason", reason)
+	s.bury(k.id, reason)
 	for _, t := range s.terminals {
-		if t.shown.session == k.id {
+		if t.shown.session == k.id || t.now != nil && t.now.refused == k.id {
 			s.takeAway(t, reason, osdNoSession)
 		}
 	}
 	if t := s.terminals[row.Terminal]; t != nil {
 		s.prune(t)
 	}
+}
+
+// An ended is a session that is no more, and what its user is told.
+type ended struct {
+	id     alp.SessionID
+	reason string
+}
+
+// maxEnded bounds the ended sessions whose reasons are remembered, for
+// terminals that hear of the end of their media first.
+const maxEnded = 64
+
+func (s *Server) bury(id alp.SessionID, reason string) {
+	if len(s.ended) == maxEnded {
+		s.ended = slices.Delete(s.ended, 0, 1)
+	}
+	s.ended = append(s.ended, ended{id, reason})
+}
+
+// obituary tells why a session is gone.
+func (s *Server) obituary(id alp.SessionID) string {
+	for _, e := range s.ended {
+		if e.id == id {
+			return e.reason
+		}
+	}
+	return "Your session has ended. Take the card out and insert it again for a new one."
 }
 
 // keeperLost: the connection to a keeper is no more. If the keeper is, the

@@ -28,7 +28,8 @@ type presentation struct {
 	cancel context.CancelFunc
 
 	begun   bool
-	must    alp.SessionID // a redirect named it: no other is made in its place
+	must    alp.SessionID // a redirect, or the terminal that showed it, named it: no other is made in its place
+	refused alp.SessionID // its keeper did not attach: if it ends now, that is why
 	lookups int
 }
 
@@ -159,8 +160,8 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		s.redirect(p, a)
 	case local.New:
 		if p.must != "" {
-			s.log.Info("redirected to a session that is gone", "terminal", p.t.id, "token", p.token, "session", p.must)
-			s.deny(p, osdNoSession, "Your session has ended. Take the card out and insert it again for a new one.")
+			s.log.Info("session that was asked for is gone", "terminal", p.t.id, "token", p.token, "session", p.must)
+			s.deny(p, osdNoSession, s.obituary(p.must))
 			return
 		}
 		s.here(p)

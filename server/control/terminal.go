@@ -238,6 +238,7 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	t.now = p
 	switch decision.Outcome {
 	case policy.Session:
+		p.must = r.Session // it was shown there until its media was lost
 		s.kick(t)
 	case policy.InsertCard:
 		s.screen(p, greeter.Screen{Kind: greeter.InsertCard})

@@ -14,6 +14,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"hotdesk/protocol/alp"
+	"hotdesk/server/auth"
 	"hotdesk/testdata"
 	"hotdesk/tools/internal/lab"
 )
@@ -42,12 +44,15 @@ func TestScripts(t *testing.T) {
 			"host":     cmdHost,     // host NAME [server flags]: a session server's programs
 			"terminal": cmdTerminal, // terminal NAME HOST|- [dtu flags]: a terminal; - finds its server itself
 			"ctl":      cmdCtl,      // ctl TERMINAL WORDS: what hands do (dtu ctl)
+			"desk":     cmdDesk,     // desk TERMINAL: waits for the session's picture with an xterm that takes what is typed
+			"line":     cmdLine,     // line TERMINAL TEXT: types the text and Return
 			"keep":     cmdKeep,     // keep TERMINAL AS: remember its picture once it rests
 			"same":     cmdSame,     // same TERMINAL AS: its picture becomes (with !: is not) the remembered one
 			"colour":   cmdColour,   // colour TERMINAL X Y RRGGBB: that pixel gets that colour
-			"kill":     cmdKill,     // kill WHAT NAME: SIGKILL gateway, parent, groupmgr, keeper, media, x of a host; dtu of a terminal
+			"crash":    cmdCrash,    // crash WHAT NAME [TERMINAL]: SIGKILL gateway, parent, groupmgr of a host, keeper, media, x of its session; dtu of a terminal
 			"start":    cmdStart,    // start server|groupmgr HOST: again
 			"logged":   cmdLogged,   // logged NAME COUNT TEXT: so many log lines have the text
+			"stranger": cmdStranger, // stranger DIR: another group's authority
 			"sessions": cmdSessions, // sessions HOST COUNT
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
 		},
@@ -197,6 +202,26 @@ func cmdCtl(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// cmdDesk waits for the xterm of the default session script, which lies at the
+// same place on every screen, and until it is drawn: then it has the focus.
+func cmdDesk(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "desk TERMINAL")
+	w := worldOf(ts)
+	t := w.terminal(ts, args[0])
+	_, err := t.Ctl(w.ctx, "wait", "-timeout", patience.String(), "picture", "pixel=400,300,"+xtermColour)
+	check(ts, err)
+	_, err = t.Rest(w.ctx, patience)
+	check(ts, err)
+}
+
+// xtermColour is the background of the default session's xterm.
+const xtermColour = "fbfaf7"
+
+func cmdLine(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "line TERMINAL TEXT")
+	cmdCtl(ts, false, []string{args[0], "type", strings.Join(args[1:], " ") + "\n"})
+}
+
 func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	need(ts, neg, args, 2, "keep TERMINAL AS")
 	w := worldOf(ts)
@@ -237,8 +262,8 @@ func cmdColour(ts *testscript.TestScript, neg bool, args []string) {
 	check(ts, err)
 }
 
-func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "kill WHAT NAME")
+func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 2, "crash WHAT NAME")
 	w := worldOf(ts)
 	if args[0] == "dtu" {
 		p := w.terminal(ts, args[1]).Proc
@@ -254,11 +279,35 @@ func cmdKill(ts *testscript.TestScript, neg bool, args []string) {
 	case "parent":
 		h.Server.Signal(syscall.SIGKILL)
 		<-h.Server.Done()
-	default:
-		pid, err := h.Find(args[0])
+	case "gateway":
+		pid, err := h.Gateway()
 		check(ts, err)
 		check(ts, lab.Kill(w.ctx, pid))
+	default:
+		st, keeper, err := h.Keeper(w.ctx, w.session(ts, h, args[2:]))
+		check(ts, err)
+		pid := map[string]int{"keeper": keeper, "media": st.Media, "x": st.X}[args[0]]
+		if pid == 0 {
+			ts.Fatalf("crash what?")
+		}
+		check(ts, lab.Kill(w.ctx, pid))
 	}
+}
+
+// session is the one that the named terminal shows, or else the host's only
+// one.
+func (w *world) session(ts *testscript.TestScript, h *lab.Host, terminal []string) alp.SessionID {
+	if len(terminal) > 0 {
+		id, err := w.terminal(ts, terminal[0]).Status(w.ctx, "session")
+		check(ts, err)
+		return alp.SessionID(id)
+	}
+	ids, err := h.Sessions()
+	check(ts, err)
+	if len(ids) != 1 {
+		ts.Fatalf("%s has the sessions %v: say which terminal's", h.Name, ids)
+	}
+	return ids[0]
 }
 
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
@@ -311,16 +360,23 @@ func cmdSessions(ts *testscript.TestScript, neg bool, args []string) {
 	h := w.host(ts, args[0])
 	want, err := strconv.Atoi(args[1])
 	check(ts, err)
-	var names []os.DirEntry
 	for until := time.Now().Add(patience); ; pause() {
-		names, err = os.ReadDir(filepath.Join(h.Runtime, "sessions"))
-		if err == nil && len(names) == want || os.IsNotExist(err) && want == 0 {
+		ids, err := h.Sessions()
+		check(ts, err)
+		if len(ids) == want {
 			return
 		}
 		if time.Now().After(until) {
-			ts.Fatalf("%d sessions on %s (%v), want %d", len(names), args[0], err, want)
+			ts.Fatalf("sessions on %s: %v, want %d", args[0], ids, want)
 		}
 	}
+}
+
+func cmdStranger(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "stranger DIR")
+	check(ts, os.MkdirAll(args[0], 0o700))
+	_, err := auth.Create(args[0])
+	check(ts, err)
 }
 
 func cmdFile(ts *testscript.TestScript, neg bool, args []string) {

@@ -4,13 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeperapi"
 )
 
 // Socket is the terminal's control socket, for `dtu ctl`.
@@ -62,32 +68,61 @@ func (t *Terminal) Shows(ctx context.Context, hash string, patience time.Duratio
 	return nil
 }
 
-// Find returns the process id of a part of the host: gateway, keeper, media or
-// x; of several sessions' parts any.
-func (h *Host) Find(what string) (int, error) {
-	procs := processes()
-	isKeeper := func(p process) bool {
-		return len(p.args) > 1 && p.args[1] == "keeper" && strings.Contains(strings.Join(p.args, " "), h.Runtime)
-	}
-	for _, p := range procs {
-		parent := procs[p.parent]
-		match := false
-		switch what {
-		case "gateway":
-			match = p.parent == h.Server.PID() && len(p.args) > 1 && p.args[1] == "gateway"
-		case "keeper":
-			match = isKeeper(p)
-		case "media":
-			match = isKeeper(parent) && len(p.args) > 1 && p.args[1] == "media"
-		case "x":
-			match = isKeeper(parent) && filepath.Base(p.args[0]) == "Xvfb"
-		}
-		if match {
+// Gateway is the process id of the host's gateway.
+func (h *Host) Gateway() (int, error) {
+	for _, p := range processes() {
+		if p.parent == h.Server.PID() && len(p.args) > 1 && p.args[1] == "gateway" {
 			return p.id, nil
 		}
 	}
-	return 0, fmt.Errorf("lab: no %s runs on %s", what, h.Name)
+	return 0, fmt.Errorf("lab: no gateway runs on %s", h.Name)
 }
+
+// Sessions lists the host's sessions.
+func (h *Host) Sessions() ([]alp.SessionID, error) {
+	sockets, err := filepath.Glob(filepath.Join(h.Runtime, "sessions", "*", "keeper.sock"))
+	var ids []alp.SessionID
+	for _, s := range sockets {
+		ids = append(ids, alp.SessionID(filepath.Base(filepath.Dir(s))))
+	}
+	return ids, err
+}
+
+// Keeper asks a session's keeper for its status, and returns the keeper's
+// process id as well.
+func (h *Host) Keeper(ctx context.Context, id alp.SessionID) (client.Status, int, error) {
+	conn, err := net.Dial("unix", keeperapi.Socket(h.Runtime, id))
+	if err != nil {
+		return client.Status{}, 0, fmt.Errorf("lab: %s: %w", h.Name, err)
+	}
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return client.Status{}, 0, err
+	}
+	pid := 0
+	if err := raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	}); err != nil {
+		return client.Status{}, 0, err
+	}
+	k := client.New(conn, deaf{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer k.Close()
+	wg.Go(func() { _ = k.Serve(ctx) })
+	st, err := k.Status(ctx)
+	return st, pid, err
+}
+
+// deaf does not care for a keeper's events.
+type deaf struct{}
+
+func (deaf) Attached(client.Change)       {}
+func (deaf) Detached(client.Change)       {}
+func (deaf) MediaRestarted(client.Change) {}
+func (deaf) Ended(client.Ended)           {}
 
 // Kill sends SIGKILL and waits until the process is gone (or a zombie).
 func Kill(ctx context.Context, pid int) error {

@@ -56,9 +56,9 @@ func Page(ctx context.Context, l *lab.Lab, listen string, out io.Writer) (err er
 		if err != nil {
 			return err
 		}
-		u, err := url.Parse(t.Ready["workbench"])
+		u, err := url.Parse(t.Ready["url"])
 		if err != nil {
-			return fmt.Errorf("the terminal's address %q: %w", t.Ready["workbench"], err)
+			return fmt.Errorf("the terminal's address %q: %w", t.Ready["url"], err)
 		}
 		terminals = append(terminals, page.Terminal{Name: "Terminal " + string(rune('A'+i)), Host: name, URL: u})
 	}

@@ -96,6 +96,9 @@ func (t *tour) run(ctx context.Context, moves int) error {
 		}),
 		t.step("card in at A", "a desktop, not the insert-card screen", func() error {
 			return t.ctl(ctx, t.a, "insert", "card1")
+		}, func() error {
+			// The xterm of the default session, drawn, has the keyboard.
+			return t.ctl(ctx, t.a, "wait", "-timeout", patience.String(), "picture", "pixel=400,300,fbfaf7")
 		}, func() (err error) {
 			if desk, err = t.shown(ctx, t.a); err == nil && desk == empty {
 				err = fmt.Errorf("A still shows the insert-card screen")
