@@ -47,7 +47,8 @@ func TestTopLevel(t *testing.T) {
 }
 
 // Imports point one way, so that a part can be understood without those that
-// use it: protocol <- smartcard <- groupmgr, dtu, server <- tools.
+// use it: protocol <- smartcard <- groupmgr, dtu, server <- tools. Tests of the
+// terminal's end of a connection may bring the other end.
 func TestImportDirections(t *testing.T) {
 	_, files := load(t)
 	may := map[string][]string{
@@ -72,6 +73,9 @@ func TestImportDirections(t *testing.T) {
 				continue
 			}
 			to, _, _ := strings.Cut(dir, "/")
+			if f.Test && top == "dtu" && strings.HasPrefix(dir, "server/session/") {
+				continue
+			}
 			if !slices.Contains(allowed, to) {
 				t.Errorf("%s imports %s: imports point protocol <- smartcard <- groupmgr, dtu, server <- tools", f.Path, imp)
 			}
@@ -92,7 +96,13 @@ func TestPurePackages(t *testing.T) {
 		"protocol/rpc":     "runs a connection that its caller opened",
 		"protocol/program": "reads the command line, the configuration and signals",
 	}
-	forbidden := []string{"net", "os", "os/exec", "os/signal", "sync", "log", "log/slog", "syscall", "math/rand", "math/rand/v2", "crypto/rand"}
+	forbidden := []string{"net", "os", "os/exec", "os/signal", "sync", "log", "syscall", "math/rand", "crypto/rand"}
+	// Of these only what neither acts nor remembers: a seeded source, the value
+	// by which a secret hides itself in logs.
+	only := map[string][]string{
+		"rand": {"Rand", "New", "NewPCG", "PCG", "Source"},
+		"slog": {"Value", "StringValue"},
+	}
 	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
 	seen := map[string]bool{}
 	for _, f := range files {
@@ -114,6 +124,9 @@ func TestPurePackages(t *testing.T) {
 		}
 		ast.Inspect(f.Syntax, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && x.Obj == nil && only[x.Name] != nil && !slices.Contains(only[x.Name], s.Sel.Name) {
+					t.Errorf("%s: %s.%s: %s is pure", f.Pos(n), x.Name, s.Sel.Name, f.Dir())
+				}
 				if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, s.Sel.Name) {
 					t.Errorf("%s: time.%s: %s is pure, the time is an argument", f.Pos(n), s.Sel.Name, f.Dir())
 				}
