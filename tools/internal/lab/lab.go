@@ -64,6 +64,7 @@ type Lab struct {
 
 	mu    sync.Mutex
 	procs []*Proc
+	known map[string]*Terminal
 	fbs   []string
 }
 
@@ -318,8 +319,23 @@ func (l *Lab) Terminal(ctx context.Context, name string, args ...string) (*Termi
 	if t.Proc, err = l.Start("dtu-"+name, "dtu", append(all, args...)...); err != nil {
 		return nil, err
 	}
-	t.Ready, err = t.Proc.Ready(ctx)
-	return t, err
+	if t.Ready, err = t.Proc.Ready(ctx); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known == nil {
+		l.known = map[string]*Terminal{}
+	}
+	l.known[name] = t
+	return t, nil
+}
+
+// Known returns the terminal of that name, nil if none was started.
+func (l *Lab) Known(name string) *Terminal {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known[name]
 }
 
 // Ctl runs `dtu ctl` against the terminal and returns what it prints.
