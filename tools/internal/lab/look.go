@@ -202,3 +202,18 @@ func (t *Terminal) Status(ctx context.Context, key string) (string, error) {
 	}
 	return fmt.Sprint(v), nil
 }
+
+// PSS is the proportional memory of a process, in thousands of bytes.
+func PSS(pid int) (int, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, fmt.Errorf("lab: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			kib, err := strconv.Atoi(strings.Fields(rest)[0])
+			return kib * 1024 / 1000, err
+		}
+	}
+	return 0, fmt.Errorf("lab: process %d tells no PSS", pid)
+}

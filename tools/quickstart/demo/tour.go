@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"hotdesk/protocol/alp"
 	"hotdesk/tools/internal/lab"
 )
 
@@ -287,5 +288,30 @@ func (t *tour) moves(ctx context.Context, n int, picture string) error {
 	slices.Sort(times)
 	fmt.Fprintf(t.out, "card in to first whole picture, %d moves at 1280x1024: median %v, p90 %v, worst %v\n",
 		n, times[n/2], times[n*9/10], times[n-1])
+	return t.memory(ctx, from)
+}
+
+// memory prints what the session that the terminal shows costs.
+func (t *tour) memory(ctx context.Context, terminal *lab.Terminal) error {
+	id, err := terminal.Status(ctx, "session")
+	if err != nil {
+		return err
+	}
+	st, keeper, err := t.north.Keeper(ctx, alp.SessionID(id))
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(t.out, "session's processes, PSS:")
+	for _, p := range []struct {
+		name string
+		pid  int
+	}{{"X server", st.X}, {"keeper", keeper}, {"media", st.Media}} {
+		kb, err := lab.PSS(p.pid)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "  %s %.1f MB", p.name, float64(kb)/1000)
+	}
+	fmt.Fprintln(t.out)
 	return nil
 }
