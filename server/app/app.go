@@ -74,7 +74,7 @@ func Default() Config {
 
 func flags(c *Config) *flag.FlagSet {
 	fs := flag.NewFlagSet("server", flag.ContinueOnError)
-	fs.BoolVar(&c.Local, "local", false, "run unprivileged, as the caller, on loopback addresses and free ports; needs `groupmgr -local`")
+	fs.BoolVar(&c.Local, "local", false, "run unprivileged, as the caller, on loopback addresses and free ports; needs 'groupmgr -local'")
 	fs.StringVar(&c.Runtime, "runtime", "", "`DIR` of sockets and locks, the same as groupmgr's (empty: /run/hotdesk, with -local a directory of yours)")
 	fs.StringVar(&c.State, "state", "", "`DIR` of keys and certificates (empty: /var/lib/hotdesk, with -local a directory of yours)")
 	fs.Func("addr", "`ADDRESS` to listen on (empty: all, with -local the group manager's)", func(s string) (err error) {
