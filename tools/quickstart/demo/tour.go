@@ -102,7 +102,7 @@ func (t *tour) run(ctx context.Context, moves int) error {
 			return t.ctl(ctx, t.a, "wait", "-timeout", patience.String(), "picture", "pixel=400,300,fbfaf7")
 		}, func() (err error) {
 			if desk, err = t.shown(ctx, t.a); err == nil && desk == empty {
-				err = fmt.Errorf("A still shows the insert-card screen")
+				err = fmt.Errorf("terminal A still shows the insert-card screen")
 			}
 			return err
 		}),
@@ -248,7 +248,7 @@ func (t *tour) colour(ctx context.Context, terminal *lab.Terminal, rrggbb string
 func (t *tour) redirected(ctx context.Context) error {
 	server, err := t.b.Status(ctx, "server")
 	if err == nil && server != t.north.Addr {
-		err = fmt.Errorf("B is at %s, the session at %s", server, t.north.Addr)
+		err = fmt.Errorf("terminal B is at %s, the session at %s", server, t.north.Addr)
 	}
 	return err
 }
