@@ -113,7 +113,7 @@ func (g *Greeter) Show(r Request) (client.Offer, error) {
 	gen := g.gen.Add(1)
 	f := &feed{g: g, screen: r.Screen, changed: make(chan struct{}, 1)}
 	f.Resize(r.Width, r.Height)
-	spec := attach.Spec{Terminal: r.Terminal, Addr: r.Addr, Gen: gen, Source: f, Sink: f}
+	spec := attach.Spec{Terminal: r.Terminal, Addr: r.Addr, Gen: gen, Source: f, Sink: f, Still: true}
 	if r.Came != nil {
 		spec.Attached = func() { r.Came(gen) }
 	}

@@ -92,6 +92,7 @@ type Spec struct {
 	Gen      uint64
 	Source   encode.Source // of a comparable type: one Source has one attachment
 	Sink     Sink
+	Still    bool                // it hardly ever changes: between changes it costs no memory
 	Attached func()              // before the first frame
 	Detached func(reason string) // after the last call of Sink; only if Attached was called
 }

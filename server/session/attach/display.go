@@ -53,6 +53,9 @@ func (a *attachment) display() {
 		if buf = buf[:0]; cap(buf) > keepBuffer {
 			buf = nil
 		}
+		if a.spec.Still {
+			enc.Rest()
+		}
 		select {
 		case <-a.spec.Source.Changed():
 		case <-over:

@@ -7,8 +7,9 @@
 // Invariants:
 //  1. Whoever applies all frames so far has exactly the picture of the last
 //     View, wherever that View and those before it said it was damaged.
-//  2. The first frame sets the size and holds everything that is not black; a
-//     View that differs in nothing makes no frame.
+//  2. The first frame, and the first after Rest, sets the size and holds
+//     everything that is not black; any other View that differs in nothing
+//     makes no frame.
 //  3. In the steady state Encode allocates nothing but what dst needs.
 //
 // An Encoder keeps a copy of what the terminal has, compares damage with it,
@@ -62,8 +63,9 @@ const keepAreas = 512
 
 // An Encoder makes the frames of one display stream.
 type Encoder struct {
-	z   *zstd.Encoder
-	out sink
+	z    *zstd.Encoder // nil while it rests
+	out  sink
+	tail []byte // the end of the zstd frame before the one that comes
 
 	shadow draw.Pixmap // what the terminal has
 	cursor uint32      // serial of the shape that the terminal has
@@ -89,6 +91,11 @@ func (s *sink) Write(p []byte) (int, error) {
 // NewEncoder returns the encoder of a new stream.
 func NewEncoder() (*Encoder, error) {
 	e := new(Encoder)
+	return e, e.wake()
+}
+
+// wake makes the compressor of a stream that begins, or rested.
+func (e *Encoder) wake() error {
 	z, err := zstd.NewWriter(&e.out,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(draw.Window),
@@ -96,10 +103,23 @@ func NewEncoder() (*Encoder, error) {
 		zstd.WithLowerEncoderMem(true),
 		zstd.WithEncoderCRC(false)) // the transport has its own, and a frame's end comes late
 	if err != nil {
-		return nil, fmt.Errorf("encode: %w", err)
+		return fmt.Errorf("encode: %w", err)
 	}
 	e.z = z
-	return e, nil
+	return nil
+}
+
+// Rest gives back nearly all memory, for a screen that hardly ever changes: a
+// gateway shows a thousand of them. The next View is sent whole.
+func (e *Encoder) Rest() {
+	if e.z == nil {
+		return
+	}
+	e.out.b = e.tail
+	if err := e.z.Close(); err != nil {
+		panic("encode: " + err.Error()) // sink never fails
+	}
+	*e = Encoder{seq: e.seq, tail: e.out.b}
 }
 
 // Seq is the sequence number of the last frame, 0 before the first.
@@ -113,7 +133,7 @@ func (e *Encoder) Close() { *e = Encoder{seq: e.seq} }
 // draw.MaxDrawn becomes more than one frame.
 func (e *Encoder) Encode(dst []byte, v View) []byte {
 	w, h := bounded(v.Picture)
-	sized := e.seq == 0 || w != e.shadow.W || h != e.shadow.H
+	sized := e.shadow.W == 0 || w != e.shadow.W || h != e.shadow.H
 	if sized {
 		e.resize(w, h)
 		e.compare(v.Picture, e.shadow.Bounds())
@@ -127,6 +147,11 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 		return dst
 	}
 
+	if e.z == nil {
+		if err := e.wake(); err != nil {
+			panic("encode: " + err.Error()) // the options were good before
+		}
+	}
 	e.begin(dst)
 	if sized {
 		e.op(draw.Op{Code: draw.Size, W: w, H: h})
@@ -188,6 +213,8 @@ func (e *Encoder) begin(b []byte) {
 	e.start, e.raw, e.drawn = len(b), 0, 0
 	var room [draw.MaxHeader]byte
 	e.out.b = append(b, room[:]...)
+	e.out.b = append(e.out.b, e.tail...)
+	e.tail = nil
 }
 
 // end completes the frame: what is packed moves up to its header.

@@ -122,6 +122,10 @@ func TestRoundTrip(t *testing.T) {
 		seen := draw.NewPixmap(src.W, src.H) // what a display has read
 		for range rapid.IntRange(1, 8).Draw(t, "views") {
 			var v encode.View
+			if rapid.IntRange(0, 4).Draw(t, "rest") == 0 {
+				p.enc.Rest()
+				p.enc.Rest() // nothing more to give back
+			}
 			if rapid.IntRange(0, 7).Draw(t, "resize") == 0 {
 				src = draw.NewPixmap(rapid.IntRange(1, 150).Draw(t, "width"), rapid.IntRange(1, 150).Draw(t, "height"))
 				p.scr.Resize(src.W, src.H)
