@@ -1,8 +1,8 @@
 // Package account makes the account that demonstrations run as when root
-// starts them, and takes it away again.
+// starts them, and those that tests need, and takes them away again.
 //
-// Source: useradd(8), userdel(8). Only an account that carries Comment is ever
-// removed.
+// Source: useradd(8), userdel(8). Only an account that carries Comment, or the
+// comment of temporary ones, is ever removed.
 package account
 
 import (
@@ -24,6 +24,7 @@ const (
 
 // An Account is one that a demonstration may use.
 type Account struct {
+	Name     string // of a temporary one
 	UID, GID int
 	Home     string
 

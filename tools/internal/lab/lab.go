@@ -2,8 +2,9 @@
 // loopback addresses, for the quickstart, the tour and the end-to-end tests.
 //
 // A Lab owns a folder and every process started in it. Programs are real ones,
-// in -local mode; nothing is faked. Close ends them, sessions too, and reports
-// whatever is still there.
+// in -local mode, or as root would install them on machines that are network
+// namespaces (Installed); nothing is faked. Close ends them, sessions too, and
+// reports whatever is still there.
 //
 // The lab makes its own process the reaper of orphans (PR_SET_CHILD_SUBREAPER),
 // so that a process which outlives its program is still found. A Lab is safe
@@ -150,6 +151,10 @@ func (p *Proc) Signal(s syscall.Signal) {
 
 // Start runs a program of the lab. Its standard error goes to a log file.
 func (l *Lab) Start(name, program string, args ...string) (*Proc, error) {
+	return l.start(Where{UID: l.UID, GID: l.GID}, name, program, args)
+}
+
+func (l *Lab) start(w Where, name, program string, args []string) (*Proc, error) {
 	log, err := os.OpenFile(l.Path("log", name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
@@ -160,15 +165,17 @@ func (l *Lab) Start(name, program string, args ...string) (*Proc, error) {
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ctrl-C is the caller's to pass on
 	p.cmd.Env = os.Environ()
+	if w.UID != 0 {
+		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(w.UID), Gid: uint32(w.GID)}
+	}
 	if l.UID != 0 {
-		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(l.UID), Gid: uint32(l.GID)}
 		p.cmd.Env = append(p.cmd.Env, "HOME="+l.Home, "USER="+filepath.Base(l.Home))
 	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := w.enter(p.cmd.Start); err != nil {
 		return nil, fmt.Errorf("lab: %s: %w", program, err)
 	}
 	l.mu.Lock()
@@ -232,6 +239,7 @@ type Host struct {
 
 	lab        *Lab
 	serverArgs []string
+	installed  *Installed // nil: its programs run with -local
 }
 
 // Host starts the programs of a host; serverArgs are added to its server's.
@@ -248,8 +256,12 @@ func (l *Lab) Host(ctx context.Context, name string, serverArgs ...string) (*Hos
 
 // StartGroupMgr starts the group manager, or starts it again.
 func (h *Host) StartGroupMgr(ctx context.Context) (err error) {
-	h.GroupMgr, err = h.lab.Start("groupmgr-"+h.Name, "groupmgr", "-local", "-runtime", h.Runtime,
-		"-state", h.lab.Path("state"), "-host", h.Name, "-port", strconv.Itoa(h.lab.GroupPort))
+	if h.installed != nil {
+		h.GroupMgr, err = h.installed.groupmgr(h)
+	} else {
+		h.GroupMgr, err = h.lab.Start("groupmgr-"+h.Name, "groupmgr", "-local", "-runtime", h.Runtime,
+			"-state", h.lab.Path("state"), "-host", h.Name, "-port", strconv.Itoa(h.lab.GroupPort))
+	}
 	if err != nil {
 		return err
 	}
@@ -257,16 +269,28 @@ func (h *Host) StartGroupMgr(ctx context.Context) (err error) {
 	return err
 }
 
+// places are the flags that tell a server where its files are.
+func (h *Host) places() []string {
+	if h.installed != nil {
+		return []string{"-runtime", h.Runtime, "-state", h.installed.State}
+	}
+	return []string{"-local", "-runtime", h.Runtime, "-state", h.lab.Path("state")}
+}
+
 // StartServer starts the server, or starts it again.
 func (h *Host) StartServer(ctx context.Context) (err error) {
 	fb := filepath.Join("/dev/shm", filepath.Base(h.lab.Dir)+"-"+h.Name)
-	args := append([]string{"-local", "-runtime", h.Runtime, "-state", h.lab.Path("state"), "-fb", fb}, h.serverArgs...)
+	args := append(h.places(), "-fb", fb)
 	h.lab.mu.Lock()
 	if !slices.Contains(h.lab.fbs, fb) {
 		h.lab.fbs = append(h.lab.fbs, fb)
 	}
 	h.lab.mu.Unlock()
-	h.Server, err = h.lab.Start("server-"+h.Name, "server", args...)
+	if h.installed != nil {
+		h.Server, err = h.installed.server(h, args)
+	} else {
+		h.Server, err = h.lab.Start("server-"+h.Name, "server", append(args, h.serverArgs...)...)
+	}
 	if err != nil {
 		return err
 	}
@@ -280,8 +304,7 @@ func (h *Host) StartServer(ctx context.Context) (err error) {
 
 // StopSessions ends the host's sessions.
 func (h *Host) StopSessions(ctx context.Context) error {
-	args := []string{"-local", "-runtime", h.Runtime, "-state", h.lab.Path("state"), "-stop-sessions"}
-	p, err := h.lab.Start("stop-"+h.Name, "server", args...)
+	p, err := h.lab.Start("stop-"+h.Name, "server", append(h.places(), "-stop-sessions")...)
 	if err != nil {
 		return err
 	}
@@ -309,14 +332,18 @@ type Terminal struct {
 // Terminal starts a terminal; unless args say otherwise it is headless,
 // 1280x1024, and finds its server by serverQ.
 func (l *Lab) Terminal(ctx context.Context, name string, args ...string) (*Terminal, error) {
+	all := []string{"-local", "-authority", l.Authority(), "-group-port", strconv.Itoa(l.GroupPort)}
+	return l.terminal(ctx, Where{UID: l.UID, GID: l.GID}, name, append(all, args...))
+}
+
+func (l *Lab) terminal(ctx context.Context, w Where, name string, args []string) (*Terminal, error) {
 	t := &Terminal{Name: name, lab: l, sock: l.Path(name + ".ctl")}
-	all := []string{"-local", "-authority", l.Authority(), "-ctl", t.sock, "-cards", l.Path("cards"),
-		"-group-port", strconv.Itoa(l.GroupPort)}
+	all := []string{"-ctl", t.sock, "-cards", l.Path("cards")}
 	if !slices.Contains(args, "-display") {
 		all = append(all, "-display", "headless")
 	}
 	var err error
-	if t.Proc, err = l.Start("dtu-"+name, "dtu", append(all, args...)...); err != nil {
+	if t.Proc, err = l.start(w, "dtu-"+name, "dtu", append(all, args...)); err != nil {
 		return nil, err
 	}
 	if t.Ready, err = t.Proc.Ready(ctx); err != nil {
