@@ -50,6 +50,10 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 			s.lost(ctx, seat, peer, fmt.Errorf("handshake: %w", err))
 			return
 		}
+		if p := sec.ConnectionState().NegotiatedProtocol; p != alp.ALPN { // it named none
+			s.lost(ctx, seat, peer, errNoALPN)
+			return
+		}
 		stream = sec
 	}
 	c := &conn{nc: nc, addr: address(nc), out: make(chan []byte, maxQueued)}
@@ -96,6 +100,7 @@ func (s *Server) lost(ctx context.Context, seat *seat, peer string, err error) {
 }
 
 var (
+	errNoALPN   = errors.New("handshake: the peer does not speak " + alp.ALPN)
 	errClosing  = errors.New("control: closing")
 	errTooLong  = fmt.Errorf("control: a line of more than %d bytes", alp.MaxLine)
 	errTooMany  = errors.New("control: too many connections")

@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			"start":    cmdStart,    // start server|groupmgr HOST: again
 			"logged":   cmdLogged,   // logged NAME COUNT TEXT: so many log lines have the text
 			"stranger": cmdStranger, // stranger DIR: another group's authority
-			"sessions": cmdSessions, // sessions HOST COUNT
+			"sessions": cmdSessions, // sessions HOST|* COUNT: of that host, or of all
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
 		},
 	})
@@ -355,14 +355,21 @@ func cmdLogged(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdSessions(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "sessions HOST COUNT")
+	need(ts, neg, args, 2, "sessions HOST|* COUNT")
 	w := worldOf(ts)
-	h := w.host(ts, args[0])
+	hosts := w.hosts
+	if args[0] != "*" {
+		hosts = map[string]*lab.Host{args[0]: w.host(ts, args[0])}
+	}
 	want, err := strconv.Atoi(args[1])
 	check(ts, err)
 	for until := time.Now().Add(patience); ; pause() {
-		ids, err := h.Sessions()
-		check(ts, err)
+		var ids []alp.SessionID
+		for _, h := range hosts {
+			of, err := h.Sessions()
+			check(ts, err)
+			ids = append(ids, of...)
+		}
 		if len(ids) == want {
 			return
 		}
