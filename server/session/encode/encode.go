@@ -24,6 +24,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"image"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -94,8 +95,17 @@ func NewEncoder() (*Encoder, error) {
 	return e, e.wake()
 }
 
-// wake makes the compressor of a stream that begins, or rested.
+// Compressors and copies of pictures that Rest gave back: a thousand terminals
+// that come at once take turns with a few.
+var compressors, copies sync.Pool
+
+// wake gets the compressor of a stream that begins, or rested.
 func (e *Encoder) wake() error {
+	if z, ok := compressors.Get().(*zstd.Encoder); ok {
+		z.Reset(&e.out)
+		e.z = z
+		return nil
+	}
 	z, err := zstd.NewWriter(&e.out,
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(draw.Window),
@@ -118,6 +128,11 @@ func (e *Encoder) Rest() {
 	e.out.b = e.tail
 	if err := e.z.Close(); err != nil {
 		panic("encode: " + err.Error()) // sink never fails
+	}
+	e.z.Reset(nil)
+	compressors.Put(e.z)
+	if pix := e.shadow.Pix; pix != nil {
+		copies.Put(&pix)
 	}
 	*e = Encoder{seq: e.seq, tail: e.out.b}
 }
@@ -187,6 +202,11 @@ func bounded(p *draw.Pixmap) (w, h int) {
 // resize makes the shadow what the terminal has after a Size: black.
 func (e *Encoder) resize(w, h int) {
 	e.shadow = draw.Pixmap{} // for the collector, before the next one is made
+	if b, ok := copies.Get().(*[]byte); ok && cap(*b) >= w*h*4 && cap(*b) <= w*h*8 {
+		e.shadow = draw.Pixmap{Pix: (*b)[:w*h*4], Stride: w * 4, W: w, H: h}
+		clear(e.shadow.Pix)
+		return
+	}
 	e.shadow = *draw.NewPixmap(w, h)
 }
 
