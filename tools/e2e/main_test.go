@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 }
 
 func setup(m *testing.M, mains map[string]func() int) int {
+	// A race ends the program that has it; one without is not held up at its
+	// end, as the race detector would for a second.
+	os.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0")
 	self, err := os.Executable()
 	if err == nil {
 		bin, err = os.MkdirTemp(filepath.Dir(self), "bin")
