@@ -34,7 +34,7 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	peer := nc.RemoteAddr().String()
 	seat, err := s.gate.enter(ctx, nc)
 	if err != nil {
-		s.gate.note(func(n int) {
+		s.gate.notes.note(func(n int) {
 			s.log.Warn("control connection refused", "peer", peer, "reason", err.Error(), "unlogged", n)
 		})
 		return
@@ -91,10 +91,12 @@ func (s *Server) lost(ctx context.Context, seat *seat, peer string, err error) {
 		reason = err.Error()
 	}
 	if seat.named {
-		s.log.Info("control connection ended", "terminal", seat.terminal, "peer", peer, "reason", reason)
+		s.notes.note(func(n int) {
+			s.log.Info("control connection ended", "terminal", seat.terminal, "peer", peer, "reason", reason, "unlogged", n)
+		})
 		return
 	}
-	s.gate.note(func(n int) {
+	s.gate.notes.note(func(n int) {
 		s.log.Info("control connection of no terminal ended", "peer", peer, "reason", reason, "unlogged", n)
 	})
 }
@@ -227,9 +229,7 @@ type gate struct {
 	young []*seat       // half open, oldest first
 	freed chan struct{} // closed when young gets shorter
 
-	noted  time.Time // see note
-	notes  int
-	hidden int
+	notes notes // of what strangers cause
 }
 
 // A seat is a connection that was let in. named and terminal are the
@@ -243,7 +243,7 @@ type seat struct {
 }
 
 func newGate(most, half int) *gate {
-	return &gate{most: most, half: half, freed: make(chan struct{})}
+	return &gate{most: most, half: half, freed: make(chan struct{}), notes: notes{burst: 20, rate: 1}}
 }
 
 // roomWithin is how long a new connection waits for the half-open ones before
@@ -305,27 +305,4 @@ func (s *seat) evicted() bool {
 	s.gate.mu.Lock()
 	defer s.gate.mu.Unlock()
 	return s.out
-}
-
-// Lines that strangers can cause: notesMost at once, then one a second.
-const notesMost = 20
-
-// note runs log, with the number of lines that were left out since the last,
-// unless there were too many of late.
-func (g *gate) note(log func(unlogged int)) {
-	g.mu.Lock()
-	now := time.Now()
-	if past := int(now.Sub(g.noted) / time.Second); past > 0 {
-		g.notes, g.noted = max(0, g.notes-past), now
-	}
-	if g.notes >= notesMost {
-		g.hidden++
-		g.mu.Unlock()
-		return
-	}
-	g.notes++
-	n := g.hidden
-	g.hidden = 0
-	g.mu.Unlock()
-	log(n)
 }

@@ -122,9 +122,10 @@ type Config struct {
 
 // A Server has the terminals and the sessions of this host.
 type Server struct {
-	conf Config
-	log  *slog.Logger
-	gate *gate
+	conf  Config
+	log   *slog.Logger
+	gate  *gate
+	notes notes // of what terminals cause
 
 	ctx     context.Context // of Serve
 	events  chan func()
@@ -148,6 +149,7 @@ func New(conf Config) *Server {
 		conf:      conf,
 		log:       conf.Log,
 		gate:      newGate(MaxConns, MaxHalfOpen),
+		notes:     notes{burst: allNotes, rate: allNotesRate},
 		events:    make(chan func()),
 		stopped:   make(chan struct{}),
 		table:     sessions.New(MaxSessions),

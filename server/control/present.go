@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -79,10 +80,10 @@ func (s *Server) verify(p *presentation) {
 		return func() {
 			switch {
 			case err != nil:
-				s.log.Warn("redirect could not be checked", "terminal", p.t.id, "token", p.token, "err", err)
+				s.say(p.t, slog.LevelWarn, "redirect could not be checked", "token", p.token, "err", err)
 				s.noGroup(p)
 			case !v.OK:
-				s.log.Warn("redirect without proof", "terminal", p.t.id, "token", p.token, "reason", v.Reason)
+				s.say(p.t, slog.LevelWarn, "redirect without proof", "token", p.token, "reason", v.Reason)
 				s.lookup(p)
 			case v.Session == "":
 				s.here(p)
@@ -117,7 +118,7 @@ func (s *Server) lookup(p *presentation) {
 		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr()})
 		return func() {
 			if err != nil {
-				s.log.Warn("group manager has no answer", "terminal", p.t.id, "token", p.token, "err", err)
+				s.say(p.t, slog.LevelWarn, "group manager has no answer", "token", p.token, "err", err)
 				s.noGroup(p)
 				return
 			}
@@ -160,7 +161,7 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		s.redirect(p, a)
 	case local.New:
 		if p.must != "" {
-			s.log.Info("session that was asked for is gone", "terminal", p.t.id, "token", p.token, "session", p.must)
+			s.say(p.t, slog.LevelInfo, "session that was asked for is gone", "token", p.token, "session", p.must)
 			s.deny(p, osdNoSession, s.obituary(p.must))
 			return
 		}
@@ -194,11 +195,11 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 		s.log.Error("group manager named no host to redirect to", "terminal", t.id, "token", p.token, "target", a.Target)
 		s.deny(p, osdDisconnected, "Your session is on a host that cannot be reached.")
 	case len(t.redirs) >= MaxRedirects:
-		s.log.Warn("terminal is sent from host to host", "terminal", t.id, "token", p.token, "target", a.Target)
+		s.say(t, slog.LevelWarn, "terminal is sent from host to host", "token", p.token, "target", a.Target)
 		s.deny(p, osdDisconnected, "The servers do not agree where your session is. Wait a moment, then insert the card again.")
 	default:
 		t.redirs = append(t.redirs, now)
-		s.log.Info("redirected", "terminal", t.id, "token", p.token, "host", a.Host, "target", a.Target, "session", a.Session)
+		s.say(t, slog.LevelInfo, "redirected", "token", p.token, "host", a.Host, "target", a.Target, "session", a.Session)
 		s.send(t.conn, m.Message())
 	}
 }
@@ -206,7 +207,7 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 // deny tells the terminal to show the reason itself: the gateway has nothing
 // for it.
 func (s *Server) deny(p *presentation, osd int, cause string) {
-	s.log.Warn("nothing to show", "terminal", p.t.id, "token", p.token, "osd", osd, "reason", cause)
+	s.say(p.t, slog.LevelWarn, "nothing to show", "token", p.token, "osd", osd, "reason", cause)
 	s.send(p.t.conn, alp.ConnInf{TokenSeq: p.req.TokenSeq, Token: p.token, Module: p.module, Cause: text(cause), OSD: osd}.Message())
 }
 
@@ -253,7 +254,7 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}
 	copy(c.MediaCert[:], o.Cert)
 	s.send(p.t.conn, c.Message())
-	s.log.Info("offered", "terminal", p.t.id, "token", p.token, "session", id, "gen", o.Gen)
+	s.say(p.t, slog.LevelInfo, "offered", "token", p.token, "session", id, "gen", o.Gen)
 }
 
 // start has a session made for p.
@@ -262,12 +263,12 @@ func (s *Server) start(p *presentation) {
 	rand.Read(b[:])
 	id := alp.SessionID(hex.EncodeToString(b[:]))
 	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: s.conf.User, State: sessions.Starting, Last: time.Now()}); err != nil {
-		s.log.Warn("no further session", "terminal", p.t.id, "token", p.token, "err", err)
+		s.say(p.t, slog.LevelWarn, "no further session", "token", p.token, "err", err)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This server has as many sessions as it can take. Try again later."})
 		return
 	}
 	s.report()
-	s.log.Info("session starts", "terminal", p.t.id, "token", p.token, "session", id)
+	s.say(p.t, slog.LevelInfo, "session starts", "token", p.token, "session", id)
 	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}}
 	s.keepers[id] = k
 	w, h := s.size(p)

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ type terminal struct {
 	came    uint64     // the screen that it shows now, if it does
 	redirs  []time.Time
 	waiting bool // a prune is due
+	notes   notes
 }
 
 // An attachment is something that a terminal was offered: a session's, or a
@@ -58,7 +60,7 @@ func (s *Server) badLine(c *conn, err error) {
 	c.bad++
 	s.send(c, alp.ProtocolErrorInf(err.Error()))
 	if c.bad < MaxBadLines && err != errTooLong {
-		s.gate.note(func(n int) {
+		s.gate.notes.note(func(n int) {
 			s.log.Warn("bad line", "terminal", c.terminal(), "peer", c.peer(), "reason", err.Error(), "unlogged", n)
 		})
 		return
@@ -98,7 +100,7 @@ func (s *Server) hangUp(c *conn, reason string) {
 	if c.closed {
 		return
 	}
-	s.gate.note(func(n int) {
+	s.gate.notes.note(func(n int) {
 		s.log.Warn("control connection closed", "terminal", c.terminal(), "peer", c.peer(), "reason", reason, "unlogged", n)
 	})
 	c.closed = true
@@ -203,7 +205,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 			s.hangUp(c, "as many terminals as there may be")
 			return nil
 		}
-		t = &terminal{id: id}
+		t = &terminal{id: id, notes: notes{burst: terminalNotes, rate: terminalNotesRate}}
 		s.terminals[id] = t
 	}
 	if old := t.conn; old != nil {
@@ -211,7 +213,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 		s.hangUp(old, "the terminal has connected anew")
 	}
 	c.t, t.conn = t, c
-	s.log.Info("terminal connected", "terminal", id, "peer", c.peer())
+	s.say(t, slog.LevelInfo, "terminal connected", "peer", c.peer())
 	return nil
 }
 
@@ -219,19 +221,19 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	token := r.Token()
 	if r.Remove {
-		s.log.Info("token removed", "terminal", t.id, "token", token)
+		s.say(t, slog.LevelInfo, "token removed", "token", token)
 		s.clear(t)
 		return
 	}
 	decision := s.conf.Policy.Decide(policy.Request{Token: token, Terminal: t.id})
 	p := &presentation{t: t, req: r, token: token, module: decision.Module}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
-	s.log.Info("token inserted", "terminal", t.id, "token", token, "seq", r.TokenSeq, "redirect", r.Redirect, "decision", decision.Outcome.String())
+	s.say(t, slog.LevelInfo, "token inserted", "token", token, "seq", r.TokenSeq, "redirect", r.Redirect, "decision", decision.Outcome.String())
 	if decision.Outcome == policy.Session && s.goesOn(t, r) {
 		s.drop(t)
 		t.now, t.shown, p.begun = p, attachment{r.Session, r.Gen}, true
 		s.send(t.conn, alp.ConnInf{TokenSeq: r.TokenSeq, Allowed: true, Token: token, Module: p.module, Gen: r.Gen, Session: r.Session}.Message())
-		s.log.Info("attachment goes on", "terminal", t.id, "token", token, "session", r.Session, "gen", r.Gen)
+		s.say(t, slog.LevelInfo, "attachment goes on", "token", token, "session", r.Session, "gen", r.Gen)
 		return
 	}
 	s.clear(t)
@@ -243,7 +245,7 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	case policy.InsertCard:
 		s.screen(p, greeter.Screen{Kind: greeter.InsertCard})
 	default:
-		s.log.Warn("token denied", "terminal", t.id, "token", token, "module", decision.Module, "reason", decision.Reason)
+		s.say(t, slog.LevelWarn, "token denied", "token", token, "module", decision.Module, "reason", decision.Reason)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: decision.Reason})
 	}
 }

@@ -88,7 +88,7 @@ func (f *fort) status() (st dtu.Status) {
 func (f *fort) works() {
 	f.t.Helper()
 	f.colours++
-	colour := fmt.Sprintf("%06x", 0x204060+0x30517*f.colours&0xffffff)
+	colour := fmt.Sprintf("%06x", (0x204060+0x30517*f.colours)&0xffffff)
 	f.ctl("type", "xsetroot -solid '#"+colour+"'\n")
 	f.ctl("wait", "-timeout", patience.String(), "pixel=1270,1014,"+colour)
 }
