@@ -157,7 +157,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	if err := os.MkdirAll(c.Runtime, 0o700); err != nil {
-		return fmt.Errorf("groupmgr: -runtime: %w", err)
+		return fmt.Errorf("groupmgr: -runtime: %w; the server makes it when it starts, or make it for this account: install -d -m 700 -o ACCOUNT %s", err, c.Runtime)
 	}
 	keys := keyFile{path: filepath.Join(c.State, "group.key")}
 	if c.Local {

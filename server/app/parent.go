@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -128,6 +129,11 @@ func (c *Config) open() (files []*os.File, err error) {
 	if c.Local || c.NewAuthority {
 		open = auth.Create
 	}
+	if !c.Local {
+		if err := stateDir(c.State); err != nil {
+			return files, err
+		}
+	}
 	authority, err := open(c.State)
 	if err != nil {
 		return files, err
@@ -149,6 +155,30 @@ func (c *Config) open() (files []*os.File, err error) {
 	}
 	c.Log.Info("group authority", "file", authority.File(), "sha256", authority.Fingerprint())
 	return files, nil
+}
+
+// stateDir makes the directory of the authority, or checks the one that is
+// there: whoever can write to it is the authority. Others pass through it, as
+// the group manager's account reads its own group.key there; every key's mode
+// keeps it secret.
+func stateDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return fmt.Errorf("server: -state: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("server: -state: %w", err)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("server: -state %s: %w", dir, err)
+	}
+	switch {
+	case st.Mode&syscall.S_IFMT != syscall.S_IFDIR:
+		return fmt.Errorf("server: -state %s is no directory", dir)
+	case int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0:
+		return fmt.Errorf("server: -state %s belongs to uid %d and has mode %04o, and whoever can write to it can pretend to be the group: chown root %s; chmod 711 %s; and make new keys if others may have written to it", dir, st.Uid, st.Mode&0o7777, dir, dir)
+	}
+	return nil
 }
 
 // greeterSocket binds the gateway's own media port.

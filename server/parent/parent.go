@@ -166,27 +166,18 @@ func (p *parent) check() error {
 
 // prepare makes the directories and takes the lock.
 func (p *parent) prepare() (*os.File, error) {
-	err := os.Mkdir(p.Runtime, 0o755)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if err := os.MkdirAll(filepath.Dir(p.Runtime), 0o755); err != nil {
-			return nil, fmt.Errorf("parent: %w", err)
-		}
-		err = os.Mkdir(p.Runtime, 0o755)
-		fallthrough
-	case err == nil:
-		if err != nil {
-			return nil, fmt.Errorf("parent: %w", err)
-		}
-		if p.gateway != nil {
-			// The group manager puts its socket here too. Sticky: it cannot
-			// take the sessions' directory away.
-			if err := errors.Join(os.Chown(p.Runtime, 0, int(p.gateway.Gid)), os.Chmod(p.Runtime, 0o770|os.ModeSticky)); err != nil {
-				return nil, fmt.Errorf("parent: %w", err)
-			}
-		}
-	case !errors.Is(err, os.ErrExist):
+	if err := os.MkdirAll(filepath.Dir(p.Runtime), 0o755); err != nil {
 		return nil, fmt.Errorf("parent: %w", err)
+	}
+	err := os.Mkdir(p.Runtime, 0o755)
+	made := err == nil
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("parent: %w", err)
+	}
+	if p.gateway != nil {
+		if err := p.share(made); err != nil {
+			return nil, err
+		}
 	}
 	if err := ours(p.Runtime, true); err != nil {
 		return nil, err
@@ -208,6 +199,30 @@ func (p *parent) prepare() (*os.File, error) {
 		return nil, fmt.Errorf("parent: another server uses %s: stop it, or choose another -runtime", p.Runtime)
 	}
 	return lock, nil
+}
+
+// share lets the gateway's account put the group manager's socket into the
+// runtime directory. One that was made for that account, since the group
+// manager came first, becomes root's. It is sticky: the account cannot take
+// the sessions' directory away, and what it put there in our names before,
+// ours and the lock refuse.
+func (p *parent) share(made bool) error {
+	fd, err := unix.Open(p.Runtime, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("parent: -runtime %s: %w", p.Runtime, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("parent: -runtime %s: %w", p.Runtime, err)
+	}
+	if !made && st.Uid != p.gateway.Uid {
+		return nil // somebody's own arrangement: ours judges it
+	}
+	if err := errors.Join(unix.Fchown(fd, 0, int(p.gateway.Gid)), unix.Fchmod(fd, 0o770|unix.S_ISVTX)); err != nil {
+		return fmt.Errorf("parent: -runtime %s: %w", p.Runtime, err)
+	}
+	return nil
 }
 
 // ours refuses a directory in which others could exchange what is ours. A

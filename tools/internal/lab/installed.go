@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"hotdesk/tools/internal/account"
+	"hotdesk/tools/internal/netlab"
 )
 
 // Where says as whom, and on which machine, a program runs.
@@ -30,17 +30,12 @@ func (w Where) enter(start func() error) error {
 	if w.NetNS == "" && w.X11 == "" {
 		return start()
 	}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread is of no use to others, and ends
-		done <- func() error {
-			if err := w.moveThread(); err != nil {
-				return err
-			}
-			return start()
-		}()
-	}()
-	return <-done
+	return netlab.OnThread(func() error {
+		if err := w.moveThread(); err != nil {
+			return err
+		}
+		return start()
+	})
 }
 
 func (w Where) moveThread() error {

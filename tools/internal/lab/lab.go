@@ -277,9 +277,14 @@ func (h *Host) places() []string {
 	return []string{"-local", "-runtime", h.Runtime, "-state", h.lab.Path("state")}
 }
 
+// FrameBuffers is the folder of the host's sessions' screens.
+func (h *Host) FrameBuffers() string {
+	return filepath.Join("/dev/shm", filepath.Base(h.lab.Dir)+"-"+h.Name)
+}
+
 // StartServer starts the server, or starts it again.
 func (h *Host) StartServer(ctx context.Context) (err error) {
-	fb := filepath.Join("/dev/shm", filepath.Base(h.lab.Dir)+"-"+h.Name)
+	fb := h.FrameBuffers()
 	args := append(h.places(), "-fb", fb)
 	h.lab.mu.Lock()
 	if !slices.Contains(h.lab.fbs, fb) {

@@ -236,22 +236,34 @@ func (n *Node) Namespace() string { return filepath.Join(directory, n.ns) }
 // that on to other goroutines: only its own thread is there.
 func (n *Node) Do(f func() error) error { return within(n.ns, f) }
 
-// within runs f on a thread of its own in a namespace; the thread ends with it.
+// within runs f on a thread of its own in a namespace.
 func within(ns string, f func() error) error {
+	return OnThread(func() error {
+		file, err := os.Open(filepath.Join(directory, ns))
+		if err != nil {
+			return fmt.Errorf("netlab: %w", err)
+		}
+		defer file.Close()
+		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("netlab: setns %s: %w", ns, err)
+		}
+		return f()
+	})
+}
+
+// OnThread runs f on a thread that ends with it, so that f may move the thread
+// to other namespaces. It is never the process's first thread: that one does
+// not end, and is what others see of the process.
+func OnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: no other goroutine gets this thread
-		done <- func() error {
-			file, err := os.Open(filepath.Join(directory, ns))
-			if err != nil {
-				return fmt.Errorf("netlab: %w", err)
-			}
-			defer file.Close()
-			if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("netlab: setns %s: %w", ns, err)
-			}
-			return f()
-		}()
+		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- OnThread(f) // on another, while this one is held
+			return
+		}
+		done <- f() // never unlocked: nobody else gets this thread
 	}()
 	return <-done
 }
