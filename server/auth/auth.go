@@ -8,7 +8,8 @@
 //
 //	authority.pem       certificate of the authority: terminals pin it
 //	authority.key       its private key, 0600
-//	host-<name>.pem     certificate of one host, for the DNS name alp.ServerName
+//	host-<name>.pem     certificate of one host, for the DNS name alp.ServerName,
+//	                    and the authority's, which terminals see at first use
 //	host-<name>.key     its private key, 0600
 //
 // Invariants:
@@ -17,6 +18,8 @@
 //  2. A private key that others can read is refused, not used.
 //  3. A host certificate that does not fit the authority, its key or the date
 //     is replaced by a new one; an authority never is.
+//  4. An authority can vouch for the name alp.ServerName only, so that whoever
+//     installs it elsewhere gives it no power over other servers.
 //
 // The package reads and writes those files only; it reads the clock for the
 // dates of certificates. Limit: MaxFile.
@@ -38,6 +41,7 @@ import (
 	"io"
 	"io/fs"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,6 +128,8 @@ func Create(dir string) (*Authority, error) {
 		t := template("Hotdesk group authority", authorityLife)
 		t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
 		t.KeyUsage = x509.KeyUsageCertSign
+		t.PermittedDNSDomainsCritical, t.PermittedDNSDomains = true, []string{alp.ServerName}
+		t.ExcludedIPRanges = []*net.IPNet{{IP: net.IPv4zero, Mask: make(net.IPMask, net.IPv4len)}, {IP: net.IPv6zero, Mask: make(net.IPMask, net.IPv6len)}}
 		der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
 		if err != nil {
 			return nil, fmt.Errorf("auth: %w", err)
@@ -172,7 +178,8 @@ func (a *Authority) Host(name string) (certFile, keyFile string, err error) {
 	if err := place(keyFile, text, 0o600, true); err != nil {
 		return "", "", err
 	}
-	return certFile, keyFile, place(certFile, encode("CERTIFICATE", der), 0o644, true)
+	both := append(encode("CERTIFICATE", der), encode("CERTIFICATE", a.cert.Raw)...)
+	return certFile, keyFile, place(certFile, both, 0o644, true)
 }
 
 // good reports whether a host's files can be served for a good while.
@@ -181,8 +188,8 @@ func (a *Authority) good(certFile, keyFile string) bool {
 	if err != nil {
 		return false
 	}
-	cert, err := readCertificate(certFile)
-	if err != nil || !fits(cert, key) {
+	cert, top, err := readChain(certFile)
+	if err != nil || !fits(cert, key) || !top.Equal(a.cert) {
 		return false
 	}
 	roots := x509.NewCertPool()
@@ -277,6 +284,28 @@ func readKey(path string) (crypto.Signer, error) {
 		return nil, fmt.Errorf("auth: %s is not an ECDSA key", path)
 	}
 	return signer, nil
+}
+
+// readChain reads a host's certificate and its authority's.
+func readChain(path string) (host, top *x509.Certificate, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("auth: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxFile))
+	if err != nil {
+		return nil, nil, fmt.Errorf("auth: %w", err)
+	}
+	var der []byte
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		der = append(der, block.Bytes...)
+	}
+	chain, err := x509.ParseCertificates(der)
+	if err != nil || len(chain) != 2 {
+		return nil, nil, fmt.Errorf("auth: %s does not hold a host's certificate and its authority's", path)
+	}
+	return chain[0], chain[1], nil
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {
