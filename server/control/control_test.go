@@ -520,6 +520,24 @@ func TestRedirected(t *testing.T) {
 	})
 }
 
+// TestRedirectOften: who goes to and fro with a card is sent on each time.
+func TestRedirectOften(t *testing.T) {
+	run(t, func(r *rig) {
+		r.group.Answer = func(local.Lookup) (local.Answer, error) {
+			return local.Answer{Where: local.There, Target: netip.MustParseAddrPort("127.0.0.3:7443")}, nil
+		}
+	}, func(r *rig) {
+		for i := range 3 * control.MaxRedirects {
+			u := r.dial(a)
+			u.seq = i
+			u.insert("card.1")
+			u.next(alp.CmdRedirectInf)
+			u.send(u.identity().DiscReq("redirect"))
+			u.hungUp()
+		}
+	})
+}
+
 // TestRedirectLoop: hosts that send a terminal back and forth are found out,
 // though each time is another connection.
 func TestRedirectLoop(t *testing.T) {

@@ -188,7 +188,9 @@ func (s *Server) here(p *presentation) {
 // redirect sends the terminal to another host.
 func (s *Server) redirect(p *presentation, a local.Answer) {
 	t, now := p.t, time.Now()
-	t.redirs = slices.DeleteFunc(t.redirs, func(at time.Time) bool { return now.Sub(at) >= RedirectWindow })
+	t.redirs = slices.DeleteFunc(t.redirs, func(at time.Time) bool {
+		return now.Sub(at) >= RedirectWindow || !p.req.Redirect // a card was pushed in: that is no circle
+	})
 	m := alp.RedirectInf{TokenSeq: p.req.TokenSeq, Addr: a.Target.Addr().Unmap(), Port: int(a.Target.Port()), Props: a.Props}
 	switch {
 	case !m.Addr.Is4() || m.Port == 0 || len(m.Props) > alp.MaxValue:
