@@ -10,7 +10,8 @@
 //     display, and what happens at the terminal goes before what comes from
 //     the network.
 //  2. Servers prove themselves by a certificate of the pinned authority, in TLS
-//     1.3, before a byte of theirs is read. There is no way round that.
+//     1.3, before a byte of theirs is read. There is no way round that: where no
+//     authority is pinned yet, package trust refuses and somebody is asked.
 //  3. Input goes to the media connection whose picture is on the screen, or
 //     nowhere.
 //  4. Run returns when everything it started has ended.
@@ -21,7 +22,6 @@ package app
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -35,19 +35,18 @@ import (
 	"hotdesk/dtu/backend/headless"
 	"hotdesk/dtu/backend/window"
 	"hotdesk/dtu/backend/workbench"
+	"hotdesk/dtu/network"
+	"hotdesk/dtu/trust"
 	"hotdesk/protocol/program"
 	"hotdesk/smartcard/reader/emulated"
 )
-
-// maxAuthority bounds the authority file, in bytes.
-const maxAuthority = 64 << 10
 
 // Run is a terminal from power on until ctx ends or its display is closed.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	pool, err := authority(cfg.Authority)
+	store, err := cfg.openTrust()
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cards = emulated.New(os.DirFS(cfg.Cards))
 		defer cards.Close()
 	}
-	s := newShell(cfg, pool, cards)
+	s := newShell(cfg, store, cards)
 	listen, cleanup, err := listenCtl(&cfg)
 	if err != nil {
 		return err
@@ -71,6 +70,14 @@ func Run(ctx context.Context, cfg Config) error {
 			listen.Close()
 		}
 		return err
+	}
+	if cfg.DHCP != "" {
+		if s.net, err = network.Open(network.Config{Interface: cfg.DHCP, MAC: cfg.MAC, Configure: cfg.DHCPConfigure, Log: s.log}); err != nil {
+			if listen != nil {
+				listen.Close()
+			}
+			return fmt.Errorf("dtu: -dhcp: %w", err)
+		}
 	}
 	ready(cfg, url)
 
@@ -91,27 +98,13 @@ func Run(ctx context.Context, cfg Config) error {
 	return shown
 }
 
-// authority reads the certificates that servers must come from.
-func authority(file string) (*x509.CertPool, error) {
-	info, err := os.Stat(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("dtu: -authority %s: no such file; a server makes it as authority.pem in its -state directory when it starts", file)
-	}
+// openTrust reads whom the terminal believes.
+func (c *Config) openTrust() (*trust.Store, error) {
+	s, err := trust.Open(trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: serverName, ALPN: controlALPN})
 	if err != nil {
-		return nil, fmt.Errorf("dtu: -authority: %w", err)
+		return nil, fmt.Errorf("dtu: %w", err)
 	}
-	if info.Size() > maxAuthority {
-		return nil, fmt.Errorf("dtu: -authority %s: larger than %d bytes", file, maxAuthority)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("dtu: -authority: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("dtu: -authority %s: no certificate in PEM form in it", file)
-	}
-	return pool, nil
+	return s, nil
 }
 
 // openDisplay makes the display; url is where its page is, if it has one.

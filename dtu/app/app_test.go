@@ -421,11 +421,11 @@ func TestHands(t *testing.T) {
 	if err := cfg.check(); err != nil {
 		t.Fatal(err)
 	}
-	pool, err := authority(cfg.Authority)
+	store, err := cfg.openTrust()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newShell(cfg, pool, nil)
+	s := newShell(cfg, store, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

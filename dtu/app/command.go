@@ -13,7 +13,10 @@ import (
 	"slices"
 	"strings"
 
+	"hotdesk/dtu/bootstrap"
 	"hotdesk/dtu/keymap"
+	"hotdesk/dtu/network"
+	"hotdesk/dtu/trust"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
 	"hotdesk/protocol/program"
@@ -23,10 +26,15 @@ import (
 type Config struct {
 	Local         bool
 	Servers       []netip.AddrPort
-	Authority     string // file with the certificate of the group's authority
-	Display       string // headless, window or workbench
-	XDisplay      string // of the window, empty: $DISPLAY
-	Workbench     string // address of the page
+	Find          []bootstrap.Source // nil: in the usual order
+	Authority     string             // file with the certificate of the group's authority
+	Trust         trust.Mode         // where the authority comes from where no file names it
+	TrustFile     string             // where what was accepted is kept
+	DHCP          string             // interface to ask on; empty: no DHCP
+	DHCPConfigure bool               // give it the lease's address
+	Display       string             // headless, window or workbench
+	XDisplay      string             // of the window, empty: $DISPLAY
+	Workbench     string             // address of the page
 	Width, Height int
 	MAC           alp.TerminalID // empty: a random one
 	Layout        string
@@ -62,6 +70,26 @@ func flags(c *Config) *flag.FlagSet {
 		return nil
 	})
 	fs.StringVar(&c.Authority, "authority", "", "`FILE` with the certificate of the group's authority (authority.pem in a server's -state directory); servers of no other are talked to")
+	fs.Func("trust", "`HOW` to learn the group's authority without -authority: first-use (the screen shows the first server's fingerprint, Return or 'dtu ctl accept' accepts it) or dhcp (the DHCP server names the fingerprint: only where whoever runs it may decide); kept in -trust-file, never changed afterwards", func(s string) error {
+		if c.Trust = trust.Mode(s); c.Trust != trust.FirstUse && c.Trust != trust.DHCP {
+			return fmt.Errorf("%q is neither first-use nor dhcp", s)
+		}
+		return nil
+	})
+	fs.StringVar(&c.TrustFile, "trust-file", "", "`FILE` where the authority that -trust brought is kept; take it away to trust anew")
+	fs.StringVar(&c.DHCP, "dhcp", "", "`INTERFACE` on which a DHCP server is asked for servers (needs the rights of root; empty: no DHCP)")
+	fs.BoolVar(&c.DHCPConfigure, "dhcp-configure", false, "give the interface of -dhcp the address and route of the lease, and take them away at the end")
+	fs.Func("find", "`SOURCES` of servers in the order in which they are tried, with commas (default "+sources(bootstrap.Order)+")", func(s string) error {
+		c.Find = nil
+		for f := range strings.SplitSeq(s, ",") {
+			from := bootstrap.Source(strings.TrimSpace(f))
+			if !slices.Contains(bootstrap.Order, from) || slices.Contains(c.Find, from) {
+				return fmt.Errorf("%q: each at most once of %s", f, sources(bootstrap.Order))
+			}
+			c.Find = append(c.Find, from)
+		}
+		return nil
+	})
 	fs.Func("display", "`KIND` of display: headless (a picture in memory), window (on an X server) or workbench (a page for a web browser) (default headless)", func(s string) error {
 		if !slices.Contains(displays, s) {
 			return fmt.Errorf("%q is none of %s", s, strings.Join(displays, ", "))
@@ -138,17 +166,55 @@ func (c *Config) check() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Authority == "" {
-		return program.Usagef("no -authority: a terminal talks only to servers of the group it was given; name the file authority.pem of that group's -state directory")
+	if err := c.checkTrust(); err != nil {
+		return err
+	}
+	switch {
+	case c.DHCPConfigure && c.DHCP == "":
+		return program.Usagef("-dhcp-configure without -dhcp: which interface?")
+	case c.DHCP != "" && c.Local:
+		return program.Usagef("-dhcp and -local: there is no DHCP on loopback")
 	}
 	if c.GroupPort < 0 || c.GroupPort > 65535 {
 		return program.Usagef("-group-port %d is not a port", c.GroupPort)
 	}
-	if c.GroupPort == 0 && len(c.Servers) == 0 {
-		return program.Usagef("-group-port 0 and no -server: there is nothing to find a server by")
+	if c.GroupPort == 0 && len(c.Servers) == 0 && c.DHCP == "" {
+		return program.Usagef("-group-port 0, no -server and no -dhcp: there is nothing to find a server by")
+	}
+	if c.DHCP != "" && c.MAC == "" {
+		mac, err := network.MAC(c.DHCP)
+		if err != nil {
+			return fmt.Errorf("dtu: -dhcp: %w", err)
+		}
+		c.MAC = mac
 	}
 	c.MAC = cmp.Or(c.MAC, randomMAC())
 	return nil
+}
+
+// checkTrust tells what is wrong with what is to be trusted.
+func (c *Config) checkTrust() error {
+	switch {
+	case c.Authority != "" && c.Trust != "":
+		return program.Usagef("-authority and -trust: the authority is given, so nothing is learned; leave one out")
+	case c.Authority != "":
+		c.Trust = trust.Configured
+	case c.Trust == "":
+		return program.Usagef("no -authority: a terminal talks only to servers of the group it was given; name the file authority.pem of that group's -state directory, or let -trust first-use show the first server's fingerprint")
+	case c.TrustFile == "":
+		return program.Usagef("-trust %s without -trust-file: what is accepted must be kept", c.Trust)
+	case c.Trust == trust.DHCP && c.DHCP == "":
+		return program.Usagef("-trust dhcp without -dhcp: which interface?")
+	}
+	return nil
+}
+
+func sources(list []bootstrap.Source) string {
+	var words []string
+	for _, s := range list {
+		words = append(words, string(s))
+	}
+	return strings.Join(words, ",")
 }
 
 // randomMAC makes a locally administered unicast address.

@@ -4,15 +4,16 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"hotdesk/dtu/terminal"
+	"hotdesk/dtu/trust"
 	"hotdesk/protocol/alp"
 )
 
@@ -44,14 +45,20 @@ type connected struct {
 }
 
 // connect opens a connection. post tells the loop.
-func connect(ctx context.Context, wg *sync.WaitGroup, id int, to netip.AddrPort, pool *x509.CertPool, post func(any)) *control {
+func connect(ctx context.Context, wg *sync.WaitGroup, id int, to netip.AddrPort, store *trust.Store, post func(any)) *control {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &control{id: id, out: make(chan alp.Message, maxOut), cancel: cancel}
 	wg.Go(func() {
 		defer cancel()
-		err := c.serve(ctx, to, pool, post)
-		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
-		post(terminal.ControlDown{Control: id, Reason: err.Error(), Untrusted: untrusted})
+		err := c.serve(ctx, to, store, post)
+		down := terminal.ControlDown{Control: id, Reason: strings.TrimPrefix(err.Error(), "trust: ")}
+		if unknown, ok := errors.AsType[*trust.Unknown](err); ok {
+			down.Untrusted = true
+			post(unknown)
+		} else if _, ok := errors.AsType[*trust.Refused](err); ok {
+			down.Untrusted = true
+		}
+		post(down)
 	})
 	return c
 }
@@ -75,8 +82,8 @@ func (c *control) close() {
 }
 
 // serve is the connection's life; it returns why it ended.
-func (c *control) serve(ctx context.Context, to netip.AddrPort, pool *x509.CertPool, post func(any)) error {
-	conn, err := c.dial(ctx, to, pool)
+func (c *control) serve(ctx context.Context, to netip.AddrPort, store *trust.Store, post func(any)) error {
+	conn, err := c.dial(ctx, to, store)
 	if err != nil {
 		return err
 	}
@@ -93,15 +100,10 @@ func (c *control) serve(ctx context.Context, to netip.AddrPort, pool *x509.CertP
 	return c.read(conn, post)
 }
 
-func (c *control) dial(ctx context.Context, to netip.AddrPort, pool *x509.CertPool) (*tls.Conn, error) {
+func (c *control) dial(ctx context.Context, to netip.AddrPort, store *trust.Store) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	d := tls.Dialer{Config: &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		RootCAs:    pool,
-		ServerName: serverName,
-		NextProtos: []string{controlALPN},
-	}}
+	d := tls.Dialer{Config: store.TLS()}
 	conn, err := d.DialContext(ctx, "tcp4", to.String())
 	if err != nil {
 		return nil, err

@@ -35,6 +35,8 @@ const (
 	opWait       = "wait"       // ctlRequest.Conditions, Timeout -> nothing, once they hold
 	opHash       = "hash"       // nothing -> string
 	opCards      = "cards"      // nothing -> []backend.CardInfo
+	opAccept     = "accept"     // ctlRequest.Name, a fingerprint or empty -> nothing, once it is trusted
+	opDecline    = "decline"    // nothing -> nothing
 )
 
 // ctlRequest is the body of every request.
@@ -125,6 +127,10 @@ func (s *shell) ctl(ctx context.Context, op string, body json.RawMessage) (any, 
 		return nil, nil
 	case opWait:
 		return nil, s.wait(ctx, r.Conditions, r.Timeout)
+	case opAccept:
+		return nil, s.ctlDecide(ctx, r.Name, true)
+	case opDecline:
+		return nil, s.ctlDecide(ctx, "", false)
 	case opHash:
 		return hash(s.screen.SnapshotBare()), nil
 	}

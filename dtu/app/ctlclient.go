@@ -49,7 +49,9 @@ func ctlCommand(stdout io.Writer) *program.Command {
 -socket SOCKET hash                   SHA-256 of the picture without the pointer
 -socket SOCKET status [-json]
 -socket SOCKET wait CONDITION... [-timeout TIME]
--socket SOCKET power-cycle`,
+-socket SOCKET power-cycle
+-socket SOCKET accept [FINGERPRINT]   trust the group whose fingerprint the screen shows
+-socket SOCKET decline                do not, and ask about the next`,
 		Flags: fs,
 		Run: func(ctx context.Context, args []string) error {
 			args, err := interleaved(fs, args)
@@ -163,6 +165,15 @@ func request(f ctlFlags, cmd string, args []string) (op string, r ctlRequest, er
 			err = e
 		}
 		return opScreenshot, ctlRequest{Name: file, Bare: f.bare}, err
+	case "accept":
+		want(0, 1, "[FINGERPRINT]")
+		if len(args) == 1 {
+			r.Name = args[0]
+		}
+		return opAccept, r, err
+	case "decline":
+		want(0, 0, "")
+		return opDecline, r, err
 	case "hash":
 		want(0, 0, "")
 		return opHash, r, err

@@ -27,6 +27,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/quic-go/quic-go"
 
+	"hotdesk/dtu/trust"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/draw"
 	"hotdesk/protocol/input"
@@ -69,6 +70,7 @@ type gateway struct {
 	t     *testing.T
 	addr  netip.AddrPort
 	file  string // authority.pem
+	print trust.Print
 	conns chan net.Conn
 }
 
@@ -80,14 +82,16 @@ func newGateway(t *testing.T) *gateway {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	host := certificate(t, serverName, authority)
+	host.Certificate = append(host.Certificate, authority.Certificate[0])
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{controlALPN},
-		Certificates: []tls.Certificate{*certificate(t, serverName, authority)},
+		Certificates: []tls.Certificate{*host},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gateway{t: t, addr: l.Addr().(*net.TCPAddr).AddrPort(), file: file, conns: make(chan net.Conn, 16)}
+	g := &gateway{t: t, addr: l.Addr().(*net.TCPAddr).AddrPort(), file: file, print: trust.Of(authority.Leaf), conns: make(chan net.Conn, 16)}
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {

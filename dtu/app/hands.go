@@ -24,6 +24,15 @@ func (h hands) send(r input.Record) {
 }
 
 func (h hands) Key(usage uint16, down bool) {
+	if u := h.s.prompt.Load(); u != nil && down {
+		switch usage {
+		case keyReturn, keyEnter:
+			h.s.decideLater(u, true)
+		case keyEscape:
+			h.s.decideLater(u, false)
+		}
+		return
+	}
 	if usage != 0 && usage <= input.MaxUsage {
 		h.send(input.Record{Type: input.Key, Usage: usage, Down: down})
 	}

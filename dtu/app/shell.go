@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -12,9 +11,11 @@ import (
 	"time"
 
 	"hotdesk/dtu/bootstrap"
+	"hotdesk/dtu/network"
 	"hotdesk/dtu/osd"
 	"hotdesk/dtu/screen"
 	"hotdesk/dtu/terminal"
+	"hotdesk/dtu/trust"
 	"hotdesk/dtu/viewer"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
@@ -36,7 +37,8 @@ const hardware = "HotdeskDTU"
 type shell struct {
 	cfg    Config
 	log    *slog.Logger
-	pool   *x509.CertPool
+	trust  *trust.Store
+	net    *network.Network // nil: no DHCP
 	cards  *emulated.Reader // nil: none
 	screen *screen.Screen
 	rules  []identity.Rule
@@ -48,6 +50,8 @@ type shell struct {
 	// target is where input goes; empty while no picture is shown.
 	target atomic.Pointer[viewer.Viewer]
 	status *board
+	// prompt is what Return accepts and Escape declines; nil: nothing.
+	prompt atomic.Pointer[trust.Unknown]
 
 	// Below: the loop's own.
 	wg       sync.WaitGroup
@@ -65,6 +69,8 @@ type shell struct {
 	inserted      time.Time // a card came and its session is not shown yet
 	cardToPicture string    // for the status
 
+	way way // of the network and of trust
+
 	events []terminal.Event // that came of performing actions
 }
 
@@ -81,12 +87,12 @@ type named struct {
 	err   error
 }
 
-func newShell(cfg Config, pool *x509.CertPool, cards *emulated.Reader) *shell {
+func newShell(cfg Config, store *trust.Store, cards *emulated.Reader) *shell {
 	id := alp.Identity{Firmware: firmware, Hardware: hardware, Terminal: cfg.MAC, Port: 1}
 	var seed [8]byte
 	rand.Read(seed[:])
 	return &shell{
-		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), pool: pool, cards: cards,
+		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), trust: store, cards: cards,
 		screen: screen.New(cfg.Width, cfg.Height),
 		rules:  identity.Rules(),
 		local:  make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
@@ -95,7 +101,7 @@ func newShell(cfg Config, pool *x509.CertPool, cards *emulated.Reader) *shell {
 			Identity: id, Layout: cfg.Layout, Width: cfg.Width, Height: cfg.Height,
 		}),
 		finder: bootstrap.New(bootstrap.Config{
-			Servers: cfg.Servers, Broadcast: cfg.GroupPort != 0,
+			Servers: cfg.Servers, Broadcast: cfg.GroupPort != 0, Learns: cfg.DHCP != "", Order: cfg.Find,
 			Question: group.ServerQ{Hardware: hardware, Terminal: cfg.MAC},
 			Seed:     binary.BigEndian.Uint64(seed[:]),
 		}),
@@ -134,6 +140,10 @@ func (s *shell) run(ctx context.Context) {
 				}
 			}
 		})
+	}
+	if s.net != nil {
+		s.wg.Go(func() { s.net.Run(ctx, func(st network.State) { s.fromNetwork(st) }) })
+		s.find(s.finder.Network(time.Now(), false))
 	}
 	s.step(terminal.PowerOn{})
 	timer := time.NewTimer(0)
@@ -188,6 +198,14 @@ func (s *shell) take(v any) {
 		s.cardEvent(v)
 	case named:
 		s.cardNamed(v)
+	case network.State:
+		s.networkIs(v)
+	case resolved:
+		s.resolved(v)
+	case *trust.Unknown:
+		s.unknown(v)
+	case decision:
+		v.answer <- s.decide(v)
 	case group.ServerR:
 		s.find(s.finder.Answer(time.Now(), v))
 		s.drain()
@@ -281,7 +299,7 @@ func (s *shell) perform(actions []terminal.Action) {
 			s.find(s.finder.Locate(time.Now(), froms[a.From]))
 		case terminal.Connect:
 			s.counters.Connects++
-			s.control = connect(s.ctx, &s.wg, a.Control, a.Server, s.pool, s.fromNetwork)
+			s.control = connect(s.ctx, &s.wg, a.Control, a.Server, s.trust, s.fromNetwork)
 		case terminal.CloseControl:
 			if s.control != nil && s.control.id == a.Control {
 				s.control.close()
@@ -318,7 +336,11 @@ func (s *shell) draw() {
 	if s.osd == nil {
 		return
 	}
-	m := osd.Message{Code: s.osd.Code, Title: s.osd.Title, Text: s.osd.Text, Terminal: s.cfg.MAC}
+	says := s.says(*s.osd)
+	m := osd.Message{Code: says.Code, Letter: s.letter(), Title: says.Title, Text: says.Text, Terminal: s.cfg.MAC}
+	if a := s.way.net.Lease.Addr; a.IsValid() {
+		m.Addr = a.String()
+	}
 	if s.control != nil && s.control.addr.IsValid() {
 		m.Addr = s.control.addr.String()
 	}
@@ -336,6 +358,8 @@ func (s *shell) find(actions []bootstrap.Action) {
 		switch a := a.(type) {
 		case bootstrap.Found:
 			s.events = append(s.events, terminal.Found{Servers: a.Servers})
+		case bootstrap.Resolve:
+			s.resolve()
 		case bootstrap.Ask:
 			var e terminal.Searched
 			if err := s.ask(a.Question); err != nil {

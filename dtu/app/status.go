@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"hotdesk/dtu/network"
 	"hotdesk/dtu/terminal"
 	"hotdesk/protocol/alp"
 	"hotdesk/smartcard/reader"
@@ -17,6 +18,7 @@ type Status struct {
 	Code     int            `json:"code"` // on-screen code, 0 while a picture is shown
 	Title    string         `json:"title,omitempty"`
 	Text     string         `json:"text,omitempty"`
+	Letter   string         `json:"letter,omitempty"` // what DHCP gave, A to D
 	Server   netip.AddrPort `json:"server,omitzero"`
 	Control  bool           `json:"control"` // the control connection is up
 	Session  alp.SessionID  `json:"session,omitempty"`
@@ -29,6 +31,12 @@ type Status struct {
 	Height   int            `json:"height"`
 	Layout   string         `json:"layout"`
 	Counters Counters       `json:"counters"`
+
+	Network *network.State `json:"network,omitempty"` // with -dhcp
+	// Trusted are the fingerprints of the authorities that are trusted, Asked
+	// is the one that somebody must accept or decline.
+	Trusted []string `json:"trusted,omitempty"`
+	Asked   string   `json:"asked,omitempty"`
 
 	// CardToPicture is how long the last card waited, from the reader's event
 	// to the first whole picture of its session; "" before the first.
@@ -104,8 +112,10 @@ func (s *shell) publish() {
 	s.draw()
 	m := s.machine.Status()
 	w, h := s.screen.Size()
+	says := s.says(m.OSD)
 	st := Status{
-		State: m.State, Code: m.OSD.Code, Title: m.OSD.Title, Text: m.OSD.Text,
+		State: m.State, Code: says.Code, Title: says.Title, Text: says.Text, Letter: s.letter(),
+		Network: s.way.shown, Trusted: s.trusted(), Asked: s.asked(),
 		Server: m.Server, Control: m.Control, Session: m.Session, Gen: m.Gen,
 		Token: m.Token, TokenSeq: m.TokenSeq,
 		Terminal: s.cfg.MAC, Width: w, Height: h, Layout: s.cfg.Layout, Counters: s.counters,

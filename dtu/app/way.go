@@ -1,0 +1,215 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"hotdesk/dtu/bootstrap"
+	"hotdesk/dtu/network"
+	"hotdesk/dtu/terminal"
+	"hotdesk/dtu/trust"
+)
+
+// On-screen codes of the way to a server (alp.md section 10).
+const (
+	codeLink = 1
+	codeDHCP = 21
+)
+
+// Keys that answer a question on the screen (USB HID usages).
+const (
+	keyReturn = 0x28
+	keyEscape = 0x29
+	keyEnter  = 0x58
+)
+
+// maxDeclined bounds the groups that a person declined and is not asked about
+// again.
+const maxDeclined = 64
+
+// A way is what the loop knows of the network and of trust.
+type way struct {
+	net      network.State
+	shown    *network.State // the same for the status; nil: no DHCP
+	declined []trust.Print
+}
+
+// resolved is what DNS answered.
+type resolved struct {
+	servers []netip.AddrPort
+	err     error
+}
+
+// A decision is a person's on the group whose fingerprint the screen shows.
+type decision struct {
+	about  *trust.Unknown
+	accept bool
+	answer chan error // has room
+}
+
+// networkIs takes in what became of the network.
+func (s *shell) networkIs(st network.State) {
+	s.way.net, s.way.shown = st, &st
+	now := time.Now()
+	if p := st.Lease.Options.Fingerprint; st.Settled && p != nil {
+		s.trust.Named(trust.Print(p))
+	}
+	// Where DHCP names whom to trust nobody is talked to before it has spoken.
+	heard := st.Settled || st.Silent
+	ready := st.Up && (s.cfg.Trust != trust.DHCP || heard || len(s.trust.Fingerprints()) > 0)
+	if heard {
+		s.find(s.finder.Learn(now, st.Lease.Servers()))
+	}
+	s.find(s.finder.Network(now, ready))
+	s.redraw()
+	s.drain()
+}
+
+// redraw shows what the screen says anew, unless a picture is there or comes.
+func (s *shell) redraw() {
+	if o := s.machine.Status().OSD; o.Code != 0 && s.media == nil {
+		s.osd = &o
+	}
+}
+
+// says is what the screen says: the way to a server goes before what the
+// terminal says of servers.
+func (s *shell) says(o terminal.OSD) terminal.OSD {
+	if o.Code == 0 {
+		return o
+	}
+	if u := s.prompt.Load(); u != nil {
+		return terminal.OSD{Code: terminal.CodeUntrusted, Title: "Is this your group of servers?",
+			Text: "This terminal has not been used yet. Compare with what your administrator gave you:\n" + u.Print.Spaced() +
+				"\nReturn trusts this group from now on. Escape declines."}
+	}
+	switch o.Code {
+	case terminal.CodeServer, terminal.CodeNetworkDown, terminal.CodeDisconnected, terminal.CodeBroadcast:
+	default:
+		return o // of a card, or of a server that answers
+	}
+	switch n := s.way.net; {
+	case s.way.shown == nil || n.Up:
+	case !n.Link:
+		return terminal.OSD{Code: codeLink, Title: "No network cable", Text: "The terminal waits for the network on " + s.cfg.DHCP + ". Check that the cable is plugged in at both ends."}
+	case n.Silent:
+		return terminal.OSD{Code: codeDHCP, Title: "No network address", Text: "No DHCP server answers. The terminal goes on asking; tell the administrator."}
+	default:
+		return terminal.OSD{Code: codeDHCP, Title: "Waiting for a network address", Text: "The terminal has asked the DHCP server."}
+	}
+	return o
+}
+
+// letter is what DHCP gave.
+func (s *shell) letter() string { return s.way.net.Lease.Letter() }
+
+// resolve asks DNS.
+func (s *shell) resolve() {
+	l := s.way.net.Lease
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, bootstrap.ResolveWait)
+		defer cancel()
+		servers, err := network.Resolve(ctx, l)
+		s.fromNetwork(resolved{servers, err})
+	})
+}
+
+func (s *shell) resolved(v resolved) {
+	if v.err != nil {
+		s.log.Info("no servers from DNS", "reason", v.err.Error())
+	}
+	s.find(s.finder.Resolved(time.Now(), v.servers))
+	s.drain()
+}
+
+// trusted are the fingerprints for the status.
+func (s *shell) trusted() []string {
+	var all []string
+	for _, p := range s.trust.Fingerprints() {
+		all = append(all, p.String())
+	}
+	return all
+}
+
+func (s *shell) asked() string {
+	if u := s.prompt.Load(); u != nil {
+		return u.Print.String()
+	}
+	return ""
+}
+
+// unknown asks about a server's group. While a question is on the screen it
+// stays: what is accepted is what was read.
+func (s *shell) unknown(u *trust.Unknown) {
+	if s.prompt.Load() != nil || slices.Contains(s.way.declined, u.Print) || len(s.trust.Fingerprints()) > 0 {
+		return
+	}
+	s.log.Warn("a group that is not known yet", "fingerprint", u.Print.String())
+	s.prompt.Store(u)
+	// The words go on the screen before a key counts for them: the loop draws
+	// at the end of this step, and the person needs longer than that to read.
+	s.redraw()
+}
+
+// errNotAsked is what accepting gets where the screen asks nothing.
+var errNotAsked = errors.New("dtu: the screen asks for no decision; 'wait osd=15' first")
+
+// decide carries out a decision; it counts for what the screen shows.
+func (s *shell) decide(d decision) error {
+	u := s.prompt.Load()
+	if u == nil || u != d.about {
+		return errNotAsked
+	}
+	if !d.accept {
+		s.log.Warn("group declined", "fingerprint", u.Print.String())
+		if len(s.way.declined) < maxDeclined {
+			s.way.declined = append(s.way.declined, u.Print)
+		}
+		s.prompt.Store(nil)
+		s.redraw()
+		return nil
+	}
+	if err := s.trust.Accept(u); err != nil {
+		s.log.Error("group not accepted", "reason", err.Error())
+		return err
+	}
+	s.log.Warn("group accepted", "fingerprint", u.Print.String())
+	s.prompt.Store(nil)
+	s.step(terminal.PowerCycle{}) // from the start, now that servers are believed
+	return nil
+}
+
+// decideLater hands a decision to the loop.
+func (s *shell) decideLater(u *trust.Unknown, accept bool) {
+	s.fromHere(decision{u, accept, make(chan error, 1)})
+}
+
+// ctlDecide decides and waits for what comes of it.
+func (s *shell) ctlDecide(ctx context.Context, print string, accept bool) error {
+	u := s.prompt.Load()
+	if u == nil {
+		return errNotAsked
+	}
+	if print != "" {
+		p, err := trust.ParsePrint(print)
+		if err != nil {
+			return err
+		}
+		if p != u.Print {
+			return errors.New("dtu: the screen shows another fingerprint, " + u.Print.String() + "; nothing was accepted")
+		}
+	}
+	d := decision{u, accept, make(chan error, 1)}
+	s.fromHere(d)
+	select {
+	case err := <-d.answer:
+		return err
+	case <-s.over:
+		return errOff
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

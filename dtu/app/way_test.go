@@ -1,0 +1,189 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hotdesk/dtu/terminal"
+	"hotdesk/dtu/trust"
+	"hotdesk/protocol/alp"
+)
+
+// firstUse starts a terminal that trusts nobody yet.
+func firstUse(t *testing.T, file string, g *gateway) *bench {
+	t.Helper()
+	return start(t, func(c *Config) {
+		c.Servers, c.Trust, c.TrustFile = []netip.AddrPort{g.addr}, trust.FirstUse, file
+	})
+}
+
+// acceptPresented accepts a connection on which a token is presented: one that
+// was dialled before the authority was accepted may be given up.
+func (g *gateway) acceptPresented() {
+	g.t.Helper()
+	for {
+		l := g.accept()
+		if text, err := l.r.ReadString('\n'); err == nil && strings.HasPrefix(text, alp.CmdInfoReq) {
+			return
+		}
+	}
+}
+
+// TestFirstUse: the fingerprint is shown, somebody accepts it, it is kept, and
+// no other is accepted afterwards.
+func TestFirstUse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "trusted.pem")
+	g := newGateway(t)
+	b := firstUse(t, file, g)
+	b.ctl("wait", "osd=15")
+	s := b.status()
+	if s.Asked != g.print.String() || !strings.Contains(s.Text, g.print.Spaced()) || s.Trusted != nil || s.Control {
+		t.Errorf("asked %+v", s)
+	}
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("before anybody accepted: %v", err)
+	}
+	if _, _, code := b.try("accept", strings.Repeat("0", 64)); code != 1 {
+		t.Error("another fingerprint was accepted")
+	}
+	b.ctl("accept", g.print.Spaced())
+	g.acceptPresented()
+	b.ctl("wait", "control=up")
+	if s := b.status(); s.Asked != "" || !slices.Equal(s.Trusted, []string{g.print.String()}) {
+		t.Errorf("accepted %+v", s)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, _, code := b.try("accept"); code != 1 {
+		t.Error("accepted again")
+	}
+	b.off()
+
+	// The next start asks nobody.
+	b = firstUse(t, file, g)
+	g.accept().presented()
+	b.ctl("wait", "control=up")
+	b.off()
+
+	// Another group is refused, with both fingerprints, and cannot be accepted.
+	other := newGateway(t)
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = firstUse(t, file, other)
+	b.ctl("wait", "osd=15")
+	s = b.status()
+	if !strings.Contains(s.Text, g.print.String()) || !strings.Contains(s.Text, other.print.String()) || s.Asked != "" {
+		t.Errorf("another group: %+v", s)
+	}
+	if _, _, code := b.try("accept"); code != 1 {
+		t.Error("another group was accepted")
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != string(kept) {
+		t.Errorf("the file changed: %v", err)
+	}
+}
+
+// TestFirstUseByKeys: Escape declines for good, Return accepts.
+func TestFirstUseByKeys(t *testing.T) {
+	a, c := newGateway(t), newGateway(t)
+	cfg := Default()
+	cfg.Trust, cfg.TrustFile = trust.FirstUse, filepath.Join(t.TempDir(), "trusted.pem")
+	cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = []netip.AddrPort{a.addr, c.addr}, 0, 320, 240
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := cfg.openTrust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newShell(cfg, store, nil)
+	h := hands{s}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.run(ctx)
+	}()
+	defer func() { cancel(); <-ended }()
+	asked := func(g *gateway) {
+		t.Helper()
+		for {
+			st, _, changed := s.status.read()
+			if st.Asked == g.print.String() {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ended:
+				t.Fatal("the terminal went off")
+			}
+		}
+	}
+	asked(a)
+	h.Key(keyEscape, true)
+	h.Key(keyEscape, false)
+	asked(c)
+	h.Key(keyReturn, true)
+	h.Key(keyReturn, false)
+	c.acceptPresented()
+	if got := store.Fingerprints(); len(got) != 1 || got[0] != c.print {
+		t.Errorf("trusted %v", got)
+	}
+}
+
+// TestSays: what a person sees on the way to a server.
+func TestSays(t *testing.T) {
+	cfg := Default()
+	cfg.DHCP, cfg.Log = "eth0", slog.New(slog.DiscardHandler)
+	s := newShell(cfg, new(trust.Store), nil)
+	waiting := terminal.OSD{Code: terminal.CodeServer, Title: "Waiting for the server"}
+	s.way.shown = &s.way.net
+	for _, c := range []struct {
+		link, up, silent bool
+		in, want         int
+	}{
+		{false, false, false, terminal.CodeServer, codeLink},
+		{true, false, false, terminal.CodeServer, codeDHCP},
+		{true, false, true, terminal.CodeNetworkDown, codeDHCP},
+		{true, true, false, terminal.CodeServer, terminal.CodeServer},
+		{true, false, false, terminal.CodeDenied, terminal.CodeDenied},
+		{true, false, false, 0, 0},
+	} {
+		s.way.net.Link, s.way.net.Up, s.way.net.Silent = c.link, c.up, c.silent
+		in := waiting
+		in.Code = c.in
+		if got := s.says(in).Code; got != c.want {
+			t.Errorf("%+v: %d", c, got)
+		}
+	}
+}
+
+// TestWayFlags: flags that contradict each other are refused with a way out.
+func TestWayFlags(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"", "-trust first-use"},
+		{"-trust first-use", "-trust-file"},
+		{"-trust first-use -trust-file x -authority y", "leave one out"},
+		{"-trust dhcp -trust-file x", "-dhcp"},
+		{"-trust everybody", "first-use"},
+		{"-authority x -dhcp-configure", "which interface"},
+		{"-authority x -local -dhcp lo", "loopback"},
+		{"-authority x -dhcp no-such-interface", "no-such-interface"},
+		{"-authority x -find dns,dns", "at most once"},
+		{"-authority x -find elsewhere", "configured,last,dhcp,dns,broadcast"},
+	} {
+		var out strings.Builder
+		if code := Main(strings.Fields(c.args), &out, &out); code == 0 || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%q: exit code %d, %s", c.args, code, out.String())
+		}
+	}
+}
