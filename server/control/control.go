@@ -224,4 +224,4 @@ func (s *Server) post(f func()) bool {
 	}
 }
 
-func (s *Server) report() { s.conf.Group.Report(s.table.Report()) }
+func (s *Server) report() { s.conf.Group.Report(s.table.Report(time.Now())) }

@@ -93,7 +93,7 @@ func (s *Server) found(c *client.Keeper, st client.Status, r *relay) {
 	if last == 0 {
 		last = st.Started
 	}
-	row := sessions.Session{ID: st.Session, Token: st.Token, User: st.User, State: sessions.Disconnected, Last: time.UnixMilli(last)}
+	row := sessions.Session{ID: st.Session, Token: st.Token, User: st.User, State: sessions.Disconnected, Last: moment(last)}
 	if err := s.table.Add(row); err != nil {
 		s.log.Error("session that runs has no place", "session", st.Session, "token", st.Token, "err", err)
 		c.Close()
@@ -106,12 +106,19 @@ func (s *Server) found(c *client.Keeper, st client.Status, r *relay) {
 	s.log.Info("session found", "session", k.id, "token", k.token, "terminal", st.Terminal)
 }
 
+// moment is a time that a keeper told, as one that setting the clock from now
+// on does not move.
+func moment(ms int64) time.Time {
+	now := time.Now()
+	return now.Add(-now.Sub(time.UnixMilli(ms)))
+}
+
 // up gives a keeper its connection.
 func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 	k.client, k.upAt = c, time.Now()
 	s.table.Up(k.id)
 	if st.Terminal.Valid() {
-		last := time.UnixMilli(st.Last)
+		last := moment(st.Last)
 		if row, ok := s.table.Get(k.id); ok && row.Last.After(last) {
 			last = row.Last
 		}

@@ -197,15 +197,16 @@ func (t *Table) All() []Session {
 }
 
 // Report is the table as the group manager wants it: the latest connections
-// first, at most local.MaxSessions.
-func (t *Table) Report() local.Report {
+// first, at most local.MaxSessions. Their times are told by the clock of now,
+// which may have been set since.
+func (t *Table) Report(now time.Time) local.Report {
 	all := t.All()
 	slices.SortStableFunc(all, func(a, b Session) int {
 		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(b.ID, a.ID))
 	})
 	r := local.Report{Sessions: []local.Session{}}
 	for _, s := range all[:min(len(all), local.MaxSessions)] {
-		r.Sessions = append(r.Sessions, local.Session{ID: s.ID, Token: s.Token, Connected: s.State == Connected, Last: s.Last.UnixMilli()})
+		r.Sessions = append(r.Sessions, local.Session{ID: s.ID, Token: s.Token, Connected: s.State == Connected, Last: now.Add(-now.Sub(s.Last)).UnixMilli()})
 	}
 	return r
 }

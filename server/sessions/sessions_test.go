@@ -115,7 +115,7 @@ func TestLatest(t *testing.T) {
 
 func TestReport(t *testing.T) {
 	tab := New(local.MaxSessions + 10)
-	if r := tab.Report(); r.Sessions == nil || len(r.Sessions) != 0 {
+	if r := tab.Report(at(9999)); r.Sessions == nil || len(r.Sessions) != 0 {
 		t.Errorf("empty: %+v", r)
 	}
 	for n := range local.MaxSessions + 10 {
@@ -124,7 +124,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	tab.Attached(id(3), a, 1, at(9999))
-	r := tab.Report()
+	r := tab.Report(at(9999))
 	if err := r.Check(); err != nil {
 		t.Error(err)
 	}

@@ -274,7 +274,7 @@ func (c *core) status() client.Status {
 		s.Gen = c.attached
 	}
 	if !c.last.IsZero() {
-		s.Last = c.last.UnixMilli()
+		s.Last = time.Now().Add(-time.Since(c.last)).UnixMilli() // by the clock as it is now set
 	}
 	return s
 }
