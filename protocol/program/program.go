@@ -96,17 +96,17 @@ func Main(c *Command, args []string, stdout, stderr io.Writer) int {
 		}()
 		err = c.Run(ctx, rest)
 	}
-	var usage UsageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return ExitOK
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "%s: %v\n%s: '%s -h' lists the flags\n", c.Name, err, c.Name, c.Name)
-		return ExitUsage
-	default:
-		fmt.Fprintf(stderr, "%s: %v\n", c.Name, err)
-		return ExitError
 	}
+	// A program's own package may have said its name already.
+	text := strings.TrimPrefix(err.Error(), c.Name+": ")
+	fmt.Fprintf(stderr, "%s: %s\n", c.Name, text)
+	if _, ok := errors.AsType[UsageError](err); ok {
+		fmt.Fprintf(stderr, "%s: '%s -h' lists the flags\n", c.Name, c.Name)
+		return ExitUsage
+	}
+	return ExitError
 }
 
 func (c *Command) parse(args []string) ([]string, error) {

@@ -80,7 +80,7 @@ func TestMainResults(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		"failure": {errors.New("demo: disk full"), ExitError, "demo: demo: disk full\n"},
+		"failure": {errors.New("demo: disk full"), ExitError, "demo: disk full\n"},
 		"usage":   {Usagef("-port %d: too small", 0), ExitUsage, "demo: -port 0: too small\ndemo: 'demo -h' lists the flags\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -34,8 +34,8 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	peer := nc.RemoteAddr().String()
 	seat, err := s.gate.enter(ctx, nc)
 	if err != nil {
-		s.gate.notes.note(func(n int) {
-			s.log.Warn("control connection refused", "peer", peer, "reason", err.Error(), "unlogged", n)
+		s.gate.notes.note(func(more ...any) {
+			s.log.Warn("control connection refused", append([]any{"peer", peer, "reason", err.Error()}, more...)...)
 		})
 		return
 	}
@@ -91,13 +91,13 @@ func (s *Server) lost(ctx context.Context, seat *seat, peer string, err error) {
 		reason = err.Error()
 	}
 	if seat.named {
-		s.notes.note(func(n int) {
-			s.log.Info("control connection ended", "terminal", seat.terminal, "peer", peer, "reason", reason, "unlogged", n)
+		s.notes.note(func(more ...any) {
+			s.log.Info("control connection ended", append([]any{"terminal", seat.terminal, "peer", peer, "reason", reason}, more...)...)
 		})
 		return
 	}
-	s.gate.notes.note(func(n int) {
-		s.log.Info("control connection of no terminal ended", "peer", peer, "reason", reason, "unlogged", n)
+	s.gate.notes.note(func(more ...any) {
+		s.log.Info("control connection of no terminal ended", append([]any{"peer", peer, "reason", reason}, more...)...)
 	})
 }
 

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -25,9 +26,9 @@ type notes struct {
 	hidden int
 }
 
-// note runs log, with the number of lines that were left out since the last,
-// unless there were too many of late.
-func (n *notes) note(log func(unlogged int)) {
+// note runs log, with attributes that tell how many lines were left out since
+// the last, unless there were too many of late.
+func (n *notes) note(log func(more ...any)) {
 	n.mu.Lock()
 	now := time.Now()
 	if back := int(now.Sub(n.last).Seconds() * float64(n.rate)); back > 0 {
@@ -42,18 +43,18 @@ func (n *notes) note(log func(unlogged int)) {
 	hidden := n.hidden
 	n.hidden = 0
 	n.mu.Unlock()
-	log(hidden)
+	if hidden > 0 {
+		log("unlogged", hidden)
+		return
+	}
+	log()
 }
 
 // say logs what a terminal has caused.
 func (s *Server) say(t *terminal, level slog.Level, message string, attributes ...any) {
-	t.notes.note(func(own int) {
-		s.notes.note(func(all int) {
-			attributes = append([]any{"terminal", t.id}, attributes...)
-			if own+all > 0 {
-				attributes = append(attributes, "unlogged", own+all)
-			}
-			s.log.Log(context.Background(), level, message, attributes...)
+	t.notes.note(func(own ...any) {
+		s.notes.note(func(all ...any) {
+			s.log.Log(context.Background(), level, message, slices.Concat([]any{"terminal", t.id}, attributes, own, all)...)
 		})
 	})
 }

@@ -60,8 +60,8 @@ func (s *Server) badLine(c *conn, err error) {
 	c.bad++
 	s.send(c, alp.ProtocolErrorInf(err.Error()))
 	if c.bad < MaxBadLines && err != errTooLong {
-		s.gate.notes.note(func(n int) {
-			s.log.Warn("bad line", "terminal", c.terminal(), "peer", c.peer(), "reason", err.Error(), "unlogged", n)
+		s.gate.notes.note(func(more ...any) {
+			s.log.Warn("bad line", append([]any{"terminal", c.terminal(), "peer", c.peer(), "reason", err.Error()}, more...)...)
 		})
 		return
 	}
@@ -100,8 +100,8 @@ func (s *Server) hangUp(c *conn, reason string) {
 	if c.closed {
 		return
 	}
-	s.gate.notes.note(func(n int) {
-		s.log.Warn("control connection closed", "terminal", c.terminal(), "peer", c.peer(), "reason", reason, "unlogged", n)
+	s.gate.notes.note(func(more ...any) {
+		s.log.Warn("control connection closed", append([]any{"terminal", c.terminal(), "peer", c.peer(), "reason", reason}, more...)...)
 	})
 	c.closed = true
 	close(c.out)
