@@ -8,7 +8,10 @@
 //     Others only wait for packets, requests and the kernel.
 //  2. With Local nothing from outside the loopback network is read: the shared
 //     socket is tied to lo, and other sources are dropped.
-//  3. Run returns when all its goroutines have ended.
+//  3. Run returns when all its goroutines have ended, after a goodbye to the
+//     group.
+//  4. Interfaces are read when the kernel says that they changed, not by the
+//     clock.
 //
 // Limits: group.MaxPacket for a datagram, MaxConns local connections, those of
 // package rpc for a request.
@@ -24,6 +27,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +40,7 @@ import (
 type Config struct {
 	Local    bool
 	Runtime  string     // directory of groupmgr.sock
-	State    string     // directory of group.key
+	State    string     // directory of group.key and, without Local, of what an admin set
 	Host     string     // empty: the machine's name; with Local one made of the address
 	Addr     netip.Addr // primary address; zero: found
 	Port     int        // of the group; 0 only with Local: a free one
@@ -45,8 +49,13 @@ type Config struct {
 	MaxSkew  time.Duration
 	Alg      group.Alg
 	Limit    int
-	Offline  bool
+	Offline  bool // whatever state was kept
 	LogLevel slog.Level
+
+	Broadcast bool             // to the broadcast address of each interface
+	Multicast netip.Addr       // to this group on each interface; zero: none
+	TTL       int              // of multicasts: the networks that they cross
+	Peers     []netip.AddrPort // to each of these; port 0: that of the group
 
 	Stdout io.Writer    // for the ready line
 	Log    *slog.Logger // nil: silent
@@ -54,7 +63,7 @@ type Config struct {
 
 // Default is the configuration where no flag is given.
 func Default() Config {
-	return Config{Port: group.Port, Period: 20 * time.Second, Down: 60 * time.Second, MaxSkew: 5 * time.Minute, Alg: group.SHA1}
+	return Config{Broadcast: true, TTL: 1, Port: group.Port, Period: 20 * time.Second, Down: 60 * time.Second, MaxSkew: 5 * time.Minute, Alg: group.SHA1}
 }
 
 // flags makes the flag set of c.
@@ -84,9 +93,48 @@ func flags(c *Config) *flag.FlagSet {
 		return nil
 	})
 	fs.IntVar(&c.Limit, "max-sessions", c.Limit, "`NUMBER` of sessions that this host takes (0: what its processors carry)")
-	fs.BoolVar(&c.Offline, "offline", false, "keep the sessions that are here, take no new ones")
+	fs.BoolVar(&c.Offline, "offline", false, "start offline: keep the sessions that are here, take no new ones (without it the state of 'groupmgr ctl' before the stop holds)")
+	fs.BoolVar(&c.Broadcast, "broadcast", c.Broadcast, "speak to the broadcast address of each interface")
+	fs.Func("multicast", "speak to and hear this multicast `ADDRESS` on each interface, the same on every host, for example 239.255.70.9 (empty: none)", func(s string) error {
+		a, err := netip.ParseAddr(s)
+		if err != nil || !a.Is4() || !a.IsMulticast() {
+			return fmt.Errorf("%q is not an IPv4 multicast address (224.0.0.0 to 239.255.255.255)", s)
+		}
+		c.Multicast = a
+		return nil
+	})
+	fs.IntVar(&c.TTL, "multicast-ttl", c.TTL, "`NUMBER` of networks that multicasts cross, with routers that carry them")
+	fs.Func("peer", "`ADDRESS[:PORT]` of a host that neither broadcasts nor multicasts reach, several by commas or by several -peer; one of the two ends is enough", func(s string) error {
+		for part := range strings.SplitSeq(s, ",") {
+			p, err := parsePeer(strings.TrimSpace(part))
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(c.Peers, p) {
+				c.Peers = append(c.Peers, p)
+			}
+		}
+		if len(c.Peers) > maxPeers {
+			return fmt.Errorf("more than %d", maxPeers)
+		}
+		return nil
+	})
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return fs
+}
+
+// maxPeers bounds the hosts that are told one by one.
+const maxPeers = 256
+
+func parsePeer(s string) (netip.AddrPort, error) {
+	p, err := netip.ParseAddrPort(s)
+	if a, aerr := netip.ParseAddr(s); err != nil && aerr == nil {
+		p, err = netip.AddrPortFrom(a, 0), nil
+	}
+	if err != nil || !p.Addr().Is4() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() {
+		return netip.AddrPort{}, fmt.Errorf("%q is not an IPv4 address of a host, with or without :PORT", s)
+	}
+	return p, nil
 }
 
 // Command is the program `groupmgr`.
@@ -97,7 +145,7 @@ func command(stdout, stderr io.Writer) *program.Command {
 	return &program.Command{
 		Name:    "groupmgr",
 		Purpose: "finds the other hosts of the group, finds sessions in it, and answers terminals that look for a server",
-		Usage:   "[flags]\nctl [flags] table",
+		Usage:   "[flags]\nctl [flags] table | status | online | offline | down",
 		Flags:   flags(&c),
 		Run: func(ctx context.Context, args []string) error {
 			if len(args) > 0 {
@@ -145,6 +193,12 @@ func (c *Config) check() error {
 		return program.Usagef("-max-sessions %d", c.Limit)
 	case c.Local && c.Addr.IsValid() && !c.Addr.IsLoopback():
 		return program.Usagef("-addr %v: with -local an address of 127.0.0.0/8", c.Addr)
+	case c.Local && slices.ContainsFunc(c.Peers, func(p netip.AddrPort) bool { return !p.Addr().IsLoopback() }):
+		return program.Usagef("-peer: with -local an address of 127.0.0.0/8")
+	case c.TTL < 1 || c.TTL > 255:
+		return program.Usagef("-multicast-ttl %d: from 1 to 255", c.TTL)
+	case !c.Broadcast && !c.Multicast.IsValid() && len(c.Peers) == 0:
+		return program.Usagef("-broadcast=false: then give -multicast or -peer, or no host can be found")
 	case c.Host != "" && !group.ValidName(c.Host):
 		return program.Usagef("-host %q: letters, digits, '-', '_' and '.', at most %d", c.Host, group.MaxName)
 	}
@@ -169,7 +223,7 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	sock, err := listenGroup(c.Local, c.Addr, c.Port)
+	sock, err := listenGroup(c.Local, c.Addr, c.Port, c.Multicast, c.TTL)
 	if err != nil {
 		return err
 	}
@@ -189,13 +243,33 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	if len(about.Interfaces) == 0 {
+		return errors.New("groupmgr: no network interface with an IPv4 address is up; bring one up, or use -local")
+	}
+	sock.join(about.Interfaces, c.Log)
+	kept := stateFile(c.stateFile())
+	state, err := kept.read()
+	if err != nil {
+		c.Log.Warn("kept state not read, this host is online", "error", err)
+	}
+	if c.Offline {
+		state = engine.SetState{State: group.Offline}
+	}
+	for i, p := range c.Peers {
+		if p.Port() == 0 {
+			c.Peers[i] = netip.AddrPortFrom(p.Addr(), uint16(sock.port))
+		}
+	}
 	seed, now := newSeed(), time.Now()
 	s := &shell{
 		log: c.Log, sock: sock, calls: make(chan func(time.Time)), packets: make(chan engine.Packet, 64),
 		answers: map[uint64]func(engine.Answered){}, noticed: map[string]time.Time{},
+		kept: kept, tell: make(chan told, 1),
 		engine: engine.New(now, engine.Config{
 			Host: c.Host, Port: uint16(sock.port), Ring: ring, Alg: c.Alg, Period: c.Period, Down: c.Down,
-			MaxSkew: c.MaxSkew, Settle: engine.Settle, Limit: c.Limit, Offline: c.Offline, Seed: seed,
+			MaxSkew: c.MaxSkew, Settle: engine.Settle, Limit: c.Limit, Seed: seed,
+			State: state.State, Deadline: state.Deadline,
+			NoBroadcast: !c.Broadcast, Multicast: c.Multicast, Peers: c.Peers,
 		}),
 	}
 	s.engine.Step(now, about)
@@ -204,6 +278,15 @@ func Run(ctx context.Context, c Config) error {
 		fmt.Fprintf(c.Stdout, "next: server -local -runtime %s -state %s\n", c.Runtime, c.State)
 	}
 	return s.run(ctx, unixSock, func(ctx context.Context) { s.watch(ctx, look, &keys) })
+}
+
+// stateFile is where the state that an admin set is kept: with Local beside the
+// socket, as there one directory of keys serves several hosts.
+func (c *Config) stateFile() string {
+	if c.Local {
+		return filepath.Join(c.Runtime, "groupmgr.state")
+	}
+	return filepath.Join(c.State, "groupmgr.state")
 }
 
 // hostName is the first label of the machine's name; in local mode, where one

@@ -181,7 +181,7 @@ func TestTwoHosts(t *testing.T) {
 	}
 	a.await("host trusted " + b.host)
 	b.await("host trusted " + a.host)
-	if w := call[local.Welcome](a, local.OpHello, local.Hello{ControlPort: 7001}); w != (local.Welcome{Host: a.host, Addr: a.addr}) {
+	if w := call[local.Welcome](a, local.OpHello, local.Hello{ControlPort: 7001}); w != (local.Welcome{Host: a.host, Addr: a.addr, State: local.State{State: local.Online}}) {
 		t.Fatalf("got %+v", w)
 	}
 	call[local.Welcome](b, local.OpHello, local.Hello{ControlPort: 7002})
@@ -480,9 +480,13 @@ func TestCtl(t *testing.T) {
 		t.Errorf("exit %d, %v:\n%s", code, err, out)
 	}
 	for want, args := range map[string][]string{
-		"is groupmgr running":      {"-runtime", t.TempDir(), "table"},
-		"want one argument: table": {"-runtime", a.runtime},
-		"'groupmgr ctl -h'":        {"tables"},
+		"is groupmgr running":        {"-runtime", t.TempDir(), "table"},
+		"want one of: table, status": {"-runtime", a.runtime},
+		"for offline only":           {"-deadline", "1m", "table"},
+		"from 1s to 8760h0m0s":       {"offline", "-deadline", "9000h"},
+		`unknown argument "now"`:     {"offline", "now"},
+		"not defined":                {"offline", "-dead"},
+		"'groupmgr ctl -h'":          {"tables"},
 	} {
 		if code, _, errs := run(args...); code == 0 || !strings.Contains(errs, want) {
 			t.Errorf("%v: exit %d, %s", args, code, errs)
@@ -505,6 +509,11 @@ func TestFlags(t *testing.T) {
 		"letters, digits":            {"-host", "a b"},
 		`unknown argument "start"`:   {"start"},
 		"-max-sessions -1":           {"-max-sessions", "-1"},
+		"not an IPv4 multicast":      {"-multicast", "10.0.0.1"},
+		"from 1 to 255":              {"-multicast-ttl", "0"},
+		"an IPv4 address of a host":  {"-peer", "10.0.0.1,fe80::1"},
+		"-peer: with -local":         {"-local", "-peer", "127.0.0.9:1,10.0.0.1"},
+		"no host can be found":       {"-broadcast=false"},
 		"copy it from a host of the": {"-runtime", t.TempDir(), "-state", t.TempDir()},
 	} {
 		var out, errs bytes.Buffer

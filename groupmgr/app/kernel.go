@@ -3,13 +3,18 @@ package app
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -24,8 +29,8 @@ type kernel struct {
 }
 
 func (k kernel) describe() (engine.Describe, error) {
-	d := engine.Describe{CPUs: runtime.NumCPU(), Clock: clockMHz(), Busy: busy()}
-	d.Memory, d.Free = memory()
+	var d engine.Describe
+	k.figures(&d)
 	if k.local.IsValid() {
 		d.Addr = k.local
 		d.Interfaces = []group.Interface{{Name: "lo0", IP: k.local, Mask: netip.AddrFrom4([4]byte{255}), Bcast: loopbackBroadcast}}
@@ -35,16 +40,22 @@ func (k kernel) describe() (engine.Describe, error) {
 	if err != nil {
 		return d, err
 	}
-	d.Interfaces = list
-	d.Addr = k.primary
-	if !d.Addr.IsValid() {
+	d.Interfaces, d.Addr = list, k.primary
+	if !d.Addr.IsValid() && len(list) > 0 {
 		d.Addr = list[0].IP
 	}
 	return d, nil
 }
 
-// interfaces reads the IPv4 addresses of all broadcast interfaces that are up,
-// that of the default route first.
+// figures fills in what changes all the time.
+func (k kernel) figures(d *engine.Describe) {
+	d.CPUs, d.Clock, d.Busy = runtime.NumCPU(), clockMHz(), busy()
+	d.Memory, d.Free = memory()
+}
+
+// interfaces reads the IPv4 addresses of all interfaces that are up, that of
+// the default route first, those without broadcast last: peers are reached by
+// them.
 func interfaces() ([]group.Interface, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -54,10 +65,10 @@ func interfaces() ([]group.Interface, error) {
 	if routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST); err == nil && len(routes) > 0 {
 		main = routes[0].LinkIndex
 	}
-	var first, rest []group.Interface
+	var first, rest, narrow []group.Interface
 	for _, l := range links {
 		a := l.Attrs()
-		if a.Flags&net.FlagUp == 0 || a.Flags&net.FlagBroadcast == 0 || a.Flags&net.FlagLoopback != 0 {
+		if a.Flags&net.FlagUp == 0 || a.Flags&net.FlagLoopback != 0 {
 			continue
 		}
 		addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
@@ -67,10 +78,15 @@ func interfaces() ([]group.Interface, error) {
 		for _, addr := range addrs {
 			ones, bits := addr.Mask.Size()
 			ip, ok := netip.AddrFromSlice(addr.IP.To4())
-			if !ok || bits != 32 || ones > 30 {
-				continue // no broadcast on it
+			if !ok || bits != 32 {
+				continue
 			}
-			i := group.Interface{Name: a.Name, IP: ip, Mask: netip.AddrFrom4([4]byte(addr.Mask)), Bcast: lastOf(netip.PrefixFrom(ip, ones))}
+			i := group.Interface{Name: a.Name, IP: ip, Mask: netip.AddrFrom4([4]byte(addr.Mask)), Bcast: netip.IPv4Unspecified()}
+			if a.Flags&net.FlagBroadcast == 0 || ones > 30 {
+				narrow = append(narrow, i)
+				continue
+			}
+			i.Bcast = lastOf(netip.PrefixFrom(ip, ones))
 			if b, ok := netip.AddrFromSlice(addr.Broadcast.To4()); ok && !b.IsUnspecified() {
 				i.Bcast = b
 			}
@@ -81,11 +97,77 @@ func interfaces() ([]group.Interface, error) {
 			}
 		}
 	}
-	list := append(first, rest...)
-	if len(list) == 0 {
-		return nil, fmt.Errorf("groupmgr: no network interface with an IPv4 address and broadcast is up; bring one up, or use -local")
-	}
+	list := slices.Concat(first, rest, narrow)
 	return list[:min(len(list), group.MaxInterfaces)], nil
+}
+
+// watchLinks puts a mark into changed whenever the kernel says that a link or
+// an address changed, until ctx ends.
+func watchLinks(ctx context.Context, changed chan<- struct{}, log *slog.Logger) {
+	for ctx.Err() == nil {
+		err := subscribe(ctx, func() {
+			select {
+			case changed <- struct{}{}:
+			default: // one is as good as many
+			}
+		})
+		if ctx.Err() == nil {
+			log.Warn("changes of interfaces were lost, they are read anew", "error", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// subscribe calls mark at once, as changes may have been missed, and at each
+// change, until ctx ends or the kernel had more to say than we could read.
+func subscribe(ctx context.Context, mark func()) error {
+	addrs, links := make(chan netlink.AddrUpdate), make(chan netlink.LinkUpdate)
+	done := make(chan struct{})
+	end := sync.OnceFunc(func() { close(done) })
+	defer end()
+	failed := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, done, netlink.AddrSubscribeOptions{ErrorCallback: fail}); err != nil {
+		return err
+	}
+	defer func() {
+		end()
+		for range addrs { // until its reader has ended
+		}
+	}()
+	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{ErrorCallback: fail}); err != nil {
+		return err
+	}
+	defer func() {
+		end()
+		for range links {
+		}
+	}()
+	mark()
+	for {
+		select {
+		case _, ok := <-addrs:
+			if !ok {
+				return <-failed
+			}
+			mark()
+		case _, ok := <-links:
+			if !ok {
+				return <-failed
+			}
+			mark()
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 func lastOf(p netip.Prefix) netip.Addr {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +24,11 @@ import (
 // MaxConns bounds the local connections: one gateway, and people who look.
 const MaxConns = 16
 
-// watchPeriod is how often interfaces, load and the key file are looked at.
-const watchPeriod = 5 * time.Second
+const (
+	figuresPeriod = 5 * time.Second        // between two looks at load and memory
+	keysPeriod    = time.Second            // between two looks at the key file
+	linkSettle    = 100 * time.Millisecond // changes of interfaces come in bursts
+)
 
 // One notice of a kind about a host is logged in noticePeriod: others' noise
 // must not fill the disk.
@@ -46,6 +50,14 @@ type shell struct {
 	asked   uint64
 	gateway *rpc.Conn // the one that said hello last and has not ended
 	noticed map[string]time.Time
+	kept    stateFile
+	tell    chan told // the newest state that the gateway does not know; the owner alone puts it in
+}
+
+// told is what a gateway is to be told.
+type told struct {
+	gateway *rpc.Conn
+	state   local.State
 }
 
 func (s *shell) run(ctx context.Context, l *unixListener, watch func(context.Context)) error {
@@ -61,7 +73,19 @@ func (s *shell) run(ctx context.Context, l *unixListener, watch func(context.Con
 	})
 	wg.Go(func() { s.accept(ctx, l) })
 	wg.Go(func() { watch(ctx) })
+	wg.Go(func() {
+		for {
+			select {
+			case t := <-s.tell:
+				_ = t.gateway.Notify(local.OpState, t.state) // one that is lost asks at its next hello
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	s.own(ctx)
+	now := time.Now()
+	s.perform(now, s.engine.Goodbye(now))
 	cancel()
 	s.sock.Close()
 	l.Close()
@@ -105,10 +129,33 @@ func (s *shell) perform(now time.Time, out engine.Output) {
 	for _, n := range out.Notices {
 		s.notice(now, n)
 	}
+	if out.State {
+		s.changed()
+	}
+}
+
+// changed keeps the new state and tells the gateway.
+func (s *shell) changed() {
+	state := s.engine.State()
+	s.log.Info("state changed", "state", state.State, "deadline", state.Deadline, "sessions", state.Sessions)
+	if err := s.kept.write(state); err != nil {
+		s.log.Error("state not kept over a restart", "error", err)
+	}
+	if s.gateway == nil {
+		return
+	}
+	select {
+	case <-s.tell: // an older one
+	default:
+	}
+	s.tell <- told{s.gateway, state}
 }
 
 func (s *shell) notice(now time.Time, n member.Notice) {
 	key := string(n.Kind) + " " + n.Host
+	if n.Kind == member.Full {
+		key = string(n.Kind) // names that somebody makes up
+	}
 	if at, ok := s.noticed[key]; ok && now.Sub(at) < noticePeriod && n.Kind != member.Trusted && n.Kind != member.Down {
 		return
 	}
@@ -144,33 +191,59 @@ func (s *shell) do(ctx context.Context, f func(now time.Time)) error {
 
 // watch tells the engine what changes on this host.
 func (s *shell) watch(ctx context.Context, k kernel, keys *keyFile) {
-	tick := time.NewTicker(watchPeriod)
-	defer tick.Stop()
+	figures, looks := time.NewTicker(figuresPeriod), time.NewTicker(keysPeriod)
+	defer figures.Stop()
+	defer looks.Stop()
+	settled := time.NewTimer(linkSettle)
+	settled.Stop()
+	defer settled.Stop()
+	links := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if !k.local.IsValid() {
+		wg.Go(func() { watchLinks(ctx, links, s.log) })
+	}
+	about, _ := k.describe() // what is wrong shows at the next look
 	for {
+		look := false
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-		}
-		about, err := k.describe()
-		if err != nil {
-			s.log.Warn("this host cannot be described", "error", err)
+		case <-links:
+			settled.Reset(linkSettle)
+			continue
+		case <-settled.C:
+			look = true
+		case <-figures.C:
+		case <-looks.C:
+			if !keys.changed() {
+				continue
+			}
+			ring, err := keys.read()
+			if err != nil {
+				s.log.Warn("key file not read, the old keys stay", "error", err)
+				continue
+			}
+			if s.do(ctx, func(time.Time) { s.engine.SetRing(ring) }) != nil {
+				return
+			}
+			s.log.Info("key file read anew", "keys", len(ring), "signing", ring[0])
 			continue
 		}
-		var ring group.Ring
-		if keys.changed() {
-			if ring, err = keys.read(); err != nil {
-				s.log.Warn("key file not read, the old keys stay", "error", err)
-			} else {
-				s.log.Info("key file read anew", "keys", len(ring), "signing", ring[0])
+		if look {
+			now, err := k.describe()
+			if err != nil {
+				s.log.Warn("this host cannot be described", "error", err)
+				continue
 			}
+			if !slices.Equal(now.Interfaces, about.Interfaces) {
+				s.log.Info("network interfaces changed", "count", len(now.Interfaces), "addr", now.Addr)
+				s.sock.join(now.Interfaces, s.log)
+			}
+			about = now
 		}
-		if s.do(ctx, func(now time.Time) {
-			if ring != nil {
-				s.engine.SetRing(ring)
-			}
-			s.perform(now, s.engine.Step(now, about))
-		}) != nil {
+		k.figures(&about)
+		if s.do(ctx, func(now time.Time) { s.perform(now, s.engine.Step(now, about)) }) != nil {
 			return
 		}
 	}
@@ -279,6 +352,28 @@ func (s *shell) handle(ctx context.Context, c *rpc.Conn, op string, body json.Ra
 		}
 		var out local.Verified
 		err := s.do(ctx, func(now time.Time) { out = s.engine.Verify(now, v) })
+		return out, err
+	case local.OpState:
+		var q local.StateRequest
+		if err := rpc.Decode(body, &q); err != nil {
+			return nil, err
+		}
+		if err := q.Check(); err != nil {
+			return nil, err
+		}
+		var out local.State
+		err := s.do(ctx, func(now time.Time) {
+			set := engine.SetState{State: group.State(q.State)}
+			if q.Within > 0 {
+				set.Deadline = now.Add(time.Duration(q.Within) * time.Second)
+			}
+			s.perform(now, s.engine.Step(now, set))
+			out = s.engine.State()
+		})
+		return out, err
+	case local.OpStatus:
+		var out local.Status
+		err := s.do(ctx, func(now time.Time) { out = s.engine.Status(now) })
 		return out, err
 	case local.OpTable:
 		var q local.TableRequest

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -21,6 +22,8 @@ import (
 // and no other: not one bound to an address of its own.
 var loopbackBroadcast = netip.AddrFrom4([4]byte{127, 255, 255, 255})
 
+const receiveBuffer = 4 << 20
+
 // groupSocket is how the group is heard and spoken to. On a network it is one
 // wildcard socket. In local mode, where one machine plays several hosts, the
 // wildcard socket is shared by all of them and hears broadcasts only, and own,
@@ -32,25 +35,56 @@ type groupSocket struct {
 	out    *ipv4.PacketConn
 	addr   netip.Addr // 127.0.0.N, zero outside local mode
 	port   int
+
+	multicast netip.Addr // zero: none
 }
 
-func listenGroup(localMode bool, addr netip.Addr, port int) (*groupSocket, error) {
-	s := &groupSocket{}
+func listenGroup(localMode bool, addr netip.Addr, port int, multicast netip.Addr, ttl int) (*groupSocket, error) {
+	s := &groupSocket{multicast: multicast}
 	var err error
 	if s.shared, err = listenUDP(fmt.Sprintf(":%d", port), localMode); err != nil {
 		return nil, fmt.Errorf("groupmgr: group port %d: %w; another program has it, choose one by -port", port, err)
 	}
 	s.port = s.shared.LocalAddr().(*net.UDPAddr).Port
 	s.out = ipv4.NewPacketConn(s.shared)
-	if !localMode {
-		return s, nil
-	}
-	if err := s.listenOwn(addr); err != nil {
+	if err := s.out.SetControlMessage(ipv4.FlagDst, true); err != nil {
 		s.Close()
-		return nil, err
+		return nil, fmt.Errorf("groupmgr: packet info: %w", err)
 	}
-	s.out = ipv4.NewPacketConn(s.own)
+	if localMode {
+		if err := s.listenOwn(addr); err != nil {
+			s.Close()
+			return nil, err
+		}
+		s.out = ipv4.NewPacketConn(s.own)
+	}
+	if err := s.out.SetMulticastTTL(ttl); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("groupmgr: -multicast-ttl: %w", err)
+	}
 	return s, nil
+}
+
+// join makes the socket hear the multicast group on each interface; on those
+// where it does already nothing changes.
+func (s *groupSocket) join(list []group.Interface, log *slog.Logger) {
+	if !s.multicast.IsValid() {
+		return
+	}
+	in := ipv4.NewPacketConn(s.shared)
+	for _, i := range list {
+		name := i.Name
+		if s.own != nil {
+			name = "lo"
+		}
+		link, err := net.InterfaceByName(name)
+		if err == nil {
+			err = in.JoinGroup(link, &net.UDPAddr{IP: s.multicast.AsSlice()})
+		}
+		if err != nil && !errors.Is(err, unix.EADDRINUSE) {
+			log.Warn("multicast group not joined", "interface", name, "error", err)
+		}
+	}
 }
 
 // listenOwn takes addr, or the first free address from a random one on.
@@ -90,7 +124,14 @@ func listenUDP(addr string, localMode bool) (*net.UDPConn, error) {
 		cerr := c.Control(func(fd uintptr) {
 			err = errors.Join(
 				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1))
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
+				// Only groups that this socket joined, not those of other programs.
+				unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_MULTICAST_ALL, 0))
+			// Room for the answers of a thousand hosts at once; beyond the
+			// system's bound where we may.
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+			}
 			if localMode {
 				// Allowed to everybody since Linux 5.7; where it is not, the
 				// check of each source does.
@@ -115,8 +156,9 @@ func (s *groupSocket) receive(got func(engine.Packet)) {
 		}
 		wg.Go(func() {
 			buf := make([]byte, group.MaxPacket+1) // one more tells a longer one
+			oob := ipv4.NewControlMessage(ipv4.FlagDst)
 			for {
-				n, from, err := conn.ReadFromUDPAddrPort(buf)
+				n, more, _, from, err := conn.ReadMsgUDPAddrPort(buf, oob)
 				if errors.Is(err, net.ErrClosed) {
 					return
 				}
@@ -124,11 +166,26 @@ func (s *groupSocket) receive(got func(engine.Packet)) {
 				if err != nil || n > group.MaxPacket || s.own != nil && !from.Addr().IsLoopback() {
 					continue
 				}
-				got(engine.Packet{From: from, Data: append([]byte(nil), buf[:n]...)})
+				p := engine.Packet{From: from, To: s.addr, Data: append([]byte(nil), buf[:n]...)}
+				if conn == s.shared {
+					p.To = destination(oob[:more])
+				}
+				got(p)
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// destination reads where a packet was sent to, the zero Addr where the kernel
+// does not say.
+func destination(oob []byte) netip.Addr {
+	var cm ipv4.ControlMessage
+	if cm.Parse(oob) != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.AddrFromSlice(cm.Dst.To4())
+	return a
 }
 
 func (s *groupSocket) send(d engine.Datagram) error {

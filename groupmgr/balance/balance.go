@@ -94,7 +94,7 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 	offline, full := 0, 0
 	for _, c := range candidates {
 		switch {
-		case c.State == group.Offline:
+		case c.State != group.Online:
 			offline++
 		case c.Load.Limit > 0 && c.Load.Sessions+len(b.placed[c.Name]) >= c.Load.Limit:
 			full++

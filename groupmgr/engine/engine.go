@@ -15,6 +15,10 @@
 //     with no more bytes than it had.
 //  5. The sessions that a gateway reported outlive its connection by keep, the
 //     time of its restart.
+//  6. Of those who ask for one token at the same time one decides, and the
+//     others learn what (group.TokenQ, Ticket).
+//  7. A group manager that said goodbye while its gateway stays is waited for,
+//     for the time of its restart, before a new session is made.
 //
 // The package does no I/O and reads no clock; callers pass the time, which must
 // not go back, and the randomness. An Engine is not safe for concurrent use.
@@ -22,6 +26,8 @@
 package engine
 
 import (
+	"cmp"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -29,7 +35,6 @@ import (
 	"time"
 
 	"hotdesk/groupmgr/balance"
-	"hotdesk/groupmgr/locate"
 	"hotdesk/groupmgr/member"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
@@ -39,11 +44,19 @@ import (
 // MaxLookups bounds the lookups under way.
 const MaxLookups = 1024
 
-const maxPromises = 4096
+// Bounds of what is remembered for a moment: without room only the race that a
+// note guards against is open, and an answer is not put off.
+const (
+	maxPromises = 4096
+	maxClaims   = 4096
+	maxLater    = 4096
+)
 
 const (
 	keep    = 5 * time.Second  // invariant 5
 	promise = 10 * time.Second // how long a new session may take to show in a report
+	claim   = time.Second      // how long a question may be under way, with room
+	restart = 2 * time.Second  // invariant 7
 )
 
 // Settle is the time of invariant 3 where the configuration says nothing else:
@@ -61,8 +74,16 @@ type Config struct {
 	MaxSkew time.Duration
 	Settle  time.Duration
 	Limit   int      // sessions that this host takes, 0: what its processors carry
-	Offline bool     // take no new sessions
 	Seed    [32]byte // random: boot id, question ids, choices
+
+	State    group.State // empty: online
+	Deadline time.Time   // of Offline; zero: none
+
+	// How the others are reached; interfaces with broadcast are spoken to unless
+	// NoBroadcast.
+	NoBroadcast bool
+	Multicast   netip.Addr       // a group that all join on every interface; zero: none
+	Peers       []netip.AddrPort // hosts that neither reaches
 }
 
 // An Event is what Step takes.
@@ -83,6 +104,7 @@ type (
 	// Packet is a datagram that came.
 	Packet struct {
 		From netip.AddrPort
+		To   netip.Addr // where it was sent to; zero: not known
 		Data []byte
 	}
 	// Hello is a gateway that came, with the port of its control connection.
@@ -97,6 +119,11 @@ type (
 		ID     uint64
 		Lookup local.Lookup
 	}
+	// SetState is an admin's word. Deadline is that of group.Offline, or zero.
+	SetState struct {
+		State    group.State
+		Deadline time.Time
+	}
 )
 
 func (Describe) event() {}
@@ -105,6 +132,7 @@ func (Hello) event()    {}
 func (Lost) event()     {}
 func (Report) event()   {}
 func (Ask) event()      {}
+func (SetState) event() {}
 
 // A Datagram is to be sent, from the address From where that is valid.
 type Datagram struct {
@@ -124,12 +152,14 @@ type Output struct {
 	Send    []Datagram
 	Answers []Answered
 	Notices []member.Notice
+	State   bool // the state changed: keep it on disk, tell the gateway
 }
 
 func (o *Output) add(p Output) {
 	o.Send = append(o.Send, p.Send...)
 	o.Answers = append(o.Answers, p.Answers...)
 	o.Notices = append(o.Notices, p.Notices...)
+	o.State = o.State || p.State
 }
 
 // Engine is the machine.
@@ -142,11 +172,25 @@ type Engine struct {
 	limit    *limiter
 	about    Describe
 	control  int
+	state    group.State
+	deadline time.Time
 	lost     time.Time // when the gateway's connection ended; zero: it is there, or never was
-	sessions []local.Session
+	sessions []known
 	promises map[alp.Token]placed
+	claims   map[alp.Token]claimed
+	swept    time.Time // of promises and claims
 	lookups  []*asking
-	held     []Ask // until settle is over
+	held     []held
+	leaving  map[string]time.Time // hosts that are waited for by invariant 7, until when
+	later    []later              // by time
+	count    local.Counters
+}
+
+// known is a session of this host. Its last connection is kept as a moment that
+// setting the clock does not move.
+type known struct {
+	local.Session
+	last time.Time
 }
 
 type placed struct {
@@ -154,20 +198,43 @@ type placed struct {
 	at   time.Time
 }
 
+// claimed is the highest ticket of the questions for a token that came lately.
+type claimed struct {
+	ticket int
+	at     time.Time
+}
+
+// held is an Ask that waits: until the group had a chance to be heard, and, if
+// nothing of its token is here, for hosts that are leaving.
+type held struct {
+	ask Ask
+	own bool
+}
+
+// later is a datagram that is put off; without data it is our host message.
+type later struct {
+	at time.Time
+	d  Datagram
+}
+
 // New makes an Engine; Describe it before the first Tick.
 func New(now time.Time, cfg Config) *Engine {
 	rnd := rand.New(rand.NewChaCha8(cfg.Seed))
 	e := &Engine{
 		cfg: cfg, start: now, rnd: rnd, balance: balance.New(rnd), limit: newLimiter(),
-		promises: map[alp.Token]placed{},
+		promises: map[alp.Token]placed{}, claims: map[alp.Token]claimed{}, leaving: map[string]time.Time{},
+		state: cmp.Or(cfg.State, group.Online), deadline: cfg.Deadline,
 	}
 	boot := rnd.Uint64() | 1 // never 0, which is none
 	e.table = member.New(now, member.Config{Host: cfg.Host, Boot: boot, Period: cfg.Period, Down: cfg.Down, MaxSkew: cfg.MaxSkew})
 	return e
 }
 
-// SetRing replaces the keys.
-func (e *Engine) SetRing(r group.Ring) { e.cfg.Ring = r }
+// SetRing replaces the keys. What we sign with the new one is said at once.
+func (e *Engine) SetRing(r group.Ring) {
+	e.cfg.Ring = r
+	e.table.Announce(e.start)
+}
 
 // Next is when Tick has something to do.
 func (e *Engine) Next() time.Time {
@@ -183,8 +250,14 @@ func (e *Engine) Next() time.Time {
 	if !e.lost.IsZero() {
 		sooner(e.lost.Add(keep))
 	}
-	if len(e.held) > 0 {
-		sooner(e.start.Add(e.cfg.Settle))
+	for _, h := range e.held {
+		sooner(e.release(h))
+	}
+	if len(e.later) > 0 {
+		sooner(e.later[0].at)
+	}
+	if e.state == group.Offline && !e.deadline.IsZero() {
+		sooner(e.deadline)
 	}
 	return next
 }
@@ -196,23 +269,47 @@ func (e *Engine) Tick(now time.Time) Output {
 		e.lost, e.control, e.sessions = time.Time{}, 0, nil
 		e.describe(now)
 	}
-	e.forgetPromises(now)
+	if e.state == group.Offline && !e.deadline.IsZero() && !now.Before(e.deadline) {
+		out.add(e.setState(now, SetState{State: group.Down}))
+	}
+	e.sweep(now)
 	out.add(e.members(now, e.table.Tick(now)))
-	if len(e.held) > 0 && !now.Before(e.start.Add(e.cfg.Settle)) {
-		held := e.held
-		e.held = nil
-		for _, a := range held {
-			out.add(e.ask(now, a))
+	for len(e.later) > 0 && !e.later[0].at.After(now) {
+		out.add(e.speak(now, e.later[0].d))
+		e.later = e.later[1:]
+	}
+	waiting := e.held
+	e.held = nil
+	for _, h := range waiting {
+		if now.Before(e.release(h)) {
+			e.held = append(e.held, h)
+		} else {
+			out.add(e.ask(now, h.ask))
 		}
 	}
 	for _, l := range slices.Clone(e.lookups) {
 		out.add(e.drive(now, l))
 	}
-	return out
+	return e.tally(out)
+}
+
+// release is when a held Ask goes on.
+func (e *Engine) release(h held) time.Time {
+	at := e.start.Add(e.cfg.Settle)
+	if !h.own {
+		for _, until := range e.leaving {
+			if until.After(at) {
+				at = until
+			}
+		}
+	}
+	return at
 }
 
 // Step takes one event.
-func (e *Engine) Step(now time.Time, event Event) Output {
+func (e *Engine) Step(now time.Time, event Event) Output { return e.tally(e.step(now, event)) }
+
+func (e *Engine) step(now time.Time, event Event) Output {
 	switch v := event.(type) {
 	case Describe:
 		e.about = v
@@ -225,59 +322,34 @@ func (e *Engine) Step(now time.Time, event Event) Output {
 	case Lost:
 		e.lost = now
 	case Report:
-		e.sessions = v.Sessions
+		e.sessions = make([]known, len(v.Sessions))
+		for i, s := range v.Sessions {
+			e.sessions[i] = known{s, now.Add(-now.Sub(time.UnixMilli(s.Last)))}
+		}
 		for _, s := range v.Sessions {
 			delete(e.promises, s.Token)
 		}
 		e.describe(now)
 	case Ask:
-		if now.Before(e.start.Add(e.cfg.Settle)) && len(e.held) < MaxLookups {
-			e.held = append(e.held, v)
+		h := held{v, len(e.own(now, v.Lookup.Token, true)) > 0}
+		if now.Before(e.release(h)) && len(e.held) < MaxLookups {
+			e.held = append(e.held, h)
 			return Output{}
 		}
 		return e.ask(now, v)
+	case SetState:
+		return e.setState(now, v)
 	}
 	return Output{}
 }
 
 func (e *Engine) describe(now time.Time) {
-	state := group.Online
-	if e.cfg.Offline {
-		state = group.Offline
-	}
 	e.table.Describe(now, group.Host{
 		Addr: e.about.Addr, CPUs: e.about.CPUs, Clock: e.about.Clock, Interfaces: e.about.Interfaces,
-		Control: e.control, State: state,
+		Control: e.control, State: e.state,
 		Load: group.Load{Sessions: len(e.sessions), Limit: e.cfg.Limit, Busy: e.about.Busy, Memory: e.about.Memory, Free: e.about.Free},
 	})
 }
-
-// Welcome is the answer to a gateway's hello.
-func (e *Engine) Welcome() local.Welcome {
-	return local.Welcome{Host: e.cfg.Host, Addr: e.about.Addr}
-}
-
-func (e *Engine) members(now time.Time, m member.Output) Output {
-	out := Output{Notices: m.Notices}
-	for _, a := range m.Announce {
-		if a.To.IsValid() {
-			out.Send = append(out.Send, Datagram{To: e.at(a.To), Data: e.sign(e.table.Message(now).Append(nil))})
-			continue
-		}
-		var said []netip.Addr
-		for _, i := range e.about.Interfaces {
-			if !slices.Contains(said, i.Bcast) {
-				said = append(said, i.Bcast)
-				out.Send = append(out.Send, Datagram{From: i.IP, To: e.at(i.Bcast), Data: e.sign(e.table.Message(now).Append(nil))})
-			}
-		}
-	}
-	return out
-}
-
-func (e *Engine) at(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, e.cfg.Port) }
-
-func (e *Engine) sign(line []byte) []byte { return e.cfg.Ring.Sign(line, e.cfg.Alg) }
 
 // packet takes a datagram. What cannot be read is dropped in silence: anybody
 // can send anything to a broadcast port.
@@ -287,34 +359,47 @@ func (e *Engine) packet(now time.Time, p Packet) Output {
 	case group.CmdHost:
 		h, err := group.ParseHost(p.Data)
 		if err != nil {
+			e.count.Bad++
 			return Output{}
 		}
-		return e.members(now, e.table.Step(now, member.Heard{From: from, Host: h, Signed: e.cfg.Ring.Verify(p.Data)}))
+		e.count.Hosts++
+		signed := e.cfg.Ring.Verify(p.Data)
+		if signed != nil {
+			e.count.Untrusted++
+		}
+		return e.members(now, e.table.Step(now, member.Heard{From: from, Host: h, Signed: signed, Direct: e.direct(p).IsValid()}))
 	case group.CmdServerQ:
 		return e.serverQ(now, p)
 	case group.CmdTokenQ:
 		q, err := group.ParseTokenQ(p.Data)
 		if err != nil {
+			e.count.Bad++
 			return Output{}
 		}
 		if why := e.admit(now, from, q.Stamp, p.Data); why != "" {
-			return refused(q.Host, from, why)
+			return e.refused(q.Host, from, why)
 		}
-		r := group.TokenR{Stamp: e.table.Stamp(now), To: q.Host, ID: q.ID, Token: q.Token, Found: e.own(now, q.Token, true)}
-		return Output{Send: []Datagram{{To: p.From, Data: e.sign(r.Append(nil))}}}
+		e.count.TokenQ++
+		return e.tokenQ(now, p, q)
 	case group.CmdTokenR:
 		r, err := group.ParseTokenR(p.Data)
 		if err != nil || r.To != e.cfg.Host {
+			e.count.Bad++
 			return Output{}
 		}
 		if why := e.admit(now, from, r.Stamp, p.Data); why != "" {
-			return refused(r.Host, from, why)
+			return e.refused(r.Host, from, why)
 		}
+		e.count.TokenR++
 		for _, l := range e.lookups {
 			if l.id == r.ID && l.ask.Lookup.Token == r.Token {
-				l.machine.Answer(now, r.Host, r.Found)
+				l.machine.Answer(now, r.Host, r.Found, r.Asking, r.Placed)
 				return e.drive(now, l)
 			}
+		}
+	default:
+		if kind := group.Kind(p.Data); kind != group.CmdServerR {
+			e.count.Bad++
 		}
 	}
 	return Output{}
@@ -330,45 +415,35 @@ func (e *Engine) admit(now time.Time, from netip.Addr, s group.Stamp, data []byt
 	return e.table.Admit(now, from, s)
 }
 
-func refused(host string, from netip.Addr, why string) Output {
+func (e *Engine) refused(host string, from netip.Addr, why string) Output {
+	e.count.Refused++
 	return Output{Notices: []member.Notice{{Kind: member.Refused, Host: host, From: from, Why: why}}}
 }
 
-func (e *Engine) serverQ(now time.Time, p Packet) Output {
-	q, err := group.ParseServerQ(p.Data)
-	from := p.From.Addr().Unmap()
-	if err != nil || e.control == 0 || e.cfg.Offline || p.From.Port() == 0 || !from.Is4() || from.IsUnspecified() || from.IsMulticast() {
-		return Output{}
-	}
-	self, _ := e.table.Find(e.cfg.Host)
-	addr := locate.On(now, self, from, e.cfg.Down)
-	if !addr.IsValid() {
-		addr = e.about.Addr
-	}
-	r := group.ServerR{Addr: addr, Port: e.control, Terminal: q.Terminal, ID: q.ID, Host: e.cfg.Host}.Append(nil)
-	if len(r) > len(p.Data) || !e.limit.allow(now, from) {
-		return Output{}
-	}
-	return Output{Send: []Datagram{{From: addr, To: p.From, Data: r}}}
-}
-
-// keepPromise notes where a new session of a token was sent. With no room left
-// the note is missing, and only the race that it guards against is open.
+// keepPromise notes where a new session of a token was sent.
 func (e *Engine) keepPromise(now time.Time, token alp.Token, host string) {
-	if len(e.promises) >= maxPromises {
-		e.forgetPromises(now)
-	}
 	if len(e.promises) < maxPromises {
 		e.promises[token] = placed{host, now}
 	}
 }
 
-func (e *Engine) forgetPromises(now time.Time) {
-	for token, p := range e.promises {
-		if now.Sub(p.at) >= promise {
-			delete(e.promises, token)
-		}
+// promised is where a new session of a token was sent just now, if anywhere.
+func (e *Engine) promised(now time.Time, token alp.Token) string {
+	if p, ok := e.promises[token]; ok && now.Sub(p.at) < promise {
+		return p.host
 	}
+	return ""
+}
+
+// sweep forgets what is over, now and then.
+func (e *Engine) sweep(now time.Time) {
+	if now.Sub(e.swept) < claim {
+		return
+	}
+	e.swept = now
+	maps.DeleteFunc(e.promises, func(_ alp.Token, p placed) bool { return now.Sub(p.at) >= promise })
+	maps.DeleteFunc(e.claims, func(_ alp.Token, c claimed) bool { return now.Sub(c.at) >= claim })
+	maps.DeleteFunc(e.leaving, func(_ string, until time.Time) bool { return !until.After(now) })
 }
 
 // own is this host's sessions of a token, the latest connection first, and,
@@ -379,7 +454,7 @@ func (e *Engine) own(now time.Time, token alp.Token, promised bool) []group.Foun
 		if s.Token != token {
 			continue
 		}
-		f := group.Found{ID: s.ID, State: group.Disconnected, Ago: now.Sub(time.UnixMilli(s.Last)).Truncate(time.Millisecond)}
+		f := group.Found{ID: s.ID, State: group.Disconnected, Ago: now.Sub(s.last).Truncate(time.Millisecond)}
 		f.Ago = min(max(f.Ago, 0), group.MaxAgo)
 		if s.Connected {
 			f.State = group.Connected
@@ -392,8 +467,8 @@ func (e *Engine) own(now time.Time, token alp.Token, promised bool) []group.Foun
 		}
 		return strings.Compare(string(b.ID), string(a.ID))
 	})
-	if p, ok := e.promises[token]; promised && ok && now.Sub(p.at) < promise && p.host == e.cfg.Host && len(found) == 0 {
-		found = append(found, group.Found{State: group.Starting, Ago: now.Sub(p.at).Truncate(time.Millisecond)})
+	if promised && len(found) == 0 && e.promised(now, token) == e.cfg.Host {
+		found = append(found, group.Found{State: group.Starting, Ago: now.Sub(e.promises[token].at).Truncate(time.Millisecond)})
 	}
 	return found[:min(len(found), group.MaxFound)]
 }

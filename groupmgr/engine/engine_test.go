@@ -468,7 +468,7 @@ func TestUnreachable(t *testing.T) {
 
 func TestOfflineAndFull(t *testing.T) {
 	w := newWorld(t)
-	a := w.add("a", Config{Offline: true}, "10.0.0.1")
+	a := w.add("a", Config{State: group.Offline}, "10.0.0.1")
 	b := w.add("b", Config{Limit: 1}, "10.0.0.2")
 	w.step(a, Hello{7001})
 	w.step(b, Hello{7002})

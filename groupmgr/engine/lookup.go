@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,6 +20,7 @@ import (
 type asking struct {
 	ask     Ask
 	id      uint64 // of its tokenQ
+	ticket  int    // of its tokenQ
 	machine *lookup.Lookup
 }
 
@@ -32,9 +34,37 @@ func (e *Engine) ask(now time.Time, a Ask) Output {
 			ask = append(ask, lookup.Ask{Host: r.Host.Name, Suspect: r.Suspect})
 		}
 	}
-	l := &asking{ask: a, id: e.rnd.Uint64(), machine: lookup.New(now, e.cfg.Host, e.own(now, a.Lookup.Token, false), ask)}
+	ticket := 1
+	if c, ok := e.claims[a.Lookup.Token]; ok && now.Sub(c.at) < claim {
+		ticket = min(c.ticket+1, group.MaxTicket)
+	}
+	e.count.Lookups++
+	l := &asking{ask: a, id: e.rnd.Uint64(), ticket: ticket, machine: lookup.New(now, e.cfg.Host, e.own(now, a.Lookup.Token, true), ask)}
 	e.lookups = append(e.lookups, l)
 	return e.drive(now, l)
+}
+
+// tokenQ answers a question of a trusted host.
+func (e *Engine) tokenQ(now time.Time, p Packet, q group.TokenQ) Output {
+	r := group.TokenR{To: q.Host, ID: q.ID, Token: q.Token, Found: e.own(now, q.Token, true)}
+	if len(r.Found) == 0 {
+		if host := e.promised(now, q.Token); host != "" {
+			r.Placed = host
+		}
+	}
+	for _, l := range e.lookups {
+		if l.ask.Lookup.Token == q.Token && q.Ticket > 0 && cmp.Or(cmp.Compare(l.ticket, q.Ticket), cmp.Compare(e.cfg.Host, q.Host)) < 0 {
+			r.Asking = true
+		}
+	}
+	if c, ok := e.claims[q.Token]; ok || len(e.claims) < maxClaims {
+		if now.Sub(c.at) >= claim {
+			c.ticket = 0
+		}
+		e.claims[q.Token] = claimed{max(c.ticket, q.Ticket), now}
+	}
+	r.Stamp = e.table.Stamp(now)
+	return e.speak(now, Datagram{From: e.direct(p), To: p.From, Data: e.sign(r.Append(nil))})
 }
 
 func answer(a Ask, v local.Answer) Output { return Output{Answers: []Answered{{a.ID, v}}} }
@@ -47,7 +77,7 @@ func (e *Engine) drive(now time.Time, l *asking) Output {
 		if !ok {
 			continue
 		}
-		q := group.TokenQ{Stamp: e.table.Stamp(now), ID: l.id, Token: l.ask.Lookup.Token}
+		q := group.TokenQ{Stamp: e.table.Stamp(now), ID: l.id, Token: l.ask.Lookup.Token, Ticket: l.ticket}
 		out.Send = append(out.Send, Datagram{To: e.at(address(row)), Data: e.sign(q.Append(nil))})
 	}
 	if !l.machine.Settled() {
@@ -79,18 +109,22 @@ func (e *Engine) decide(now time.Time, l *asking) local.Answer {
 	rows := e.table.Rows()
 	ways := locate.Reach(now, rows, q.Addr, e.cfg.Down)
 	if best, found := l.machine.Best(); found {
-		if best.Host == e.cfg.Host {
-			return local.Answer{Where: local.Here, Session: best.Session.ID, Host: best.Host}
+		switch {
+		case best.Host != e.cfg.Host:
+			return e.there(now, q, best.Host, best.Session.ID, ways)
+		case best.Session.ID == "":
+			return local.Answer{Where: local.New, Host: best.Host}
 		}
-		return e.there(now, q, best.Host, best.Session.ID, ways)
+		return local.Answer{Where: local.Here, Session: best.Session.ID, Host: best.Host}
 	}
-	if p, ok := e.promises[q.Token]; ok && now.Sub(p.at) < promise {
-		if p.host == e.cfg.Host {
-			return local.Answer{Where: local.New, Host: p.host}
+	// What was promised a moment ago holds, as long as that host can keep it.
+	host := cmp.Or(e.promised(now, q.Token), l.machine.Placed())
+	if row, ok := e.table.Find(host); ok && host != "" && takes(row) {
+		if !row.Self {
+			return e.there(now, q, host, "", ways)
 		}
-		if a := e.there(now, q, p.host, "", ways); a.Where == local.There {
-			return a
-		}
+		e.keepPromise(now, q.Token, host)
+		return local.Answer{Where: local.New, Host: host}
 	}
 	var candidates []balance.Candidate
 	for _, r := range rows {
@@ -103,7 +137,8 @@ func (e *Engine) decide(now time.Time, l *asking) local.Answer {
 		}
 		candidates = append(candidates, balance.Candidate{Name: r.Host.Name, Self: r.Self, CPUs: r.Host.CPUs, Load: r.Host.Load, State: r.Host.State, Heard: heard})
 	}
-	host, why := e.balance.Place(now, candidates)
+	var why string
+	host, why = e.balance.Place(now, candidates)
 	if host == "" {
 		return local.Answer{Where: local.Refused, Reason: why}
 	}
@@ -112,6 +147,12 @@ func (e *Engine) decide(now time.Time, l *asking) local.Answer {
 		return local.Answer{Where: local.New, Host: host}
 	}
 	return e.there(now, q, host, "", ways)
+}
+
+// takes reports whether a host takes new sessions, as far as its last words go.
+func takes(r member.Row) bool {
+	full := r.Host.Load.Limit > 0 && r.Host.Load.Sessions >= r.Host.Load.Limit
+	return !r.Down && !r.Suspect && r.Host.State == group.Online && !full && (r.Self || r.Host.Control != 0)
 }
 
 func (e *Engine) there(now time.Time, q local.Lookup, host string, session alp.SessionID, ways map[string]netip.Addr) local.Answer {
@@ -151,8 +192,16 @@ func (e *Engine) Verify(now time.Time, v local.Verify) local.Verified {
 	if r.Expired(now.Add(offset)) {
 		return no("the proof is too old")
 	}
-	if r.Session == "" {
-		e.keepPromise(now, r.Token, e.cfg.Host)
+	if r.Session != "" {
+		return local.Verified{OK: true, Session: r.Session}
 	}
-	return local.Verified{OK: true, Session: r.Session}
+	// A new one, unless another terminal with this token was faster.
+	if found := e.own(now, r.Token, true); len(found) > 0 {
+		return local.Verified{OK: true, Session: found[0].ID}
+	}
+	if self, _ := e.table.Find(e.cfg.Host); !takes(self) {
+		return no("this host takes no new sessions by now")
+	}
+	e.keepPromise(now, r.Token, e.cfg.Host)
+	return local.Verified{OK: true}
 }

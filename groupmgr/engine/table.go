@@ -16,7 +16,7 @@ func (e *Engine) Table(now time.Time, q local.TableRequest) local.Table {
 	for _, r := range rows[from:to] {
 		h := local.TableHost{
 			Host: r.Host.Name, LastSeen: since(now, r.LastSeen), TimeOff: r.TimeOff, Addr: group.Hex8(r.Host.Addr),
-			Trusted: r.Trusted, Why: r.Why, Down: r.Down, Suspect: r.Suspect, State: string(r.Host.State),
+			Trusted: r.Trusted, Why: r.Why, Down: r.Down, Stopped: !r.Stopped.IsZero(), Suspect: r.Suspect, Duplicate: r.Duplicate, State: string(r.Host.State),
 			Control: r.Host.Control, CPUs: r.Host.CPUs, Sessions: r.Host.Load.Sessions, Limit: r.Host.Load.Limit,
 			Load: r.Host.Load.Busy, Memory: r.Host.Load.Memory, Free: r.Host.Load.Free,
 		}

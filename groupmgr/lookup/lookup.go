@@ -4,20 +4,25 @@
 // "Lookup".
 //
 //	asking --all that count have answered, or Settle is over--> settled
+//	   |  a host asks for the same token and goes first      ^
+//	   +--> waiting for what it decides, at most Patience ---+
 //
 // Invariants:
 //  1. Every host is asked, again after Again[i] until it answers. A suspect host
 //     is asked and not waited for.
 //  2. Of the sessions found the one with the latest connection wins; one that
-//     is only promised yields to one that exists. Equal ones are told apart by
-//     host name and id, so that everybody who asks decides alike.
-//  3. Settled stays settled: later answers change nothing.
+//     is only promised yields to one that exists. Equal ones, and promises, are
+//     told apart by host name and id, so that everybody who asks decides alike.
+//  3. A host that goes first is asked again until it has decided, so that two
+//     do not both make a session.
+//  4. Settled stays settled: later answers change nothing.
 //
 // The package does no I/O and reads no clock; callers pass the time. A Lookup
 // is not safe for concurrent use.
 package lookup
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +32,12 @@ import (
 
 // Settle is when a lookup ends though hosts have not answered.
 const Settle = 150 * time.Millisecond
+
+// Patience is when a lookup ends though a host that goes first has not decided.
+const Patience = 500 * time.Millisecond
+
+// poll is the time between two questions to a host that goes first.
+const poll = 25 * time.Millisecond
 
 // again is when those that have not answered are asked, after the start.
 var again = []time.Duration{0, 20 * time.Millisecond, 60 * time.Millisecond}
@@ -48,14 +59,18 @@ type Candidate struct {
 type Lookup struct {
 	start   time.Time
 	open    map[string]bool // hosts that have not answered; true: waited for
+	first   map[string]bool // those of open that go first
 	sent    int             // how many of again are over
+	polled  time.Time       // when those that go first were asked last
+	ticked  time.Time       // the last Tick
 	settled bool
 	found   []Candidate
+	placed  string
 }
 
 // New starts a lookup. own are the sessions of this host, named self.
 func New(now time.Time, self string, own []group.Found, ask []Ask) *Lookup {
-	l := &Lookup{start: now, open: map[string]bool{}}
+	l := &Lookup{start: now, open: map[string]bool{}, first: map[string]bool{}}
 	for _, a := range ask {
 		l.open[a.Host] = !a.Suspect
 	}
@@ -71,8 +86,12 @@ func (l *Lookup) add(now time.Time, host string, found []group.Found) {
 }
 
 func (l *Lookup) settle(now time.Time) {
-	for _, waited := range l.open {
-		if waited && now.Before(l.start.Add(Settle)) {
+	for host, waited := range l.open {
+		limit := Settle
+		if l.first[host] {
+			limit = Patience
+		}
+		if waited && now.Before(l.start.Add(limit)) {
 			return
 		}
 	}
@@ -89,12 +108,21 @@ func (l *Lookup) Next() time.Time {
 		return time.Time{}
 	case l.sent < len(again):
 		return l.start.Add(again[l.sent])
+	case len(l.first) == 0:
+		return l.start.Add(Settle)
 	}
-	return l.start.Add(Settle)
+	next := l.polled.Add(poll)
+	for _, at := range []time.Time{l.start.Add(Settle), l.start.Add(Patience)} {
+		if at.After(l.ticked) && at.Before(next) {
+			next = at
+		}
+	}
+	return next
 }
 
 // Tick returns the hosts that are to be asked now, by name.
 func (l *Lookup) Tick(now time.Time) []string {
+	l.ticked = now
 	if l.sent < len(again) && !now.Before(l.start.Add(again[l.sent])) && (!l.settled || l.sent == 0) {
 		for l.sent < len(again) && !now.Before(l.start.Add(again[l.sent])) {
 			l.sent++
@@ -104,23 +132,40 @@ func (l *Lookup) Tick(now time.Time) []string {
 			hosts = append(hosts, h)
 		}
 		slices.Sort(hosts)
+		l.polled = now
 		l.settle(now)
 		return hosts
 	}
 	l.settle(now)
-	return nil
+	if l.settled || len(l.first) == 0 || now.Before(l.polled.Add(poll)) {
+		return nil
+	}
+	l.polled = now
+	return slices.Sorted(maps.Keys(l.first))
 }
 
 // Answer takes a host's sessions of the token; only the first answer of a
-// host that was asked counts.
-func (l *Lookup) Answer(now time.Time, host string, found []group.Found) {
+// host that was asked counts. With goesFirst it counts as none yet. placed is
+// the host to which it has just sent a new session, if any.
+func (l *Lookup) Answer(now time.Time, host string, found []group.Found, goesFirst bool, placed string) {
 	if _, asked := l.open[host]; !asked || l.settled {
 		return
 	}
+	if goesFirst && len(found) == 0 {
+		l.open[host], l.first[host] = true, true
+		return
+	}
 	delete(l.open, host)
+	delete(l.first, host)
 	l.add(now, host, found)
+	if placed != "" && (l.placed == "" || placed < l.placed) {
+		l.placed = placed
+	}
 	l.settle(now)
 }
+
+// Placed is the host that some host has just sent a new session to, or empty.
+func (l *Lookup) Placed() string { return l.placed }
 
 // Best is the session that wins, if any was found.
 func (l *Lookup) Best() (Candidate, bool) {
@@ -136,6 +181,8 @@ func compare(a, b Candidate) int {
 			return -1
 		}
 		return 1
+	} else if x { // two promises: their ages are too close to tell
+		return strings.Compare(b.Host, a.Host)
 	}
 	if c := a.Last.Compare(b.Last); c != 0 {
 		return c
@@ -150,7 +197,7 @@ func compare(a, b Candidate) int {
 func (l *Lookup) Missing() []string {
 	var hosts []string
 	for h, waited := range l.open {
-		if waited {
+		if waited && !l.first[h] {
 			hosts = append(hosts, h)
 		}
 	}

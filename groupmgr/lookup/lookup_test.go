@@ -56,22 +56,22 @@ func TestSilence(t *testing.T) {
 func TestOnlyThoseWhoDidNotAnswerAreAskedAgain(t *testing.T) {
 	l := New(start, "self", nil, abc)
 	l.Tick(start)
-	l.Answer(at(1*ms), "b", nil)
+	l.Answer(at(1*ms), "b", nil, false, "")
 	got := asks(l, 30*ms)
 	if !reflect.DeepEqual(got, map[time.Duration][]string{20 * ms: {"a", "c"}}) && !reflect.DeepEqual(got[20*ms], []string{"a", "c"}) {
 		t.Fatalf("got %v", got)
 	}
-	l.Answer(at(31*ms), "a", nil)
-	l.Answer(at(32*ms), "a", []group.Found{session('9', 0)}) // once only
-	l.Answer(at(33*ms), "nobody", []group.Found{session('9', 0)})
+	l.Answer(at(31*ms), "a", nil, false, "")
+	l.Answer(at(32*ms), "a", []group.Found{session('9', 0)}, false, "") // once only
+	l.Answer(at(33*ms), "nobody", []group.Found{session('9', 0)}, false, "")
 	if l.Settled() {
 		t.Fatal("settled without c")
 	}
-	l.Answer(at(34*ms), "c", []group.Found{session('1', time.Hour)})
+	l.Answer(at(34*ms), "c", []group.Found{session('1', time.Hour)}, false, "")
 	if !l.Settled() || l.Missing() != nil {
 		t.Fatal("all have answered")
 	}
-	l.Answer(at(35*ms), "c", []group.Found{session('9', 0)})
+	l.Answer(at(35*ms), "c", []group.Found{session('9', 0)}, false, "")
 	if best, _ := l.Best(); best.Host != "c" || best.Session.ID != "1111111111111111" || best.Last != at(34*ms-time.Hour) {
 		t.Fatalf("got %+v", best)
 	}
@@ -82,7 +82,7 @@ func TestSuspectsAreAskedAndNotWaitedFor(t *testing.T) {
 	if hosts := l.Tick(start); !slices.Equal(hosts, []string{"a", "b"}) {
 		t.Fatalf("asked %v", hosts)
 	}
-	l.Answer(at(ms), "b", nil)
+	l.Answer(at(ms), "b", nil, false, "")
 	if !l.Settled() || l.Missing() != nil {
 		t.Fatal("waits for a suspect")
 	}
@@ -121,10 +121,46 @@ func TestBest(t *testing.T) {
 	} {
 		l := New(start, "self", tc.own, abc[:2])
 		l.Tick(start)
-		l.Answer(at(ms), "a", tc.a)
-		l.Answer(at(ms), "b", tc.b)
+		l.Answer(at(ms), "a", tc.a, false, "")
+		l.Answer(at(ms), "b", tc.b, false, "")
 		if best, ok := l.Best(); !ok || !l.Settled() || best.Host != tc.host || best.Session.ID != tc.id {
 			t.Errorf("%s: got %+v", name, best)
 		}
+	}
+}
+
+// A host that asks too and goes first is asked until it has decided, not for ever.
+func TestOneThatGoesFirst(t *testing.T) {
+	l := New(start, "self", nil, abc)
+	l.Tick(start)
+	l.Answer(at(ms), "a", nil, true, "")
+	l.Answer(at(ms), "b", nil, false, "")
+	l.Answer(at(ms), "c", nil, false, "")
+	if got := asks(l, 100*ms); l.Settled() || !reflect.DeepEqual(got[60*ms], []string{"a"}) || !reflect.DeepEqual(got[85*ms], []string{"a"}) {
+		t.Fatalf("got %v", got)
+	}
+	l.Answer(at(101*ms), "a", nil, false, "c")
+	if !l.Settled() || l.Placed() != "c" || l.Missing() != nil {
+		t.Fatalf("placed %q", l.Placed())
+	}
+	// Also past Settle, where a silent one is missed, and it itself is not.
+	l = New(start, "self", nil, abc)
+	l.Tick(start)
+	l.Answer(at(ms), "a", nil, true, "")
+	l.Answer(at(ms), "b", nil, false, "")
+	asks(l, 200*ms)
+	if l.Settled() {
+		t.Fatal("did not wait")
+	}
+	asks(l, time.Second)
+	if l.ticked != at(Patience) || !l.Settled() || !slices.Equal(l.Missing(), []string{"c"}) {
+		t.Fatalf("settled at %v, missing %v", l.ticked.Sub(start), l.Missing())
+	}
+	// What it has counts at once.
+	l = New(start, "self", nil, abc[:1])
+	l.Tick(start)
+	l.Answer(at(ms), "a", []group.Found{session('1', 0)}, true, "")
+	if best, ok := l.Best(); !ok || !l.Settled() || best.Host != "a" {
+		t.Fatalf("got %+v", best)
 	}
 }

@@ -5,8 +5,8 @@
 //
 //	         host message            signed, fresh
 //	unknown ---------------> listed ---------------> TRUSTED
-//	                            ^                       | no message for Down
-//	                            |  forgotten            v
+//	                            ^                       | no message for Down,
+//	                            |  forgotten            v or a goodbye
 //	                            +------------------- TRUSTED, down --message--> TRUSTED
 //
 // Invariants:
@@ -17,6 +17,7 @@
 //  3. A host message is due every Period, at once when what it says changed
 //     (not more often than changeGap, or loadGap for figures alone), thrice
 //     in the first startBurst, and by unicast to a trusted host that is new.
+//  4. No message that a host said before its goodbye brings it back.
 //
 // The package does no I/O and reads no clock; callers pass the time, which must
 // not go back. A Table is not safe for concurrent use.
@@ -62,6 +63,7 @@ type Heard struct {
 	From   netip.Addr
 	Host   group.Host
 	Signed error // nil, or why its signature proves nothing
+	Direct bool  // it came to an address of this host alone, neither broadcast nor multicast
 }
 
 // Kind says what a Notice is about.
@@ -72,6 +74,7 @@ const (
 	Appeared  Kind = "host found"             // an untrusted row is new
 	Trusted   Kind = "host trusted"           // it was not before, or it was down, or it started anew
 	Down      Kind = "host down"              // no message for Down
+	Stopped   Kind = "host stopped"           // it said goodbye
 	Refused   Kind = "host message refused"   // signed, and yet not fresh
 	Untrusted Kind = "host not trusted"       // not signed, or with another key
 	Duplicate Kind = "duplicate in the group" // two hosts with one name or address
@@ -107,8 +110,14 @@ type Row struct {
 	LastPkt  []time.Time // last message from each of Host.Interfaces, zero: never
 	Down     bool        // only ever true in a row that was trusted
 	Suspect  bool        // it missed a question and has not been heard since
-	boots    []boot      // its lives, for the replay check
-	from     netip.Addr  // of an untrusted row
+	Stopped  time.Time   // of its goodbye, zero: it has not stopped
+	// Duplicate says who else has its name or address.
+	Duplicate string
+	From      netip.Addr // of its last message
+
+	boots []boot    // its lives, for the replay check
+	wide  time.Time // its last message that was not Direct
+	twice time.Time // when a life that had ended spoke again
 }
 
 // Table is the machine.
@@ -122,6 +131,7 @@ type Table struct {
 	burst     int // how many of startBurst are over
 	lastSaid  time.Time
 	due       time.Time
+	wake      time.Time // no row has anything to do before; zero: there is none
 }
 
 // New makes the table of a host that has just started.
@@ -175,19 +185,26 @@ func (t *Table) Stamp(now time.Time) group.Stamp {
 	return group.Stamp{Host: t.cfg.Host, Time: now.Unix(), Boot: t.cfg.Boot, Counter: t.counter}
 }
 
-// Next is when Tick has something to do.
-func (t *Table) Next() time.Time {
-	next := t.due
-	for _, r := range t.trusted {
-		at := r.LastSeen.Add(t.cfg.Down)
-		if r.Down {
-			at = r.LastSeen.Add(forget)
-		}
-		if at.Before(next) {
-			next = at
-		}
+// Announce makes a message due now.
+func (t *Table) Announce(now time.Time) {
+	if now.Before(t.due) {
+		t.due = now
 	}
-	return next
+}
+
+// Next is when Tick may have something to do.
+func (t *Table) Next() time.Time {
+	if !t.wake.IsZero() && t.wake.Before(t.due) {
+		return t.wake
+	}
+	return t.due
+}
+
+// watch sees to it that Tick looks at r when it is silent for too long.
+func (t *Table) watch(r *Row) {
+	if at := r.LastSeen.Add(t.cfg.Down); t.wake.IsZero() || at.Before(t.wake) {
+		t.wake = at
+	}
 }
 
 // Tick does what the time makes due.
@@ -204,19 +221,35 @@ func (t *Table) Tick(now time.Time) Output {
 				t.due = now.Add(changeGap)
 			}
 		}
+		out.Notices = t.duplicates(now)
 	}
+	if t.wake.IsZero() || now.Before(t.wake) {
+		return out
+	}
+	t.wake = time.Time{}
+	var down []Notice
 	for _, r := range t.trusted {
 		silent := now.Sub(r.LastSeen)
 		switch {
 		case silent >= forget:
 			delete(t.trusted, r.Host.Name)
+			continue
 		case silent >= t.cfg.Down && !r.Down:
 			r.Down = true
-			out.Notices = append(out.Notices, Notice{Kind: Down, Host: r.Host.Name, From: r.Host.Addr, Why: fmt.Sprintf("not heard for %v", t.cfg.Down)})
+			down = append(down, Notice{Kind: Down, Host: r.Host.Name, From: r.Host.Addr, Why: fmt.Sprintf("not heard for %v", t.cfg.Down)})
+		}
+		if !r.Down {
+			t.watch(r)
+		} else if at := r.LastSeen.Add(forget); t.wake.IsZero() || at.Before(t.wake) {
+			t.wake = at
 		}
 	}
-	slices.SortFunc(out.Notices, func(a, b Notice) int { return strings.Compare(a.Host, b.Host) })
+	slices.SortFunc(down, func(a, b Notice) int { return strings.Compare(a.Host, b.Host) })
+	out.Notices = append(out.Notices, down...)
 	t.untrusted = slices.DeleteFunc(t.untrusted, func(r *Row) bool { return now.Sub(r.LastSeen) >= t.cfg.Down })
+	for _, r := range t.untrusted {
+		t.watch(r)
+	}
 	return out
 }
 
@@ -235,12 +268,7 @@ func (t *Table) Step(now time.Time, e Heard) Output {
 			}
 			return Output{}
 		}
-		why := "another host, or an earlier start of this one, says our name"
-		out := t.untrustedHost(now, e, why)
-		if e.Signed == nil {
-			out.Notices = append(out.Notices, Notice{Duplicate, h.Name, e.From, why})
-		}
-		return out
+		return t.namesake(now, e)
 	}
 	if e.Signed != nil {
 		return t.untrustedHost(now, e, e.Signed.Error())
@@ -268,23 +296,38 @@ func (t *Table) Step(now time.Time, e Heard) Output {
 	return t.trust(now, e, r, known, verdict == newBoot)
 }
 
+// namesake takes a message that says our name and is not ours.
+func (t *Table) namesake(now time.Time, e Heard) Output {
+	if e.Signed != nil {
+		return t.untrustedHost(now, e, e.Signed.Error())
+	}
+	if e.From == t.self.Host.Addr || slices.ContainsFunc(t.self.Host.Interfaces, func(i group.Interface) bool { return i.IP == e.From }) {
+		return Output{} // the last words of an earlier start of ours
+	}
+	why := "another host says our name: give one of them another by -host"
+	t.self.twice = now
+	out := t.untrustedHost(now, e, why)
+	out.Notices = append(out.Notices, Notice{Duplicate, e.Host.Name, e.From, why})
+	return out
+}
+
 func (t *Table) trust(now time.Time, e Heard, r *Row, known, newBoot bool) Output {
 	var out Output
 	h := e.Host
-	if newBoot {
+	newest := newBoot || h.Counter >= r.top(h.Boot)
+	if !r.Stopped.IsZero() && !newest {
+		return Output{} // invariant 4
+	}
+	if newBoot && h.State != group.Gone {
 		out.Announce = append(out.Announce, Announce{To: e.From})
 	}
-	if !known || r.Down || newBoot {
+	switch {
+	case h.State == group.Gone:
+		out.Notices = append(out.Notices, Notice{Stopped, h.Name, e.From, ""})
+	case !known || r.Down || newBoot:
 		out.Notices = append(out.Notices, Notice{Trusted, h.Name, e.From, ""})
 	}
-	if !known {
-		for _, other := range t.Rows() {
-			if other.Trusted && !other.Down && other.Host.Addr == h.Addr && h.Addr.IsValid() {
-				out.Notices = append(out.Notices, Notice{Duplicate, h.Name, e.From, fmt.Sprintf("address %v is also that of %s", h.Addr, other.Host.Name)})
-			}
-		}
-		t.trusted[h.Name] = r
-	}
+	t.trusted[h.Name] = r
 	last := make([]time.Time, len(h.Interfaces))
 	for i, f := range h.Interfaces {
 		if j := slices.Index(r.Host.Interfaces, f); j >= 0 {
@@ -296,18 +339,28 @@ func (t *Table) trust(now time.Time, e Heard, r *Row, known, newBoot bool) Outpu
 	}
 	// What is known of a host never goes back: an older message that came late
 	// only says that it lives.
-	if newBoot || h.Counter >= r.top(h.Boot) {
+	if newest {
+		if slices.Equal(r.Host.Interfaces, h.Interfaces) {
+			h.Interfaces = r.Host.Interfaces // one copy for each host is enough
+		}
 		r.Host, r.LastPkt = h, last
 		r.TimeOff = h.Time - now.Unix()
 	}
-	r.Trusted, r.LastSeen, r.Down, r.Suspect, r.Why = true, now, false, false, ""
-	t.untrusted = slices.DeleteFunc(t.untrusted, func(u *Row) bool { return u.Host.Name == h.Name && u.from == e.From })
+	r.Trusted, r.LastSeen, r.Down, r.Suspect, r.Why, r.Stopped, r.From = true, now, false, false, "", time.Time{}, e.From
+	if !e.Direct {
+		r.wide = now
+	}
+	if h.State == group.Gone {
+		r.Down, r.Stopped = true, now
+	}
+	t.watch(r)
+	t.untrusted = slices.DeleteFunc(t.untrusted, func(u *Row) bool { return u.Host.Name == h.Name && u.From == e.From })
 	return out
 }
 
 func (t *Table) untrustedHost(now time.Time, e Heard, why string) Output {
 	for _, u := range t.untrusted {
-		if u.Host.Name == e.Host.Name && u.from == e.From {
+		if u.Host.Name == e.Host.Name && u.From == e.From {
 			u.Host, u.Why, u.LastSeen, u.TimeOff = e.Host, why, now, e.Host.Time-now.Unix()
 			u.LastPkt = packets(now, e)
 			return Output{Notices: []Notice{{Untrusted, e.Host.Name, e.From, why}}}
@@ -316,7 +369,9 @@ func (t *Table) untrustedHost(now time.Time, e Heard, why string) Output {
 	if len(t.untrusted) >= MaxUntrusted {
 		return Output{Notices: []Notice{{Full, e.Host.Name, e.From, fmt.Sprintf("%d hosts", MaxUntrusted)}}}
 	}
-	t.untrusted = append(t.untrusted, &Row{Host: e.Host, Why: why, LastSeen: now, TimeOff: e.Host.Time - now.Unix(), LastPkt: packets(now, e), from: e.From})
+	r := &Row{Host: e.Host, Why: why, LastSeen: now, TimeOff: e.Host.Time - now.Unix(), LastPkt: packets(now, e), From: e.From}
+	t.untrusted = append(t.untrusted, r)
+	t.watch(r)
 	return Output{Notices: []Notice{{Appeared, e.Host.Name, e.From, ""}, {Untrusted, e.Host.Name, e.From, why}}}
 }
 
@@ -348,6 +403,9 @@ func (t *Table) Admit(now time.Time, from netip.Addr, s group.Stamp) string {
 	} else if verdict == seen {
 		return "seen before"
 	}
+	if !r.Stopped.IsZero() {
+		return "it has stopped"
+	}
 	r.Suspect = false
 	if !r.Down { // only a host message takes that away
 		r.LastSeen = now
@@ -361,6 +419,28 @@ func (t *Table) Suspect(host string) {
 		r.Suspect = true
 	}
 }
+
+// Unicast is the addresses of the trusted hosts that a broadcast of ours does
+// not reach: heard only by messages to us alone, and on none of our networks.
+// Where one end was told of the other, this is how the other answers.
+func (t *Table) Unicast(now time.Time, broadcast bool) []netip.Addr {
+	var to []netip.Addr
+	for _, r := range t.trusted {
+		if r.Down || now.Sub(r.wide) < t.cfg.Down || broadcast && t.near(r.From) {
+			continue
+		}
+		to = append(to, r.From)
+	}
+	slices.SortFunc(to, netip.Addr.Compare)
+	return slices.Compact(to)
+}
+
+func (t *Table) near(a netip.Addr) bool {
+	return slices.ContainsFunc(t.self.Host.Interfaces, func(i group.Interface) bool { return i.Prefix().IsValid() && i.Prefix().Contains(a) })
+}
+
+// Len is how many trusted hosts there are beside this one.
+func (t *Table) Len() int { return len(t.trusted) }
 
 // Find returns the row of a trusted host, or of this one.
 func (t *Table) Find(host string) (Row, bool) {

@@ -220,15 +220,136 @@ func TestUntrusted(t *testing.T) {
 
 func TestDuplicates(t *testing.T) {
 	table := newTable()
+	now := start
+	tick := func(d time.Duration) string {
+		now = now.Add(d)
+		table.Announce(now)
+		out := table.Tick(now)
+		var text []string
+		for _, n := range out.Notices {
+			if n.Kind == Duplicate {
+				text = append(text, n.Host+": "+n.Why)
+			}
+		}
+		return strings.Join(text, "; ")
+	}
+	elsewhere := func(h Heard, from, addr string) Heard {
+		h.From, h.Host.Addr = ip(from), ip(addr)
+		h.Host.Interfaces = slices.Clone(h.Host.Interfaces)
+		h.Host.Interfaces[0].IP = ip(from)
+		return h
+	}
+	table.Step(start, say("b", 7, 1, start))
+	if got := tick(0); got != "" {
+		t.Errorf("without duplicates: %s", got)
+	}
+	// Another host with our name; what an earlier start of ours said is no such thing.
+	if out := table.Step(start, elsewhere(say("self", 8, 1, start), "10.0.0.1", "10.0.0.1")); len(out.Notices) > 0 {
+		t.Errorf("ourselves: %+v", out)
+	}
 	if out := table.Step(start, say("self", 9, 1, start)); !strings.Contains(kinds(out), string(Duplicate)) {
 		t.Errorf("our name: %+v", out)
 	}
 	if row, _ := table.Find("self"); !row.Self || row.Host.Addr != ip("10.0.0.1") {
 		t.Errorf("our row: %+v", row)
 	}
+	if got := tick(time.Second); got != "self: two hosts say this name" {
+		t.Error(got)
+	}
+	now = start.Add(2 * time.Minute)
+	table.Step(now, say("b", 7, 2, now))
+	// One primary address.
+	table.Step(now, elsewhere(say("c", 8, 1, now), "10.0.0.3", "10.0.0.2"))
+	if got := tick(time.Second); got != "b: address 10.0.0.2 is also that of c; c: address 10.0.0.2 is also that of b" {
+		t.Error(got)
+	}
+	// One address of an interface that both are heard from; others may be of
+	// networks of their own, as the seed's 192.168.128.1.
+	table.Step(now, elsewhere(say("c", 8, 2, now), "10.0.0.2", "10.0.0.4"))
+	if got := tick(time.Second); !strings.Contains(got, "address 10.0.0.2 is also that of") {
+		t.Error(got)
+	}
+	table.Step(now, elsewhere(say("c", 8, 3, now), "10.0.0.4", "10.0.0.4"))
+	if got := tick(time.Second); got != "" {
+		t.Errorf("a network of their own: %s", got)
+	}
+	// One name: a life that another one ended speaks again. Its last words,
+	// late, are no such thing.
+	table.Step(now, say("b", 9, 1, now))
+	now = now.Add(5 * time.Second)
+	table.Step(now, say("b", 7, 3, now))
+	if got := tick(time.Second); got != "" {
+		t.Errorf("last words: %s", got)
+	}
+	now = now.Add(20 * time.Second)
+	table.Step(now, say("b", 9, 2, now))
+	table.Step(now, say("b", 7, 4, now))
+	if got := tick(time.Second); !strings.HasPrefix(got, "b: two hosts say this name") {
+		t.Error(got)
+	}
+	now = now.Add(30 * time.Second)
+	table.Step(now, say("b", 9, 3, now))
+	now = now.Add(30 * time.Second)
+	table.Step(now, say("b", 9, 4, now))
+	if row, _ := table.Find("b"); row.Duplicate != "" && tick(time.Second) != "" {
+		t.Error("it is one host again, and still said to be two")
+	}
+}
+
+// A goodbye counts at once; what was said before it brings nobody back.
+func TestGoodbye(t *testing.T) {
+	table := newTable()
 	table.Step(start, say("b", 7, 1, start))
-	if out := table.Step(start, say("c", 8, 1, start)); !strings.Contains(kinds(out), string(Duplicate)) {
-		t.Errorf("one address: %+v", out)
+	bye := say("b", 7, 5, start)
+	bye.Host.State = group.Gone
+	if out := table.Step(start, bye); kinds(out) != "host stopped" || len(out.Announce) > 0 {
+		t.Fatalf("got %+v", out)
+	}
+	table.Step(start.Add(time.Second), say("b", 7, 4, start))
+	if row, _ := table.Find("b"); !row.Down || !row.Trusted || !row.Stopped.Equal(start) {
+		t.Fatalf("got %+v", row)
+	}
+	if why := table.Admit(start, ip("10.0.0.2"), group.Stamp{Host: "b", Time: start.Unix(), Boot: 7, Counter: 3}); why != "it has stopped" {
+		t.Fatal(why)
+	}
+	// The goodbye played again to somebody who knows the next life.
+	if out := table.Step(start.Add(2*time.Second), say("b", 8, 1, start.Add(2*time.Second))); kinds(out) != "host trusted" {
+		t.Fatalf("got %+v", out)
+	}
+	table.Step(start.Add(3*time.Second), bye)
+	if row, _ := table.Find("b"); row.Down || !row.Stopped.IsZero() {
+		t.Fatalf("got %+v", row)
+	}
+	// The first that is heard of a host is its goodbye.
+	bye.Host.Name, bye.Host.Boot = "c", 9
+	if out := table.Step(start, bye); kinds(out) != "host stopped" || len(out.Announce) > 0 {
+		t.Fatalf("got %+v", out)
+	}
+}
+
+// Who is heard by unicast from a network that is not ours is answered so.
+func TestUnicast(t *testing.T) {
+	table := newTable()
+	direct := func(name, from string, n uint64) Heard {
+		h := say(name, 7, n, start)
+		h.From, h.Host.Addr, h.Direct = ip(from), ip(from), true
+		return h
+	}
+	table.Step(start, direct("far", "10.9.0.1", 1))
+	table.Step(start, direct("near", "10.0.0.9", 1))
+	table.Step(start, direct("routed", "10.8.0.1", 1))
+	wide := direct("routed", "10.8.0.1", 2)
+	wide.Direct = false // its multicast reaches us, so ours reaches it
+	table.Step(start, wide)
+	if got := table.Unicast(start, true); !slices.Equal(got, []netip.Addr{ip("10.9.0.1")}) {
+		t.Errorf("got %v", got)
+	}
+	if got := table.Unicast(start, false); !slices.Equal(got, []netip.Addr{ip("10.0.0.9"), ip("10.9.0.1")}) {
+		t.Errorf("without broadcasts: %v", got)
+	}
+	table.Tick(start.Add(time.Minute))
+	if got := table.Unicast(start.Add(time.Minute), false); len(got) > 0 {
+		t.Errorf("hosts that are down: %v", got)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 const (
 	window   = 64
 	maxBoots = 8
+	lateness = 10 // seconds by which the last messages of a life may come late
 )
 
 type boot struct {
@@ -31,6 +32,7 @@ type boot struct {
 	bits   uint64 // bit i: top-i came
 	time   int64  // time of top, sender's clock
 	offset int64  // sender's clock minus ours at top, seconds
+	since  int64  // our clock when it was first heard, Unix seconds
 }
 
 type verdict int
@@ -73,6 +75,10 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 		}
 		switch {
 		case s.Counter > b.top:
+			// A life that a later one had ended speaks: two hosts, one name.
+			if slices.ContainsFunc(r.boots, func(o boot) bool { return o.since > b.since && now.Unix()-o.since > lateness }) {
+				r.twice = now
+			}
 			if n := s.Counter - b.top; n < window {
 				b.bits = b.bits<<n | 1
 			} else {
@@ -103,6 +109,6 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	if len(r.boots) == maxBoots {
 		r.boots = slices.Delete(r.boots, 0, 1)
 	}
-	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: off})
+	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: off, since: now.Unix()})
 	return newBoot, ""
 }

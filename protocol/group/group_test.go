@@ -60,13 +60,21 @@ var vectors = []struct {
 		"serverQ _=1 hw=Hotdesk sn=0003ba0a0b0c namespace=IEEE802 id=00000000000000ab pad=" + strings.Repeat("x", 142) + "\n"},
 	{"serverR", ServerR{ip("192.168.128.3"), 7443, "0003ba0a0b0c", 0xab, "mud"},
 		"serverR _=1 authipa=c0a88003 authport=7443 sn=0003ba0a0b0c id=00000000000000ab host=mud\n"},
-	{"tokenQ", TokenQ{stamp, 0xff, "mondex.9998007668077709"},
+	{"host, stopping", func() Host { h := full; h.State = Gone; return h }(), strings.Replace(fullMessage, "state=offline", "state=gone", 1)},
+	{"host, down", func() Host { h := full; h.State = Down; return h }(), strings.Replace(fullMessage, "state=offline", "state=down", 1)},
+	{"tokenQ", TokenQ{stamp, 0xff, "mondex.9998007668077709", 3},
+		"tokenQ host=mud time=950739941 id=00000000000000ff token=mondex.9998007668077709 ticket=3 boot=1122334455667788 counter=4\n"},
+	{"tokenQ, the seed's fields", TokenQ{stamp, 0xff, "mondex.9998007668077709", 0},
 		"tokenQ host=mud time=950739941 id=00000000000000ff token=mondex.9998007668077709 boot=1122334455667788 counter=4\n"},
 	{"tokenR", TokenR{Stamp: stamp, To: "host05", ID: 0xff, Token: "mondex.1", Found: []Found{
 		{"0123456789abcdef", Connected, 0}, {"fedcba9876543210", Disconnected, 90500 * time.Millisecond}, {"", Starting, time.Second}}},
 		"tokenR host=mud time=950739941 to=host05 id=00000000000000ff token=mondex.1 sessions=3" +
 			" session=0123456789abcdef state=connected ago=0 session=fedcba9876543210 state=disconnected ago=90500" +
 			" session=new state=starting ago=1000 boot=1122334455667788 counter=4\n"},
+	{"tokenR, asking", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "card.1", Asking: true},
+		"tokenR host=mud time=950739941 to=host05 id=0000000000000001 token=card.1 sessions=0 asking=1 boot=1122334455667788 counter=4\n"},
+	{"tokenR, placed", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "card.1", Placed: "host22"},
+		"tokenR host=mud time=950739941 to=host05 id=0000000000000001 token=card.1 sessions=0 placed=host22 boot=1122334455667788 counter=4\n"},
 	{"tokenR, none", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "pseudo.0003ba0a0b0c"},
 		"tokenR host=mud time=950739941 to=host05 id=0000000000000001 token=pseudo.0003ba0a0b0c sessions=0 boot=1122334455667788 counter=4\n"},
 }
@@ -201,12 +209,12 @@ func TestLargestFit(t *testing.T) {
 		h.Interfaces = append(h.Interfaces, Interface{strings.Repeat("i", MaxInterfaceName), h.Addr, h.Addr, h.Addr})
 	}
 	token := alp.Token("card." + strings.Repeat("9", alp.MaxToken-5))
-	r := TokenR{Stamp: h.Stamp(), To: long, ID: 1<<64 - 1, Token: token}
+	r := TokenR{Stamp: h.Stamp(), To: long, ID: 1<<64 - 1, Token: token, Asking: true, Placed: long}
 	for range MaxFound {
 		r.Found = append(r.Found, Found{"0123456789abcdef", Disconnected, MaxAgo})
 	}
 	ring := Ring{key(1)}
-	for _, m := range []appender{h, r, TokenQ{h.Stamp(), 1<<64 - 1, token}, ServerQ{strings.Repeat("h", alp.MaxText), "ffffffffffff", 1}} {
+	for _, m := range []appender{h, r, TokenQ{h.Stamp(), 1<<64 - 1, token, MaxTicket}, ServerQ{strings.Repeat("h", alp.MaxText), "ffffffffffff", 1}} {
 		line := ring.Sign(m.Append(nil), SHA256)
 		if len(line) > MaxPacket {
 			t.Errorf("%d bytes: %s", len(line), line)
@@ -229,7 +237,7 @@ func TestRefused(t *testing.T) {
 		"host=mud addr=7f0000011 time=1", "host=mud addr=7f00001 time=1", "host=mud addr=zz000001 time=1", "host=mud time=1",
 		"host=mud addr=7f000001", "host=mud addr=7f000001 time=-1", "host=mud addr=7f000001 time=+1", "host=mud addr=7f000001 time=01",
 		"host=mud addr=7f000001 time=99999999999999999999", "host=mud addr=7f000001 time=1 cpus=1073741825",
-		"host=mud addr=7f000001 time=1 control=65536", "host=mud addr=7f000001 time=1 state=down", "host=mud addr=7f000001 time=1 boot=12",
+		"host=mud addr=7f000001 time=1 control=65536", "host=mud addr=7f000001 time=1 state=up", "host=mud addr=7f000001 time=1 boot=12",
 		"host=mud addr=7f000001 time=1 counter=x", "host=mud addr=7f000001 time=1 numifs=1", "host=mud addr=7f000001 time=1" + iface,
 		"host=mud addr=7f000001 time=1 numifs=1 ip=7f000001" + iface, "host=mud addr=7f000001 time=1 numifs=1 interface=a ip=7f000001",
 		"host=mud addr=7f000001 time=1 numifs=2 interface=a" + iface, "host=mud addr=7f000001 time=1 numifs=1 interface=0123456789abcdef ip=7f000001 mask=ff000000 bcast=7fffffff",
@@ -237,7 +245,8 @@ func TestRefused(t *testing.T) {
 		"serverQ", "serverQ sn=0003ba0a0b0", "serverQ sn=0003ba0a0b0c id=1", "serverQ sn=0003ba0a0b0c hw=" + strings.Repeat("h", alp.MaxText+1),
 		"serverR authipa=7f000001 sn=0003ba0a0b0c host=mud", "serverR authipa=7f000001 authport=0 sn=0003ba0a0b0c host=mud",
 		"serverR authipa=7f000001 authport=65536 sn=0003ba0a0b0c host=mud", "serverR authport=7443 sn=0003ba0a0b0c host=mud", "serverR authipa=7f000001 authport=7443 sn=0003ba0a0b0c",
-		"tokenQ host=mud time=1 token=x", "tokenQ host=mud token=a.b", "tokenQ time=1 token=a.b", "tokenQ host=mud time=1 token=a.b id=x",
+		"tokenQ host=mud time=1 token=x", "tokenQ host=mud token=a.b", "tokenQ time=1 token=a.b", "tokenQ host=mud time=1 token=a.b id=x", "tokenQ host=mud time=1 token=a.b ticket=1048577",
+		"tokenR host=mud time=1 to=mud token=a.b sessions=0 asking=2", "tokenR host=mud time=1 to=mud token=a.b sessions=0 placed=a/b",
 		"tokenR host=mud time=1 token=a.b", "tokenR host=mud time=1 to=mud token=a.b sessions=1",
 		"tokenR host=mud time=1 to=mud token=a.b sessions=1 session=0123456789abcdef", "tokenR host=mud time=1 to=mud token=a.b session=0123456789abcdef state=connected ago=1",
 		"tokenR host=mud time=1 to=mud token=a.b sessions=1 session=0123456789abcdef ago=1 state=connected", "tokenR host=mud time=1 to=mud token=a.b sessions=1 state=connected ago=1",

@@ -14,10 +14,13 @@ const FlagsSent = 4
 // State is what a host is willing to do.
 type State string
 
-// States of a host. "down" is never said, it is what others conclude.
+// States of a host. A host that says nothing any more is down too: others
+// conclude that.
 const (
 	Online  State = "online"
-	Offline State = "offline" // keeps its sessions, takes no new ones
+	Offline State = "offline" // drains: keeps its sessions, takes no new ones
+	Down    State = "down"    // by an admin: its sessions are to end, it takes no new ones
+	Gone    State = "gone"    // the last words of a group manager that stops
 )
 
 // Interface is one network interface of a host. Addresses are IPv4.
@@ -127,7 +130,7 @@ func ParseHost(data []byte) (Host, error) {
 	switch h.State {
 	case "":
 		h.State = Online
-	case Online, Offline:
+	case Online, Offline, Down, Gone:
 	default:
 		f.fail("state %q", h.State)
 	}

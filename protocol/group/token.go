@@ -10,11 +10,20 @@ import (
 // MaxAgo bounds how long ago a session may have been connected: ten years.
 const MaxAgo = 10 * 365 * 24 * time.Hour
 
+// MaxTicket bounds a ticket.
+const MaxTicket = 1 << 20
+
 // TokenQ asks a TRUSTED host for the sessions of a token.
+//
+// Ticket orders those who ask for one token at the same time, as in Ricart and
+// Agrawala, "An Optimal Algorithm for Mutual Exclusion in Computer Networks",
+// 1981: it is one more than that of any question for the token that the asker
+// had heard when it began. The lower ticket, then the lower name, goes first.
 type TokenQ struct {
 	Stamp
-	ID    uint64 // id: random, comes back in the answers
-	Token alp.Token
+	ID     uint64 // id: random, comes back in the answers
+	Token  alp.Token
+	Ticket int // ticket: 0 from a host that does not say (ours)
 }
 
 // SessionState is what a session is doing, as far as the group needs it.
@@ -41,6 +50,9 @@ type TokenR struct {
 	ID    uint64 // id, of the question
 	Token alp.Token
 	Found []Found // latest connection first
+
+	Asking bool   // asking=1: we ask for it too and go first; ask again in a moment (ours)
+	Placed string // placed: the host to which we sent a new session of it just now (ours)
 }
 
 // Append writes the message, unsigned, its end included.
@@ -50,6 +62,9 @@ func (q TokenQ) Append(b []byte) []byte {
 	m.Add("time", strconv.FormatInt(q.Time, 10))
 	m.Add("id", hex16(q.ID))
 	m.Add("token", string(q.Token))
+	if q.Ticket > 0 {
+		m.AddInt("ticket", q.Ticket)
+	}
 	q.Stamp.add(&m)
 	return m.Append(b)
 }
@@ -60,7 +75,7 @@ func ParseTokenQ(data []byte) (TokenQ, error) {
 	if f.err != nil {
 		return TokenQ{}, f.err
 	}
-	return done(TokenQ{Stamp: f.stamp(), ID: f.hex64("id"), Token: f.token()}, f)
+	return done(TokenQ{Stamp: f.stamp(), ID: f.hex64("id"), Token: f.token(), Ticket: f.count("ticket", MaxTicket)}, f)
 }
 
 // Append writes the message, unsigned, its end included.
@@ -81,6 +96,12 @@ func (r TokenR) Append(b []byte) []byte {
 		m.Add("state", string(s.State))
 		m.Add("ago", strconv.FormatInt(s.Ago.Milliseconds(), 10))
 	}
+	if r.Asking {
+		m.Add("asking", "1")
+	}
+	if r.Placed != "" {
+		m.Add("placed", r.Placed)
+	}
 	r.Stamp.add(&m)
 	return m.Append(b)
 }
@@ -91,7 +112,10 @@ func ParseTokenR(data []byte) (TokenR, error) {
 	if f.err != nil {
 		return TokenR{}, f.err
 	}
-	r := TokenR{Stamp: f.stamp(), To: f.name("to"), ID: f.hex64("id"), Token: f.token()}
+	r := TokenR{Stamp: f.stamp(), To: f.name("to"), ID: f.hex64("id"), Token: f.token(), Asking: f.count("asking", 1) == 1, Placed: f.m.Get("placed")}
+	if r.Placed != "" && !ValidName(r.Placed) {
+		f.fail("placed %q", r.Placed)
+	}
 	ends := true // the last session has all its fields
 	for _, p := range f.m.Keys {
 		n := len(r.Found)

@@ -16,6 +16,7 @@ package grouplink
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,6 +59,7 @@ type Link struct {
 	changed chan struct{} // closed when conn changes
 	welcome local.Welcome
 	ever    bool // it was connected once
+	state   local.State
 	report  local.Report
 	version uint64 // of report
 
@@ -108,7 +110,7 @@ func (l *Link) once(ctx context.Context) (up bool, err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn := rpc.New(nc, nil)
+	conn := rpc.New(nc, l.hear)
 	var wg sync.WaitGroup
 	var served error
 	wg.Go(func() { served = conn.Serve(ctx); cancel() })
@@ -128,6 +130,7 @@ func (l *Link) once(ctx context.Context) (up bool, err error) {
 		return false, err
 	}
 	l.set(conn, w)
+	l.heed(w.State)
 	l.conf.Log.Info("group manager connected", "host", w.Host, "addr", w.Addr)
 	defer l.set(nil, w)
 	for {
@@ -140,6 +143,38 @@ func (l *Link) once(ctx context.Context) (up bool, err error) {
 			return true, errors.Join(served, errors.New("grouplink: connection lost"))
 		}
 	}
+}
+
+// hear takes what the group manager says by itself.
+func (l *Link) hear(_ context.Context, op string, body json.RawMessage) (any, error) {
+	if op != local.OpState {
+		return nil, fmt.Errorf("grouplink: unknown request %q", op)
+	}
+	var s local.State
+	if err := rpc.Decode(body, &s); err != nil {
+		return nil, err
+	}
+	l.heed(s)
+	return nil, nil
+}
+
+// heed notes what an admin wants of this host.
+func (l *Link) heed(s local.State) {
+	l.mu.Lock()
+	news := s.State != l.state.State || s.Deadline != l.state.Deadline
+	l.state = s
+	l.mu.Unlock()
+	if news && s.State != "" {
+		l.conf.Log.Info("state of this host", "state", s.State, "deadline", s.Deadline)
+	}
+}
+
+// State is what an admin wants of this host, as the group manager said last;
+// the zero value before it said anything.
+func (l *Link) State() local.State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state
 }
 
 func (l *Link) set(conn *rpc.Conn, w local.Welcome) {

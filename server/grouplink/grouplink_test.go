@@ -55,7 +55,7 @@ func (m *manager) handle(_ context.Context, op string, body json.RawMessage) (an
 		if h.ControlPort != 7443 {
 			return nil, errors.New("another port")
 		}
-		return local.Welcome{Host: "h1", Addr: netip.MustParseAddr("127.0.0.5")}, nil
+		return local.Welcome{Host: "h1", Addr: netip.MustParseAddr("127.0.0.5"), State: local.State{State: local.Offline}}, nil
 	case local.OpReport:
 		if m.refuse {
 			return nil, errors.New("not so many")
@@ -164,6 +164,37 @@ func TestConversation(t *testing.T) {
 		l.Report(report(9))
 		if _, err := l.Lookup(t.Context(), question); err != nil {
 			t.Errorf("a refused report stopped the questions: %v", err)
+		}
+	})
+}
+
+// What an admin wants of this host is heard at the start and when it changes.
+func TestState(t *testing.T) {
+	m := &manager{}
+	run(t, m, func(t *testing.T, l *Link) {
+		if got := l.State(); got != (local.State{}) {
+			t.Errorf("before the start: %+v", got)
+		}
+		synctest.Wait()
+		if got := l.State(); got.State != local.Offline {
+			t.Errorf("at the start: %+v", got)
+		}
+		m.mu.Lock()
+		conn := m.conns[0]
+		m.mu.Unlock()
+		want := local.State{State: local.Down, Sessions: 2}
+		if err := conn.Notify(local.OpState, want); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := l.State(); got != want {
+			t.Errorf("got %+v", got)
+		}
+		if err := conn.Call(t.Context(), "reboot", nil, nil); err == nil || !strings.Contains(err.Error(), "unknown request") {
+			t.Errorf("got %v", err)
+		}
+		if err := conn.Call(t.Context(), local.OpState, []int{1}, nil); err == nil {
+			t.Error("took a body of another form")
 		}
 	})
 }

@@ -17,13 +17,15 @@ import (
 	"hotdesk/protocol/alp"
 )
 
-// Requests, all from the gateway. Only ever appended to.
+// Requests, from the gateway and from `groupmgr ctl`. Only ever appended to.
 const (
 	OpHello  = "hello"  // Hello -> Welcome
 	OpReport = "report" // Report -> nothing
 	OpLookup = "lookup" // Lookup -> Answer
 	OpVerify = "verify" // Verify -> Verified
 	OpTable  = "table"  // TableRequest -> Table, for `groupmgr ctl table`
+	OpState  = "state"  // StateRequest -> State; also an event to the gateway, with State, whenever it changed
+	OpStatus = "status" // nothing -> Status
 )
 
 // MaxSessions bounds a report.
@@ -36,8 +38,9 @@ type Hello struct {
 
 // Welcome tells the gateway who its host is in the group.
 type Welcome struct {
-	Host string     `json:"host"`
-	Addr netip.Addr `json:"addr"` // the host's primary address
+	Host  string     `json:"host"`
+	Addr  netip.Addr `json:"addr"` // the host's primary address
+	State State      `json:"state,omitzero"`
 }
 
 // Session is what the group needs to know of a session here.

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -30,7 +31,9 @@ type TableHost struct {
 	Trusted    bool             `json:"trusted"`
 	Why        string           `json:"why,omitempty"` // why it is not trusted
 	Down       bool             `json:"down,omitempty"`
-	Suspect    bool             `json:"suspect,omitempty"` // it missed a question
+	Stopped    bool             `json:"stopped,omitempty"`   // it said goodbye
+	Suspect    bool             `json:"suspect,omitempty"`   // it missed a question
+	Duplicate  string           `json:"duplicate,omitempty"` // who else has its name or address
 	State      string           `json:"state"`
 	Control    int              `json:"control"` // port of its gateway, 0: none
 	CPUs       int              `json:"cpus"`
@@ -51,8 +54,9 @@ type TableInterface struct {
 	LastPkt int64  `json:"lastpkt"` // seconds since a message from it, -1: never
 }
 
-// String is the table in the form of seed 004's Table A: a line for each host
-// and for each interface. Words that the seed has not stand at the end.
+// String is the table in the form of seed 004's Table A, with a line for each
+// host and for each interface. What the seed does not know stands in a line of
+// its own.
 func (t Table) String() string {
 	var b strings.Builder
 	for _, h := range t.Hosts {
@@ -60,21 +64,25 @@ func (t Table) String() string {
 		if h.Trusted {
 			b.WriteString(" TRUSTED")
 		}
-		if h.Down {
-			b.WriteString(" down")
-		}
-		if h.Suspect {
-			b.WriteString(" suspect")
-		}
-		if h.State != "" && h.State != "online" {
-			b.WriteString(" " + h.State)
-		}
-		if h.Why != "" {
-			fmt.Fprintf(&b, " (%s)", h.Why)
-		}
 		b.WriteByte('\n')
 		for _, i := range h.Interfaces {
 			fmt.Fprintf(&b, "  interface %s ip %s mask %s bcast %s lastpkt %d\n", i.Name, i.IP, i.Mask, i.Bcast, i.LastPkt)
+		}
+		var notes []string
+		for _, n := range []struct {
+			text string
+			is   bool
+		}{
+			{"stopped", h.Stopped}, {"down", h.Down && !h.Stopped}, {"suspect", h.Suspect},
+			{h.State, h.State != "" && h.State != Online && !h.Stopped},
+			{h.Duplicate, h.Duplicate != ""}, {h.Why, h.Why != ""},
+		} {
+			if n.is && !slices.Contains(notes, n.text) {
+				notes = append(notes, n.text)
+			}
+		}
+		if notes != nil {
+			fmt.Fprintf(&b, "  note %s\n", strings.Join(notes, ", "))
 		}
 	}
 	return b.String()
