@@ -220,7 +220,8 @@ func address(nc net.Conn) netip.Addr {
 }
 
 // A gate bounds the connections: all of them, and those that have not yet said
-// who they are. Of the latter the oldest makes room when it must.
+// who they are. Of the latter the oldest makes room when it must, of the
+// address that has most: a flood from one address costs the others nothing.
 type gate struct {
 	most, half int
 
@@ -236,6 +237,7 @@ type gate struct {
 // reader's.
 type seat struct {
 	nc       net.Conn
+	addr     netip.Addr
 	named    bool
 	terminal alp.TerminalID
 	gate     *gate
@@ -251,7 +253,7 @@ func newGate(most, half int) *gate {
 const roomWithin = 100 * time.Millisecond
 
 func (g *gate) enter(ctx context.Context, nc net.Conn) (*seat, error) {
-	s := &seat{nc: nc, gate: g}
+	s := &seat{nc: nc, addr: address(nc), gate: g}
 	g.mu.Lock()
 	if g.all >= g.most {
 		g.mu.Unlock()
@@ -270,13 +272,24 @@ func (g *gate) enter(ctx context.Context, nc net.Conn) (*seat, error) {
 	}
 	defer g.mu.Unlock()
 	if len(g.young) >= g.half {
-		oldest := g.young[0]
+		oldest := g.oldest()
 		oldest.out = true
 		g.drop(oldest)
 		oldest.nc.Close()
 	}
 	g.young = append(g.young, s)
 	return s, nil
+}
+
+// oldest is the first half-open one of the address that has most. g.mu is held.
+func (g *gate) oldest() *seat {
+	count := map[netip.Addr]int{}
+	most := 0
+	for _, s := range g.young {
+		count[s.addr]++
+		most = max(most, count[s.addr])
+	}
+	return g.young[slices.IndexFunc(g.young, func(s *seat) bool { return count[s.addr] == most })]
 }
 
 // drop takes s out of the half-open ones. g.mu is held.

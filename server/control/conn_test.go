@@ -3,8 +3,11 @@ package control
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
+	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hotdesk/protocol/alp"
@@ -56,4 +59,44 @@ func TestPace(t *testing.T) {
 	if d := p.next(now.Add(time.Hour)); d != 0 {
 		t.Errorf("an hour later: %v", d)
 	}
+}
+
+// addressed is a connection that says where it is from.
+type addressed struct {
+	net.Conn
+	from net.Addr
+}
+
+func (a addressed) RemoteAddr() net.Addr { return a.from }
+
+// A flood from one address makes no other address lose its connection.
+func TestGateFairness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(1000, 10)
+		enter := func(host byte) *seat {
+			t.Helper()
+			near, far := net.Pipe()
+			t.Cleanup(func() { near.Close(); far.Close() })
+			s, err := g.enter(context.Background(), addressed{near, &net.TCPAddr{IP: net.IPv4(10, 0, 0, host), Port: 1}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		quiet := []*seat{enter(1), enter(2), enter(2)}
+		var flood []*seat
+		for range 100 {
+			flood = append(flood, enter(66))
+		}
+		for i, s := range quiet {
+			if s.evicted() {
+				t.Errorf("quiet connection %d was closed", i)
+			}
+		}
+		for i, s := range flood {
+			if old := i < len(flood)-7; s.evicted() != old {
+				t.Errorf("connection %d of the flood was closed: %v", i, s.evicted())
+			}
+		}
+	})
 }
