@@ -87,6 +87,7 @@ func (e *Engine) drive(now time.Time, l *asking) Output {
 	for _, host := range l.machine.Missing() {
 		e.table.Suspect(host)
 	}
+	l.machine.Own(now, e.cfg.Host, e.own(now, l.ask.Lookup.Token, true))
 	out.add(answer(l.ask, e.decide(now, l)))
 	return out
 }

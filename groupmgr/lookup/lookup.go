@@ -85,6 +85,13 @@ func (l *Lookup) add(now time.Time, host string, found []group.Found) {
 	}
 }
 
+// Own replaces what this host has of the token: a session may have been made
+// or promised here since the lookup began.
+func (l *Lookup) Own(now time.Time, self string, own []group.Found) {
+	l.found = slices.DeleteFunc(l.found, func(c Candidate) bool { return c.Host == self })
+	l.add(now, self, own)
+}
+
 func (l *Lookup) settle(now time.Time) {
 	for host, waited := range l.open {
 		limit := Settle

@@ -31,7 +31,7 @@ type boot struct {
 	top    uint64 // highest counter that came
 	bits   uint64 // bit i: top-i came
 	time   int64  // time of top, sender's clock
-	offset int64  // sender's clock minus ours at top, seconds
+	offset int64  // sender's clock minus ours at top, as if ours were never set; seconds
 	since  int64  // our clock when it was first heard, Unix seconds
 }
 
@@ -61,6 +61,9 @@ func (r *Row) top(id uint64) uint64 {
 func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	skew := int64(t.cfg.MaxSkew / time.Second)
 	off := s.Time - now.Unix()
+	// Where a clock was set, it is the other's: our own setting moves nobody's
+	// offset.
+	steady := t.start.Unix() + int64(now.Sub(t.start)/time.Second)
 	near := off <= skew && off >= -skew // judged as if nothing were known of that clock
 	if s.Boot == 0 || s.Counter == 0 {
 		return replayed, "it carries no boot or counter"
@@ -70,7 +73,7 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 		if b.id != s.Boot {
 			continue
 		}
-		if late := now.Unix() + b.offset - s.Time; late > skew && !(r.Down && near) {
+		if late := steady + b.offset - s.Time; late > skew && !(r.Down && near) {
 			return replayed, fmt.Sprintf("it was said %d seconds ago", late)
 		}
 		switch {
@@ -84,7 +87,7 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 			} else {
 				b.bits = 1
 			}
-			b.top, b.time, b.offset = s.Counter, s.Time, off
+			b.top, b.time, b.offset = s.Counter, s.Time, s.Time-steady
 		case b.top-s.Counter >= window:
 			return replayed, "it came before, or long ago"
 		case b.bits&(1<<(b.top-s.Counter)) != 0:
@@ -109,6 +112,6 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	if len(r.boots) == maxBoots {
 		r.boots = slices.Delete(r.boots, 0, 1)
 	}
-	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: off, since: now.Unix()})
+	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: s.Time - steady, since: now.Unix()})
 	return newBoot, ""
 }
