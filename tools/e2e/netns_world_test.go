@@ -3,13 +3,18 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/auth"
 	"hotdesk/tools/internal/account"
 	"hotdesk/tools/internal/lab"
@@ -229,4 +234,70 @@ func (r *realm) sessions(hosts ...string) (n int) {
 		}
 	}
 	return n
+}
+
+// table is what a host's group manager knows, by host name.
+func (r *realm) table(host string) map[string]local.TableHost {
+	r.t.Helper()
+	out, err := exec.CommandContext(r.ctx, filepath.Join(bin, "groupmgr"), "ctl", "-runtime", r.hosts[host].Runtime, "-json", "table").Output()
+	r.must(err)
+	var t local.Table
+	r.must(json.Unmarshal(out, &t))
+	all := map[string]local.TableHost{}
+	for _, h := range t.Hosts {
+		all[h.Host] = h
+	}
+	return all
+}
+
+// knows waits until a host's table has the others so, and no more hosts than
+// these and itself.
+func (r *realm) knows(host string, others map[string]func(local.TableHost) bool) {
+	r.t.Helper()
+	r.eventually(host+"'s table", func() (bool, string) {
+		t := r.table(host)
+		for name, ok := range others {
+			if h, there := t[name]; !there || !ok(h) {
+				return false, fmt.Sprintf("%s: %+v", name, h)
+			}
+		}
+		return len(t) == len(others)+1, fmt.Sprintf("%+v", t)
+	})
+}
+
+// What knows is asked.
+func trusted(h local.TableHost) bool   { return h.Trusted && !h.Down }
+func untrusted(h local.TableHost) bool { return !h.Trusted && !h.Down && h.Why != "" }
+func isDown(h local.TableHost) bool    { return h.Trusted && h.Down }
+
+// together waits until each of the hosts trusts all others.
+func (r *realm) together(hosts ...string) {
+	r.t.Helper()
+	for _, h := range hosts {
+		others := map[string]func(local.TableHost) bool{}
+		for _, o := range hosts {
+			if o != h {
+				others[o] = trusted
+			}
+		}
+		r.knows(h, others)
+	}
+}
+
+// capture listens at a machine's cable until the test ends.
+func (r *realm) capture(name string) *netlab.Capture {
+	r.t.Helper()
+	c, err := r.node(name).Capture()
+	r.must(err)
+	r.t.Cleanup(c.Close)
+	return c
+}
+
+// logged waits until the program's log has the text so often.
+func (r *realm) logged(p *lab.Proc, text string, times int) {
+	r.t.Helper()
+	r.eventually(fmt.Sprintf("%s logs %q", p.Name, text), func() (bool, string) {
+		n := strings.Count(p.Log(), text)
+		return n >= times, strconv.Itoa(n)
+	})
 }

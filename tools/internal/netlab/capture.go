@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -65,7 +64,9 @@ func (n *Node) Capture() (*Capture, error) {
 				if err == unix.EAGAIN {
 					return false
 				}
-				if ll, is := from.(*unix.SockaddrLinklayer); err == nil && is && ll.Protocol == swapped(unix.ETH_P_IP) {
+				// What is for another machine comes while the bridge has not
+				// learned where that is.
+				if ll, is := from.(*unix.SockaddrLinklayer); err == nil && is && ll.Protocol == swapped(unix.ETH_P_IP) && ll.Pkttype != unix.PACKET_OTHERHOST {
 					size, kind, ok = got, ll.Pkttype, true
 				}
 				return true
@@ -133,9 +134,6 @@ func (c *Capture) Wait(count int, patience time.Duration, f func(Datagram) bool)
 		}
 	}
 }
-
-// Command reports whether the datagram is a message with that first word.
-func (d Datagram) Command(word string) bool { return strings.HasPrefix(string(d.Data), word+" ") }
 
 // parse reads an IPv4 packet with UDP in it (RFC 791, RFC 768). Fragments are
 // passed over: nothing of the group's is so long.

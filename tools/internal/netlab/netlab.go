@@ -5,8 +5,9 @@
 // Source: ip-netns(8), veth(4), bridge(8), nft(8).
 //
 // One namespace is the router and holds a bridge for each subnet; each node is
-// a namespace of its own with one interface, eth0, plugged into its subnet's
-// bridge. None of them is joined to the machine's own network.
+// a namespace of its own with an interface, eth0, plugged into its subnet's
+// bridge, and one more for each further subnet. None of them is joined to the
+// machine's own network.
 //
 // Invariants:
 //  1. No packet leaves the namespaces: no interface of theirs has its other end
@@ -46,11 +47,12 @@ const (
 	prefix     = "hd"
 )
 
-// A Node is a machine of the network: a namespace with one interface.
+// A Node is a machine of the network: a namespace with an interface.
 type Node struct {
 	Name  string
-	Addr  netip.Addr
-	Bcast netip.Addr // of its subnet
+	Addr  netip.Addr   // on its first subnet
+	Bcast netip.Addr   // of that
+	Addrs []netip.Addr // on each of its subnets
 
 	net *Net
 	ns  string
@@ -66,7 +68,8 @@ var count atomic.Int32
 
 // New makes a network. Each subnet lists the names of its nodes: the first is
 // 10.90.1.0/24, and its nodes have the addresses .10, .11 and so on; the router
-// has .1 in each.
+// has .1 in each. A name that is in several subnets is one node with an
+// interface in each.
 func New(ctx context.Context, subnets ...[]string) (*Net, error) {
 	if len(subnets) > maxSubnets {
 		return nil, fmt.Errorf("netlab: %d subnets, at most %d", len(subnets), maxSubnets)
@@ -89,20 +92,27 @@ func New(ctx context.Context, subnets ...[]string) (*Net, error) {
 		// duplicate addresses.
 		fmt.Fprintf(&setup, "link add %s type bridge forward_delay 0 mcast_snooping 0\nlink set %s up\naddr add 10.90.%d.1/24 brd + dev %s\n", bridge, bridge, s, bridge)
 		for k, name := range names {
-			node := &Node{
-				Name: name, net: n, ns: base + name,
-				Addr:  netip.AddrFrom4([4]byte{10, 90, s, byte(firstHost + k)}),
-				Bcast: netip.AddrFrom4([4]byte{10, 90, s, 255}),
+			addr := netip.AddrFrom4([4]byte{10, 90, s, byte(firstHost + k)})
+			node := n.Nodes[name]
+			if node == nil {
+				node = &Node{Name: name, net: n, ns: base + name, Addr: addr, Bcast: netip.AddrFrom4([4]byte{10, 90, s, 255})}
+				n.Nodes[name] = node
+				space(node.ns)
+				inner[node.ns] = &strings.Builder{}
+				inner[node.ns].WriteString("link set lo up\n")
 			}
-			if n.Nodes[name] != nil || len(port(name)) > unix.IFNAMSIZ-1 {
+			nic := len(node.Addrs)
+			node.Addrs = append(node.Addrs, addr)
+			plug := node.port(nic)
+			if name == "" || len(plug) > unix.IFNAMSIZ-1 {
 				return nil, fmt.Errorf("netlab: %q cannot be a node's name", name)
 			}
-			n.Nodes[name] = node
-			space(node.ns)
-			fmt.Fprintf(&links, "link add eth0 netns %s type veth peer name %s netns %s\n", node.ns, port(name), n.router)
-			fmt.Fprintf(&setup, "link set %s master %s\nlink set %s up\n", port(name), bridge, port(name))
-			inner[node.ns] = &strings.Builder{}
-			fmt.Fprintf(inner[node.ns], "link set lo up\naddr add %v/24 brd + dev eth0\nlink set eth0 up\nroute add default via 10.90.%d.1\n", node.Addr, s)
+			fmt.Fprintf(&links, "link add eth%d netns %s type veth peer name %s netns %s\n", nic, node.ns, plug, n.router)
+			fmt.Fprintf(&setup, "link set %s master %s\nlink set %s up\n", plug, bridge, plug)
+			fmt.Fprintf(inner[node.ns], "addr add %v/24 brd + dev eth%d\nlink set eth%d up\n", addr, nic, nic)
+			if nic == 0 {
+				fmt.Fprintf(inner[node.ns], "route add default via 10.90.%d.1\n", s)
+			}
 		}
 	}
 	err := batch(ctx, "", add.String())
@@ -131,25 +141,27 @@ func New(ctx context.Context, subnets ...[]string) (*Net, error) {
 	return n, nil
 }
 
-// carries waits until both ends of the node's cable are up: the kernel works
+// carries waits until both ends of the node's cables are up: the kernel works
 // off such changes at its leisure, and drops what is sent before.
 func (n *Node) carries(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for ns, name := range map[string]string{n.ns: "eth0", n.net.router: port(n.Name)} {
-		for running := false; !running; {
-			err := within(ns, func() error {
-				i, err := net.InterfaceByName(name)
-				running = err == nil && i.Flags&net.FlagRunning != 0
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("netlab: %s: %w", name, err)
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("netlab: the cable of %s does not come up: %w", n.Name, ctx.Err())
+	for nic := range n.Addrs {
+		for ns, name := range map[string]string{n.ns: fmt.Sprintf("eth%d", nic), n.net.router: n.port(nic)} {
+			for running := false; !running; {
+				err := within(ns, func() error {
+					i, err := net.InterfaceByName(name)
+					running = err == nil && i.Flags&net.FlagRunning != 0
+					return err
+				})
+				if err != nil {
+					return fmt.Errorf("netlab: %s: %w", name, err)
+				}
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return fmt.Errorf("netlab: the cable of %s does not come up: %w", n.Name, ctx.Err())
+				}
 			}
 		}
 	}
@@ -166,7 +178,7 @@ func quiet() error {
 }
 
 // port is the router's end of a node's cable.
-func port(name string) string { return "v-" + name }
+func (n *Node) port(nic int) string { return fmt.Sprintf("v%d-%s", nic, n.Name) }
 
 // Close removes the network. What runs in it must have ended.
 func (n *Net) Close() error {
@@ -202,7 +214,9 @@ func (n *Node) Cut(ctx context.Context, from ...*Node) error {
 	var b strings.Builder
 	b.WriteString("add table ip cut\nadd chain ip cut in { type filter hook input priority 0; }\n")
 	for _, f := range from {
-		fmt.Fprintf(&b, "add rule ip cut in ip saddr %v drop\n", f.Addr)
+		for _, a := range f.Addrs {
+			fmt.Fprintf(&b, "add rule ip cut in ip saddr %v drop\n", a)
+		}
 	}
 	return n.nft(ctx, b.String())
 }
@@ -214,19 +228,21 @@ func (n *Node) nft(ctx context.Context, rules string) error {
 	return run(ctx, rules, "ip", "netns", "exec", n.ns, "nft", "-f", "-")
 }
 
-// Link pulls the node's cable, or plugs it in again.
+// Link pulls the node's cables, or plugs them in again.
 func (n *Node) Link(ctx context.Context, up bool) error {
+	state := "down"
 	if up {
-		if err := n.set(ctx, "up"); err != nil {
+		state = "up"
+	}
+	for nic := range n.Addrs {
+		if err := run(ctx, "", "ip", "-n", n.net.router, "link", "set", n.port(nic), state); err != nil {
 			return err
 		}
-		return n.carries(ctx)
 	}
-	return n.set(ctx, "down")
-}
-
-func (n *Node) set(ctx context.Context, state string) error {
-	return run(ctx, "", "ip", "-n", n.net.router, "link", "set", port(n.Name), state)
+	if !up {
+		return nil
+	}
+	return n.carries(ctx)
 }
 
 // Namespace is the file of the node's namespace.

@@ -49,7 +49,7 @@ func receive(t *testing.T, conn *net.UDPConn, want string) netip.AddrPort {
 // other, the router forwards, cuts have a direction, and nothing remains.
 func TestNetwork(t *testing.T) {
 	ctx := t.Context()
-	n, err := New(ctx, []string{"a", "b"}, []string{"c"})
+	n, err := New(ctx, []string{"a", "b"}, []string{"c", "b"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +98,11 @@ func TestNetwork(t *testing.T) {
 		}
 	}
 
+	if len(b.Addrs) != 2 || b.Addrs[1] != netip.MustParseAddr("10.90.2.11") {
+		t.Errorf("addresses: %v", b.Addrs)
+	}
+	send(t, onC, "to the second", b.Addrs[1], 700)
+	receive(t, onB, "to the second")
 	if err := b.Link(ctx, false); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +127,7 @@ func TestNetwork(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for name, subnets := range map[string][][]string{
-		"twice":      {{"a"}, {"a"}},
+		"no name":    {{""}},
 		"long":       {{"a-name-that-is-longer"}},
 		"subnets":    make([][]string, maxSubnets+1),
 		"many nodes": {make([]string, maxNodes+1)},

@@ -1,0 +1,170 @@
+package e2e
+
+import (
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotdesk/protocol/group"
+	"hotdesk/protocol/group/local"
+	"hotdesk/tools/internal/lab"
+	"hotdesk/tools/internal/netlab"
+)
+
+// Hosts of a subnet find each other by broadcasts. A terminal that asks gets
+// addresses on its own subnet; what it cannot reach is not answered for.
+func TestNetnsDiscovery(t *testing.T) {
+	r := newRealm(t, []string{"north", "both", "a"}, []string{"both", "b"})
+	r.host("north", nil)
+	r.host("both", func(c *lab.Installed) { c.GroupArgs = append(c.GroupArgs, "-max-sessions", "1") })
+	r.together("north", "both")
+	if n := len(r.table("north")["both"].Interfaces); n != 2 {
+		t.Errorf("both has %d interfaces in north's table", n)
+	}
+	heardA, heardB := r.capture("a"), r.capture("b")
+	a, b := r.terminal("a"), r.terminal("b")
+	r.see(a, "picture")
+	r.see(b, "picture")
+
+	answers := func(c *netlab.Capture, count int) []netip.Addr {
+		t.Helper()
+		got, err := c.Wait(count, patience, func(d netlab.Datagram) bool { return !d.Sent && group.Kind(d.Data) == group.CmdServerR })
+		r.must(err)
+		var all []netip.Addr
+		for _, d := range got {
+			m, err := group.ParseServerR(d.Data)
+			r.must(err)
+			if m.Addr != d.From.Addr() || m.Port != 7443 {
+				t.Errorf("serverR from %v names %v:%d", d.From, m.Addr, m.Port)
+			}
+			all = append(all, m.Addr)
+		}
+		return all
+	}
+	both := r.node("both")
+	if got := answers(heardA, 2); len(got) != 2 || got[0] == got[1] || got[0].As4()[2] != 1 || got[1].As4()[2] != 1 {
+		t.Errorf("a was told of %v", got)
+	}
+	if got := answers(heardB, 1); len(got) != 1 || got[0] != both.Addrs[1] {
+		t.Errorf("b was told of %v, want %v", got, both.Addrs[1])
+	}
+
+	// Of b's subnet is only both, whose one session it then has; the next is on
+	// north, of a's subnet alone: at b nothing but the truth can be shown.
+	r.hands(b, "insert", "card2")
+	r.desk(b)
+	r.hands(b, "remove")
+	r.see(b, "picture")
+	r.eventually("north knows that both is full", func() (bool, string) {
+		n := r.table("north")["both"].Sessions
+		return n == 1, strconv.Itoa(n)
+	})
+	r.hands(a, "insert", "card1")
+	r.desk(a)
+	r.eventually("the session is on north", func() (bool, string) { n := r.sessions("north"); return n == 1, strconv.Itoa(n) })
+	before := r.rest(b)
+	r.hands(a, "remove")
+	r.hands(b, "insert", "card1")
+	r.see(b, "picture")
+	if r.rest(b) == before || r.sessions() != 2 {
+		t.Errorf("b shows what it did before, or there are %d sessions", r.sessions())
+	}
+}
+
+// A partition: each side goes on by itself, and afterwards all agree again and
+// the newer session is the one that a card gets.
+func TestNetnsPartition(t *testing.T) {
+	r := newRealm(t, []string{"north", "south", "a", "b"})
+	r.host("north", nil)
+	r.host("south", nil)
+	r.together("north", "south")
+	north, south := r.node("north"), r.node("south")
+	a, b := r.terminal("a", "-server", r.at("north")), r.terminal("b", "-server", r.at("south"))
+	r.see(a, "picture")
+	r.see(b, "picture")
+
+	// One way: south hears nothing of north, north everything of south.
+	r.must(south.Cut(r.ctx, north))
+	r.knows("south", map[string]func(local.TableHost) bool{"north": isDown})
+	r.knows("north", map[string]func(local.TableHost) bool{"south": trusted})
+	r.must(south.Heal(r.ctx))
+	r.together("north", "south")
+
+	r.must(south.Cut(r.ctx, north))
+	r.must(north.Cut(r.ctx, south))
+	r.knows("south", map[string]func(local.TableHost) bool{"north": isDown})
+	r.knows("north", map[string]func(local.TableHost) bool{"south": isDown})
+	r.hands(a, "insert", "card1")
+	r.desk(a)
+	r.paint(a, "2a7f62")
+	r.hands(a, "remove")
+	r.hands(b, "insert", "card1")
+	r.desk(b)
+	r.paint(b, "6a3d7c")
+	newer := r.rest(b)
+	r.hands(b, "remove")
+	if r.sessions("north") != 1 || r.sessions("south") != 1 {
+		t.Errorf("sessions: %d and %d", r.sessions("north"), r.sessions("south"))
+	}
+
+	r.must(south.Heal(r.ctx))
+	r.must(north.Heal(r.ctx))
+	healed := time.Now()
+	r.together("north", "south")
+	t.Logf("the tables agree %v after healing; a period is %v", time.Since(healed).Round(time.Millisecond), period)
+	r.hands(a, "insert", "card1")
+	r.shows(a, newer)
+	if at := r.status(a, "server"); at != r.at("south") {
+		t.Errorf("a is at %s", at)
+	}
+}
+
+// A host dies, by its processes or by its cable: its terminal has a session
+// elsewhere without anybody's doing.
+func TestNetnsDeath(t *testing.T) {
+	r := newRealm(t, []string{"one", "two", "three", "a"})
+	hosts := []string{"one", "two", "three"}
+	for _, h := range hosts {
+		r.host(h, nil)
+	}
+	r.together(hosts...)
+	a := r.terminal("a")
+	r.see(a, "picture")
+	r.hands(a, "insert", "card1")
+	r.desk(a)
+	for _, death := range []struct {
+		name string
+		do   func(*lab.Host)
+	}{
+		{"processes killed", func(h *lab.Host) {
+			for _, pid := range h.Machine() {
+				_ = unix.Kill(pid, unix.SIGKILL) // some are gone with others
+			}
+		}},
+		{"cable cut", func(h *lab.Host) { r.must(r.node(h.Name).Link(r.ctx, false)) }},
+	} {
+		r.paint(a, "2a7f62")
+		at := r.status(a, "server")
+		began := time.Now()
+		for _, h := range hosts {
+			if at == r.at(h) {
+				death.do(r.hosts[h])
+			}
+		}
+		// The new session's own background: not a pixel of the old picture.
+		r.see(a, "picture", "pixel=1270,1014,"+rootColour, "pixel=400,300,"+xtermColour)
+		took := time.Since(began)
+		now := r.status(a, "server")
+		if now == at {
+			t.Errorf("%s: a is at %s as before", death.name, now)
+		}
+		t.Logf("%s: from %s to a desktop at %s in %v", death.name, at, now, took.Round(time.Millisecond))
+		r.rest(a)
+	}
+}
+
+// rootColour is the background of the default session.
+const rootColour = "2f4858"
