@@ -53,7 +53,7 @@ func TestAttackStorm(t *testing.T) {
 		f.hosts["south"] = south
 	}
 	f.must(err)
-	other, err := f.lab.Terminal(f.ctx, "other", "-server", south.Addr)
+	other, err := f.lab.Terminal(f.ctx, "other", "-server", south.Addr, "-size", small)
 	f.must(err)
 	terminals := map[string]*lab.Terminal{"card1": f.good, "card2": other}
 	colours := map[string]string{"card1": "2a7f62", "card2": "6a3d7c"}
@@ -68,7 +68,7 @@ func TestAttackStorm(t *testing.T) {
 	f.must(err)
 	pixel := func(card, colour string) {
 		t.Helper()
-		ctl(card, "wait", "-timeout", patience.String(), "picture", "pixel=1270,1014,"+colour)
+		ctl(card, "wait", "-timeout", patience.String(), "picture", corner+colour)
 	}
 	for card, colour := range colours {
 		ctl(card, "type", "xsetroot -solid '#"+colour+"'\n")

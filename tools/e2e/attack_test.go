@@ -38,6 +38,10 @@ type fort struct {
 	roots   *x509.CertPool
 }
 
+// The terminals have small screens, which the race detector's programs draw in
+// reasonable time; the corner shows the root window.
+const small, corner = "800x640", "pixel=790,630,"
+
 func newFort(t *testing.T) *fort {
 	t.Helper()
 	w, err := newWorld(t, t.Cleanup)
@@ -49,7 +53,7 @@ func newFort(t *testing.T) *fort {
 		w.hosts["north"] = f.host
 	}
 	f.must(err)
-	f.good, err = w.lab.Terminal(w.ctx, "good", "-server", f.host.Addr)
+	f.good, err = w.lab.Terminal(w.ctx, "good", "-server", f.host.Addr, "-size", small)
 	f.must(err)
 	f.ctl("insert", "card1")
 	f.ctl("wait", "-timeout", patience.String(), "picture", "pixel=400,300,"+xtermColour)
@@ -90,7 +94,7 @@ func (f *fort) works() {
 	f.colours++
 	colour := fmt.Sprintf("%06x", (0x204060+0x30517*f.colours)&0xffffff)
 	f.ctl("type", "xsetroot -solid '#"+colour+"'\n")
-	f.ctl("wait", "-timeout", patience.String(), "pixel=1270,1014,"+colour)
+	f.ctl("wait", "-timeout", patience.String(), corner+colour)
 }
 
 // during runs an attack and uses the well-behaved terminal meanwhile and after
