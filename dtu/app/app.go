@@ -37,6 +37,7 @@ import (
 	"hotdesk/dtu/backend/workbench"
 	"hotdesk/dtu/network"
 	"hotdesk/dtu/trust"
+	"hotdesk/protocol/alp"
 	"hotdesk/protocol/program"
 	"hotdesk/smartcard/reader/emulated"
 )
@@ -100,7 +101,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 // openTrust reads whom the terminal believes.
 func (c *Config) openTrust() (*trust.Store, error) {
-	s, err := trust.Open(trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: serverName, ALPN: controlALPN})
+	s, err := trust.Open(trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: alp.ServerName, ALPN: alp.ALPN})
 	if err != nil {
 		return nil, fmt.Errorf("dtu: %w", err)
 	}

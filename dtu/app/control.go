@@ -18,10 +18,6 @@ import (
 )
 
 const (
-	// controlALPN names the control protocol in the TLS handshake.
-	controlALPN = "hotdesk-control/1"
-	// serverName is what every server's certificate is made out to.
-	serverName = "hotdesk"
 	// connectWithin is how long a server may take to accept and prove itself.
 	connectWithin = 3 * time.Second
 	// writeWithin is how long a line may take to leave.
@@ -109,9 +105,9 @@ func (c *control) dial(ctx context.Context, to netip.AddrPort, store *trust.Stor
 		return nil, err
 	}
 	t := conn.(*tls.Conn)
-	if t.ConnectionState().NegotiatedProtocol != controlALPN {
+	if t.ConnectionState().NegotiatedProtocol != alp.ALPN {
 		t.Close()
-		return nil, fmt.Errorf("%v does not speak %s", to, controlALPN)
+		return nil, fmt.Errorf("%v does not speak %s", to, alp.ALPN)
 	}
 	return t, nil
 }

@@ -82,10 +82,10 @@ func newGateway(t *testing.T) *gateway {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	host := certificate(t, serverName, authority)
+	host := certificate(t, alp.ServerName, authority)
 	host.Certificate = append(host.Certificate, authority.Certificate[0])
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: []string{controlALPN},
+		MinVersion: tls.VersionTLS13, NextProtos: []string{alp.ALPN},
 		Certificates: []tls.Certificate{*host},
 	})
 	if err != nil {

@@ -201,7 +201,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 	}
 	t := s.terminals[id]
 	if t == nil {
-		if len(s.terminals) >= MaxTerminals {
+		if len(s.terminals) >= MaxTerminals && !s.forgetOldest() {
 			s.hangUp(c, "as many terminals as there may be")
 			return nil
 		}
@@ -215,6 +215,24 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 	c.t, t.conn = t, c
 	s.say(t, slog.LevelInfo, "terminal connected", "peer", c.peer())
 	return nil
+}
+
+// forgetOldest makes room for a terminal: of those that have neither connection
+// nor picture the one goes that left first. Whoever makes up terminals by the
+// thousand keeps none from coming.
+func (s *Server) forgetOldest() bool {
+	var oldest *terminal
+	for _, t := range s.terminals {
+		if t.conn == nil && t.came == 0 && t.shown.session == "" && (oldest == nil || t.left.Before(oldest.left)) {
+			oldest = t
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	s.clear(oldest)
+	delete(s.terminals, oldest.id)
+	return true
 }
 
 // infoReq is a token that came or went.
