@@ -74,6 +74,48 @@ func TestNetnsDiscovery(t *testing.T) {
 	}
 }
 
+// Across a router, where no broadcast goes, hosts are told of each other by
+// -peer at one end. A card's session comes to a terminal of a network without
+// hosts, which reaches all of them.
+func TestNetnsRouted(t *testing.T) {
+	r := newRealm(t, []string{"north", "south", "a"}, []string{"east", "b"}, []string{"c"})
+	r.host("north", nil)
+	r.host("south", nil)
+	r.host("east", func(c *lab.Installed) {
+		c.GroupArgs = append(c.GroupArgs, "-peer", r.node("north").Addr.String(), "-peer", r.node("south").Addr.String())
+	})
+	r.together("north", "south", "east")
+	a, b := r.terminal("a"), r.terminal("b")
+	c := r.terminal("c", "-server", r.at("east"))
+	for _, x := range []*lab.Terminal{a, b, c} {
+		r.see(x, "picture")
+	}
+	if at := r.status(b, "server"); at != r.at("east") {
+		t.Errorf("b found %s", at)
+	}
+	r.hands(a, "insert", "card1")
+	r.desk(a)
+	r.paint(a, "2a7f62")
+	desk := r.rest(a)
+	r.hands(a, "remove")
+	r.hands(c, "insert", "card1") // east redirects it across the router
+	r.shows(c, desk)
+	if at := r.status(c, "server"); at != r.status(a, "server") || r.sessions("east") != 0 {
+		t.Errorf("c is at %s", at)
+	}
+	r.paint(c, "6a3d7c")
+
+	// The router fails: east's side goes on by itself, and the card finds its
+	// session again afterwards.
+	r.hands(c, "remove")
+	r.must(r.node("east").Link(r.ctx, false))
+	r.knows("east", map[string]func(local.TableHost) bool{"north": isDown, "south": isDown})
+	r.must(r.node("east").Link(r.ctx, true))
+	r.together("north", "south", "east")
+	r.hands(a, "insert", "card1")
+	r.colour(a, "6a3d7c")
+}
+
 // A partition: each side goes on by itself, and afterwards all agree again and
 // the newer session is the one that a card gets.
 func TestNetnsPartition(t *testing.T) {
