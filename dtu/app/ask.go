@@ -54,7 +54,7 @@ func (a *asker) ask(q group.ServerQ) error {
 	packet := q.Append(nil)
 	sent := 0
 	var last error
-	for _, to := range a.broadcasts() {
+	for _, to := range broadcasts(a.local) {
 		if _, err := a.conn.WriteToUDPAddrPort(packet, netip.AddrPortFrom(to, a.port)); err != nil {
 			last = err
 			continue
@@ -71,8 +71,8 @@ func (a *asker) ask(q group.ServerQ) error {
 }
 
 // broadcasts returns the broadcast addresses of the networks we are on.
-func (a *asker) broadcasts() []netip.Addr {
-	if a.local {
+func broadcasts(local bool) []netip.Addr {
+	if local {
 		return []netip.Addr{netip.AddrFrom4([4]byte{127, 255, 255, 255})}
 	}
 	var all []netip.Addr

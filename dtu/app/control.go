@@ -29,6 +29,7 @@ const (
 // A control is one control connection, from dialling to its end.
 type control struct {
 	id     int
+	to     netip.AddrPort
 	out    chan alp.Message // closed: send what is there, then close
 	cancel context.CancelFunc
 	addr   netip.Addr // our own; valid once connected; only for the loop
@@ -43,7 +44,7 @@ type connected struct {
 // connect opens a connection. post tells the loop.
 func connect(ctx context.Context, wg *sync.WaitGroup, id int, to netip.AddrPort, store *trust.Store, post func(any)) *control {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &control{id: id, out: make(chan alp.Message, maxOut), cancel: cancel}
+	c := &control{id: id, to: to, out: make(chan alp.Message, maxOut), cancel: cancel}
 	wg.Go(func() {
 		defer cancel()
 		err := c.serve(ctx, to, store, post)

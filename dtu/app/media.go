@@ -36,13 +36,17 @@ func openMedia(ctx context.Context, wg *sync.WaitGroup, id int, cfg viewer.Confi
 			stop := context.AfterFunc(ctx, func() { v.Close("terminal off") })
 			defer stop()
 			m.set(v)
-			select {
-			case <-v.Drawn():
-				post(terminal.MediaDrawn{Media: id})
-			case <-v.Done():
+			for drawn := v.Drawn(); err == nil; {
+				select {
+				case <-drawn:
+					post(terminal.MediaDrawn{Media: id})
+					drawn = nil
+				case <-v.Quiet():
+					post(terminal.MediaQuiet{Media: id})
+				case <-v.Done():
+					err = v.Err()
+				}
 			}
-			<-v.Done()
-			err = v.Err()
 		}
 		down := terminal.MediaDown{Media: id, Reason: err.Error()}
 		if closed, ok := errors.AsType[*viewer.Closed](err); ok {
@@ -74,6 +78,13 @@ func (m *mediaConn) resize(w, h int) {
 		return
 	}
 	m.view.Send(input.Record{Type: input.Resize, X: w, Y: h})
+}
+
+// touch finds out whether the media end is still there.
+func (m *mediaConn) touch() {
+	if v := m.viewer(); v != nil {
+		v.Touch()
+	}
 }
 
 // viewer returns the connection, or nil while it is dialled.

@@ -59,7 +59,9 @@ type shell struct {
 	machine  *terminal.Machine
 	finder   *bootstrap.Machine
 	asker    *asker
-	control  *control
+	ears     ears
+	control  *control         // the connection that is up
+	dials    map[int]*control // those that are being made, by number
 	media    *mediaConn
 	osd      *terminal.OSD // to be drawn at the end of the step
 	dark     bool          // no session's pixels are on the screen
@@ -96,7 +98,7 @@ func newShell(cfg Config, store *trust.Store, cards *emulated.Reader) *shell {
 		screen: screen.New(cfg.Width, cfg.Height),
 		rules:  identity.Rules(),
 		local:  make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
-		status: newBoard(),
+		status: newBoard(), dials: map[int]*control{},
 		machine: terminal.New(terminal.Config{
 			Identity: id, Layout: cfg.Layout, Width: cfg.Width, Height: cfg.Height,
 		}),
@@ -145,6 +147,9 @@ func (s *shell) run(ctx context.Context) {
 		s.wg.Go(func() { s.net.Run(ctx, func(st network.State) { s.fromNetwork(st) }) })
 		s.find(s.finder.Network(time.Now(), false))
 	}
+	if s.cfg.GroupPort != 0 {
+		s.wg.Go(func() { s.ears.eavesdrop(ctx, &s.wg, s.cfg.Local, s.cfg.GroupPort, s.fromNetwork) })
+	}
 	s.step(terminal.PowerOn{})
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -178,6 +183,9 @@ func (s *shell) run(ctx context.Context) {
 	if s.media != nil {
 		s.media.close("terminal off")
 	}
+	for _, c := range s.dials {
+		c.close()
+	}
 	if s.control != nil {
 		s.control.close()
 	}
@@ -209,18 +217,26 @@ func (s *shell) take(v any) {
 	case group.ServerR:
 		s.find(s.finder.Answer(time.Now(), v))
 		s.drain()
+	case heard:
+		// For the status.
 	case connected:
-		if s.control != nil && s.control.id == v.Control {
-			s.control.addr = v.local
+		c := s.dials[v.Control]
+		if c == nil {
+			return // given up meanwhile
 		}
+		delete(s.dials, v.Control)
+		c.addr = v.local
+		s.control = c
+		s.log.Info("control connection up", "peer", c.to)
+		s.finder.Took(c.to)
 		s.step(v.ControlUp)
-		if st := s.machine.Status(); st.Control {
-			s.finder.Took(st.Server)
-			s.log.Info("control connection up", "peer", st.Server)
-		}
 	case terminal.ControlDown:
+		if c := s.dials[v.Control]; c != nil {
+			s.log.Info("control connection not made", "peer", c.to, "reason", v.Reason)
+			delete(s.dials, v.Control)
+		}
 		if s.control != nil && s.control.id == v.Control {
-			s.log.Info("control connection down", "peer", s.machine.Status().Server, "reason", v.Reason)
+			s.log.Info("control connection down", "peer", s.control.to, "reason", v.Reason)
 			s.control = nil
 		}
 		s.step(v)
@@ -270,6 +286,7 @@ func (s *shell) drain() {
 // froms is the finder's word for the terminal's.
 var froms = map[terminal.From]bootstrap.From{
 	terminal.FromKnown: bootstrap.FromKnown, terminal.FromNext: bootstrap.FromNext, terminal.FromNetwork: bootstrap.FromNetwork,
+	terminal.FromAll: bootstrap.FromAll,
 }
 
 // trace logs what goes in and out of the machine.
@@ -296,11 +313,16 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
 			}
 		case terminal.Locate:
+			s.finder.Heard(s.ears.servers())
 			s.find(s.finder.Locate(time.Now(), froms[a.From]))
 		case terminal.Connect:
 			s.counters.Connects++
-			s.control = connect(s.ctx, &s.wg, a.Control, a.Server, s.trust, s.fromNetwork)
+			s.dials[a.Control] = connect(s.ctx, &s.wg, a.Control, a.Server, s.trust, s.fromNetwork)
 		case terminal.CloseControl:
+			if c := s.dials[a.Control]; c != nil {
+				c.close()
+				delete(s.dials, a.Control)
+			}
 			if s.control != nil && s.control.id == a.Control {
 				s.control.close()
 				s.control = nil
@@ -321,6 +343,10 @@ func (s *shell) perform(actions []terminal.Action) {
 			if s.media != nil && s.media.id == a.Media {
 				s.media.close(a.Reason)
 				s.media = nil
+			}
+		case terminal.TouchMedia:
+			if s.media != nil && s.media.id == a.Media {
+				s.media.touch()
 			}
 		case terminal.ResizeMedia:
 			if s.media != nil && s.media.id == a.Media {

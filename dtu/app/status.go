@@ -21,6 +21,7 @@ type Status struct {
 	Letter   string         `json:"letter,omitempty"` // what DHCP gave, A to D
 	Server   netip.AddrPort `json:"server,omitzero"`
 	Control  bool           `json:"control"` // the control connection is up
+	Known    int            `json:"known"`   // servers that are tried when the host dies
 	Session  alp.SessionID  `json:"session,omitempty"`
 	Gen      uint64         `json:"gen,omitempty"`
 	Token    alp.Token      `json:"token,omitempty"`
@@ -116,7 +117,7 @@ func (s *shell) publish() {
 	st := Status{
 		State: m.State, Code: says.Code, Title: says.Title, Text: says.Text, Letter: s.letter(),
 		Network: s.way.shown, Trusted: s.trusted(), Asked: s.asked(),
-		Server: m.Server, Control: m.Control, Session: m.Session, Gen: m.Gen,
+		Server: m.Server, Control: m.Control, Known: len(s.finder.Known()), Session: m.Session, Gen: m.Gen,
 		Token: m.Token, TokenSeq: m.TokenSeq,
 		Terminal: s.cfg.MAC, Width: w, Height: h, Layout: s.cfg.Layout, Counters: s.counters,
 		CardToPicture: s.cardToPicture,

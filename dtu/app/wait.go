@@ -14,7 +14,7 @@ import (
 const maxWait = time.Hour
 
 // conditionHelp is what conditions there are.
-const conditionHelp = "picture, osd=CODE, state=NAME, token=TOKEN, session=ID, gen=N (or higher), server=ADDRESS:PORT, control=up|down, card=NAME|none, size=WxH, pixel=X,Y,RRGGBB, hash=SHA256, hash!=SHA256"
+const conditionHelp = "picture, osd=CODE, state=NAME, token=TOKEN, session=ID, gen=N (or higher), server=ADDRESS:PORT, control=up|down, known=N (or more), card=NAME|none, size=WxH, pixel=X,Y,RRGGBB, hash=SHA256, hash!=SHA256"
 
 // A condition is something that scripts wait for.
 type condition struct {
@@ -58,6 +58,12 @@ func parseCondition(text string) (condition, error) {
 			return c, bad
 		}
 		c.status = func(s Status) bool { return s.Control == (value == "up") }
+	case "known":
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return c, bad
+		}
+		c.status = func(s Status) bool { return s.Known >= n }
 	case "card":
 		if value == "none" {
 			value = ""

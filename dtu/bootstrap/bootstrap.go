@@ -94,6 +94,7 @@ type Machine struct {
 	rand *rand.Rand
 
 	last    []netip.AddrPort            // newest first
+	rumours []netip.AddrPort            // see Heard
 	learned map[Source][]netip.AddrPort // DHCP, DNS; with a key once they were heard of
 	down    bool                        // there is no network
 	looking bool
@@ -126,6 +127,7 @@ const (
 	FromKnown   From = iota // at the first source
 	FromNext                // what was found did not answer: at the next source
 	FromNetwork             // at the broadcast: what was known is dead
+	FromAll                 // everything that is known or was heard of, at once; else the broadcast
 )
 
 // Locate begins a search; one that is under way ends.
@@ -137,13 +139,22 @@ func (m *Machine) Locate(now time.Time, from From) []Action {
 		m.round(0)
 	case FromNext:
 		m.at = min(m.at+1, len(m.cfg.Order))
-	case FromNetwork:
+	case FromNetwork, FromAll:
 		m.round(slices.Index(m.cfg.Order, Broadcast))
 		if m.at < 0 {
 			m.at = len(m.cfg.Order)
 		}
 	}
+	if all := m.Known(); from == FromAll && len(all) > 0 && !m.down {
+		return m.found(all)
+	}
 	return m.use(now)
+}
+
+// Heard replaces what was heard of the group's hosts: hints, tried after what
+// is known.
+func (m *Machine) Heard(servers []netip.AddrPort) {
+	m.rumours = servers[:min(len(servers), MaxServers)]
 }
 
 // round begins at a source as if nothing had been tried.
@@ -203,8 +214,14 @@ func (m *Machine) heard(now time.Time, from Source, servers []netip.AddrPort) []
 	return nil
 }
 
-// Took remembers a server that took us: the first of the last list.
+// Took remembers a server that took us, the first of the last list, and ends
+// the search.
 func (m *Machine) Took(s netip.AddrPort) {
+	m.stop()
+	m.remember(s)
+}
+
+func (m *Machine) remember(s netip.AddrPort) {
 	m.last = slices.DeleteFunc(m.last, func(o netip.AddrPort) bool { return o == s })
 	m.last = slices.Insert(m.last, 0, s)
 	m.last = m.last[:min(len(m.last), MaxServers)]
@@ -260,11 +277,14 @@ func without(list, others []netip.AddrPort) []netip.AddrPort {
 	return rest
 }
 
-// known is what all sources have, in their order.
-func (m *Machine) known() []netip.AddrPort {
+// Known is what all sources have, in their order, and what was heard.
+func (m *Machine) Known() []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, from := range m.cfg.Order {
 		all = append(all, without(m.list(from), all)...)
+	}
+	if m.cfg.Broadcast {
+		all = append(all, without(m.rumours, all)...)
 	}
 	return all
 }
@@ -283,7 +303,7 @@ func (m *Machine) plan(now time.Time) []Action {
 // turn is due: ask, or every other time let the known servers be tried again.
 func (m *Machine) turn(now time.Time) []Action {
 	m.askAt = time.Time{}
-	known := m.known()
+	known := m.Known()
 	if len(known) > 0 && (!m.cfg.Broadcast || m.unheard >= 2) {
 		m.unheard, m.asked, m.pause = 0, now, m.longer()
 		m.at = len(m.cfg.Order) // what comes after all of them is the broadcast
@@ -354,7 +374,7 @@ func (m *Machine) Tick(now time.Time) []Action {
 	case !m.doneAt.IsZero() && !m.doneAt.After(now):
 		m.unheard, m.at = 0, slices.Index(m.cfg.Order, Broadcast)
 		for _, s := range slices.Backward(m.answers) {
-			m.Took(s)
+			m.remember(s)
 		}
 		return m.found(m.answers)
 	case m.doneAt.IsZero() && !m.askAt.IsZero() && !m.askAt.After(now):

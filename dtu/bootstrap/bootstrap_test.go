@@ -92,6 +92,25 @@ func TestFromNetwork(t *testing.T) {
 	}
 }
 
+// TestFromAll: a host is dead, and everybody who is known is to be tried.
+func TestFromAll(t *testing.T) {
+	m := New(Config{Servers: addrs("10.0.0.1:7443"), Broadcast: true, Question: group.ServerQ{Terminal: me}})
+	m.Took(addrs("10.0.0.2:7443")[0])
+	m.Heard(addrs("10.0.0.3:7443", "10.0.0.1:7443"))
+	if got := text(m.Locate(start, FromAll)); got != "found [10.0.0.1:7443 10.0.0.2:7443 10.0.0.3:7443]" {
+		t.Errorf("%q", got)
+	}
+	if got := text(m.Locate(start, FromNetwork)); got != "ask" {
+		t.Errorf("nobody answered: %q", got)
+	}
+	if m.Took(addrs("10.0.0.1:7443")[0]); !m.Next().IsZero() {
+		t.Error("the search goes on after a server took us")
+	}
+	if got := text(New(Config{Broadcast: true}).Locate(start, FromAll)); got != "ask" {
+		t.Errorf("nobody known: %q", got)
+	}
+}
+
 func TestNobodyThere(t *testing.T) {
 	m := New(Config{Broadcast: true, Question: group.ServerQ{Terminal: me}})
 	now := start
@@ -181,7 +200,7 @@ func TestInvariants(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"locate": func(t *rapid.T) {
 				searching = true
-				do(m.Locate(now, From(rapid.IntRange(0, 2).Draw(t, "from"))))
+				do(m.Locate(now, From(rapid.IntRange(0, int(FromAll)).Draw(t, "from"))))
 			},
 			"answer": func(t *rapid.T) {
 				r := group.ServerR{Addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(1, 40).Draw(t, "host"))}), Port: 7443, Terminal: me, ID: m.id}
@@ -195,7 +214,8 @@ func TestInvariants(t *testing.T) {
 				}
 				do(m.Tick(now))
 			},
-			"took": func(t *rapid.T) { m.Took(netip.MustParseAddrPort("10.0.0.7:7443")) },
+			"took":  func(t *rapid.T) { searching = false; m.Took(netip.MustParseAddrPort("10.0.0.7:7443")) },
+			"heard": func(t *rapid.T) { m.Heard(addrs("10.0.0.1:7443", "10.0.0.8:7443")) },
 		})
 	})
 }

@@ -69,6 +69,8 @@ type (
 		Code   native.CloseCode
 		Reason string
 	}
+	// MediaQuiet: that connection's sign of life is late. It is not lost yet.
+	MediaQuiet struct{ Media int }
 )
 
 func (PowerOn) event()        {}
@@ -85,6 +87,7 @@ func (ControlDown) event()    {}
 func (Line) event()           {}
 func (MediaDrawn) event()     {}
 func (MediaDown) event()      {}
+func (MediaQuiet) event()     {}
 
 // An Action is something to be done. Its text is for logs and scenarios.
 type Action interface {
@@ -106,10 +109,11 @@ const (
 	FromKnown   From = iota // the first source: servers that are known
 	FromNext                // those found before did not answer: the next source
 	FromNetwork             // the known server is dead: ask the network
+	FromAll                 // the known server is dead: every server that is known or was heard of
 )
 
 func (f From) String() string {
-	return [...]string{"known servers first", "others", "ask the network"}[f]
+	return [...]string{"known servers first", "others", "ask the network", "all that are known"}[f]
 }
 
 // Actions.
@@ -154,6 +158,9 @@ type (
 		Media  int
 		Reason string
 	}
+	// TouchMedia sends something to the media end: where nobody listens any more,
+	// its host says so.
+	TouchMedia struct{ Media int }
 	// ResizeMedia tells the media end the screen's new size.
 	ResizeMedia struct{ Media, Width, Height int }
 )
@@ -166,6 +173,7 @@ func (CloseControl) action() {}
 func (Send) action()         {}
 func (OpenMedia) action()    {}
 func (CloseMedia) action()   {}
+func (TouchMedia) action()   {}
 func (ResizeMedia) action()  {}
 
 // secret are the keys whose values no log shows.
@@ -218,6 +226,8 @@ func (a OpenMedia) String() string {
 }
 
 func (a CloseMedia) String() string { return fmt.Sprintf("close media %d: %s", a.Media, a.Reason) }
+
+func (a TouchMedia) String() string { return fmt.Sprintf("touch media %d", a.Media) }
 
 func (a ResizeMedia) String() string {
 	return fmt.Sprintf("resize media %d: %dx%d", a.Media, a.Width, a.Height)

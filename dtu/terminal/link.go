@@ -2,15 +2,19 @@ package terminal
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/native"
 )
 
-// locate asks for servers.
+// locate asks for servers. What is being dialled goes on.
 func (m *Machine) locate(from From) {
-	m.link, m.queue = linkLocate, nil
+	m.queue, m.nextAt, m.seeking = nil, time.Time{}, true
+	if len(m.dials) == 0 {
+		m.link = linkLocate
+	}
 	if m.untrusted != "" {
 		m.say(OSD{CodeUntrusted, "The server is not trusted",
 			"It could not prove that it belongs to the group this terminal knows: " + m.untrusted})
@@ -19,20 +23,32 @@ func (m *Machine) locate(from From) {
 }
 
 func (m *Machine) found(e Found) {
-	if m.link != linkLocate || len(e.Servers) == 0 {
+	if !m.seeking || len(e.Servers) == 0 {
 		return
 	}
-	m.queue = e.Servers[:min(len(e.Servers), MaxServers)]
+	m.seeking = false
+	for _, s := range e.Servers[:min(len(e.Servers), MaxServers)] {
+		if s != m.shun && !m.dialled(s) {
+			m.queue = append(m.queue, s)
+		}
+	}
+	m.shun = netip.AddrPort{}
+	if len(m.queue) == 0 {
+		if len(m.dials) == 0 {
+			m.widen() // nobody was known but the dead one
+		}
+		return
+	}
 	if m.osd.Code == CodeBroadcast || m.osd.Code == CodeNetworkDown {
 		m.say(osdServer)
 	}
 	m.untrusted, m.asked = "", true
-	m.dialNext()
+	m.dialMore()
 }
 
 func (m *Machine) searched(e Searched) {
 	switch {
-	case m.link != linkLocate || m.osd.Code == CodeNoSession:
+	case !m.seeking || m.osd.Code == CodeNoSession:
 	case e.Error != "":
 		m.say(OSD{CodeNetworkDown, "The network is down", clean(e.Error)})
 	case m.untrusted == "":
@@ -40,23 +56,50 @@ func (m *Machine) searched(e Searched) {
 	}
 }
 
-func (m *Machine) dialNext() {
-	s := m.queue[0]
-	m.queue = m.queue[1:]
-	m.dial(s)
+func (m *Machine) dialled(s netip.AddrPort) bool {
+	return slices.ContainsFunc(m.dials, func(d dialling) bool { return d.server == s })
+}
+
+// dialMore dials the next server of the queue, or all of them after a host's
+// death. One that does not answer keeps nobody waiting for long.
+func (m *Machine) dialMore() {
+	for dialled := false; len(m.queue) > 0 && (m.racing && len(m.dials) < MaxDials || !dialled); dialled = true {
+		if len(m.dials) == MaxDials {
+			m.do(CloseControl{m.dials[0].n, "others wait"})
+			m.dials = m.dials[1:]
+		}
+		s := m.queue[0]
+		m.queue = m.queue[1:]
+		m.dial(s)
+	}
+	m.nextAt = time.Time{}
+	if len(m.queue) > 0 {
+		m.nextAt = m.now.Add(Stagger)
+	}
 }
 
 func (m *Machine) dial(s netip.AddrPort) {
-	m.control++
+	m.controls++
+	m.dials = append(m.dials, dialling{m.controls, s})
 	m.link, m.server, m.retryAt = linkDial, s, time.Time{}
-	m.do(Connect{m.control, s})
+	m.do(Connect{m.controls, s})
 }
 
 func (m *Machine) controlUp(e ControlUp) {
-	if e.Control != m.control || m.link != linkDial {
+	i := slices.IndexFunc(m.dials, func(d dialling) bool { return d.n == e.Control })
+	if i < 0 {
 		return
 	}
-	m.link, m.known, m.queue, m.untrusted, m.tries = linkUp, m.server, nil, "", 0
+	won := m.dials[i]
+	for _, d := range m.dials {
+		if d != won {
+			m.do(CloseControl{d.n, "another server was faster"})
+		}
+	}
+	m.dials, m.queue, m.seeking, m.racing, m.widened = nil, nil, false, false, false
+	m.nextAt, m.widenAt, m.touchAt = time.Time{}, time.Time{}, time.Time{}
+	m.control, m.server, m.shun = won.n, won.server, netip.AddrPort{}
+	m.link, m.known, m.untrusted, m.tries, m.quietAt = linkUp, m.server, "", 0, time.Time{}
 	m.deadAt = m.now.Add(DeadAfter)
 	m.stableAt = m.now.Add(Stable)
 	m.aliveAt = m.now.Add(m.period())
@@ -68,11 +111,12 @@ func (m *Machine) controlUp(e ControlUp) {
 }
 
 func (m *Machine) controlDown(e ControlDown) {
-	switch {
-	case e.Control != m.control:
-	case m.link == linkUp:
+	if m.link == linkUp && e.Control == m.control {
 		m.lost()
-	case m.link == linkDial:
+		return
+	}
+	if i := slices.IndexFunc(m.dials, func(d dialling) bool { return d.n == e.Control }); i >= 0 {
+		m.dials = slices.Delete(m.dials, i, i+1)
 		m.notReached(e)
 	}
 }
@@ -90,7 +134,13 @@ func (m *Machine) notReached(e ControlDown) {
 		m.fails++
 		m.wait(m.fails)
 	case len(m.queue) > 0:
-		m.dialNext()
+		m.dialMore()
+	case len(m.dials) > 0:
+		// They may still be made.
+	case m.seeking:
+		m.link = linkLocate
+	case m.racing && !m.widened:
+		m.widen()
 	default:
 		if m.redirect {
 			m.say(osdLost)
@@ -112,12 +162,18 @@ func (m *Machine) wait(n int) {
 func (m *Machine) unlink() {
 	m.link, m.presented, m.probe = linkOff, false, false
 	m.deadAt, m.aliveAt, m.stableAt, m.presentAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	m.quietAt = time.Time{}
 }
 
+// closeControl ends the connection that is up, and those that are being made.
 func (m *Machine) closeControl(reason string) {
-	if m.link == linkDial || m.link == linkUp {
+	if m.link == linkUp {
 		m.do(CloseControl{m.control, reason})
 	}
+	for _, d := range m.dials {
+		m.do(CloseControl{d.n, reason})
+	}
+	m.dials = nil
 }
 
 // lost goes on after control has ended.
@@ -130,23 +186,50 @@ func (m *Machine) lost() {
 	}
 	m.wait(m.fails)
 	m.fails++
+	m.probes = 0
+	m.touch()
 	if !m.noticed {
 		m.noticeAt = m.now.Add(NoticeAfter)
 	}
 }
 
-// bothLost goes on where neither control nor media is left: the server that we
-// had, then others.
+// touch finds out whether the media end is gone too, now and a few times more.
+func (m *Machine) touch() {
+	if m.med.id == 0 || m.link == linkUp {
+		return
+	}
+	m.do(TouchMedia{m.med.id})
+	if m.probes++; m.probes < maxProbes {
+		m.touchAt = m.now.Add(firstProbe << (m.probes - 1))
+	}
+}
+
+// bothLost goes on where neither control nor media is left: with all servers
+// that are known, at a falling rate where they do not keep us.
 func (m *Machine) bothLost() {
 	m.sayLost()
-	switch {
-	case m.link == linkDial || m.link == linkBackoff: // on its way already
-	case m.fails == 0:
-		m.fails++
-		m.dial(m.known)
-	default:
+	m.touchAt = time.Time{}
+	if !m.racedAt.IsZero() && m.now.Sub(m.racedAt) < RaceApart && len(m.dials) == 0 {
 		m.wait(m.fails)
 		m.fails++
+		return
+	}
+	m.fails++
+	m.race()
+}
+
+// race looks for any server of a group whose host is dead.
+func (m *Machine) race() {
+	m.racing, m.widened, m.asked, m.retryAt, m.racedAt = true, false, true, time.Time{}, m.now
+	m.widenAt = m.now.Add(WidenAfter)
+	m.locate(FromAll)
+}
+
+// widen asks the network too.
+func (m *Machine) widen() {
+	m.widenAt, m.widened = time.Time{}, true
+	if !m.seeking {
+		m.locate(FromNetwork)
 	}
 }
 
@@ -163,10 +246,8 @@ func (m *Machine) retry() {
 	switch {
 	case m.med.id != 0 || m.redirect:
 		m.dial(m.server)
-	case m.fails > maxTries:
-		m.locate(FromNext)
 	default:
-		m.dial(m.known)
+		m.race()
 	}
 }
 
@@ -194,7 +275,8 @@ func (m *Machine) dead() {
 	m.unlink()
 	m.fails++
 	m.sayLost()
-	m.locate(FromNetwork)
+	m.shun = m.server
+	m.race()
 }
 
 // openMedia opens what a connInf offers, in place of what is open.
@@ -241,6 +323,8 @@ func (m *Machine) mediaDown(e MediaDown) {
 	switch {
 	case m.link != linkUp:
 		m.bothLost()
+	case !m.quietAt.IsZero() && !e.Peer && m.now.Sub(m.quietAt) >= AnswerWithin:
+		m.dead()
 	case e.Peer && e.Code == native.CloseDetached:
 		m.say(osdDetached)
 		m.presentAt = m.now.Add(DetachGrace)
@@ -251,5 +335,14 @@ func (m *Machine) mediaDown(e MediaDown) {
 			m.noticeAt = m.now.Add(NoticeAfter)
 		}
 		m.again()
+	}
+}
+
+// mediaQuiet asks the server for a sign of life while media owes one, so that
+// the two silences are measured at the same time.
+func (m *Machine) mediaQuiet(e MediaQuiet) {
+	if e.Media == m.med.id && m.link == linkUp && m.quietAt.IsZero() {
+		m.quietAt = m.now
+		m.keepAlive()
 	}
 }

@@ -14,7 +14,7 @@ import (
 // What the screen says of the terminal's own accord.
 var (
 	osdServer     = OSD{CodeServer, "Waiting for the server", "The terminal has asked and waits for the answer."}
-	osdLost       = OSD{CodeDisconnected, "No connection to the server", "Nothing is lost: the session goes on. The terminal is looking for a server."}
+	osdLost       = OSD{CodeDisconnected, "No connection to the server", "The terminal asks the other servers of the group. If the session's server is down, another begins a new one."}
 	osdDetached   = OSD{CodeDisconnected, "Disconnected", "The session is no longer shown here."}
 	osdRedirected = OSD{CodeRedirected, "Going to another server", "The session is there."}
 	osdCircle     = OSD{CodeDisconnected, "Sent from server to server", "The servers do not agree where the session is. The terminal asks again in a while; tell the administrator."}
@@ -183,7 +183,7 @@ func (m *Machine) line(e Line) {
 	if e.Control != m.control || m.link != linkUp {
 		return
 	}
-	m.deadAt = m.now.Add(DeadAfter)
+	m.deadAt, m.quietAt = m.now.Add(DeadAfter), time.Time{}
 	var err error
 	switch e.Message.Command {
 	case alp.CmdConnInf:

@@ -18,8 +18,8 @@ import (
 // wants done.
 type watcher struct {
 	fail    func(format string, a ...any)
-	control int            // open or dialled, 0: none
-	up      bool           // it is open
+	dials   map[int]bool   // connections being made
+	control int            // the one that is open, 0: none
 	media   int            // open, 0: none
 	owner   map[int]int    // media -> the presentation it was opened for
 	token   map[int]string // presentation -> token
@@ -29,17 +29,26 @@ type watcher struct {
 }
 
 func newWatcher(fail func(string, ...any)) *watcher {
-	return &watcher{fail: fail, owner: map[int]int{}, token: map[int]string{}, gone: map[int]bool{}}
+	return &watcher{fail: fail, dials: map[int]bool{}, owner: map[int]int{}, token: map[int]string{}, gone: map[int]bool{}}
 }
 
 // see takes in one step's actions.
 func (c *watcher) see(e Event, out []Action) {
 	switch e := e.(type) {
 	case ControlUp:
-		c.up = c.up || e.Control == c.control
+		if c.dials[e.Control] {
+			c.control = e.Control
+			delete(c.dials, e.Control)
+			defer func() {
+				if len(c.dials) > 0 {
+					c.fail("connections %v are still being made beside %d", c.dials, c.control)
+				}
+			}()
+		}
 	case ControlDown:
+		delete(c.dials, e.Control)
 		if e.Control == c.control {
-			c.control, c.up = 0, false
+			c.control = 0
 		}
 	case MediaDown:
 		if e.Media == c.media {
@@ -58,10 +67,13 @@ func (c *watcher) see(e Event, out []Action) {
 			if c.control != 0 {
 				c.fail("connection %d beside %d", a.Control, c.control)
 			}
-			c.control, c.up = a.Control, false
+			if c.dials[a.Control] = true; len(c.dials) > MaxDials {
+				c.fail("%d connections are being made", len(c.dials))
+			}
 		case CloseControl:
+			delete(c.dials, a.Control)
 			if a.Control == c.control {
-				c.control, c.up = 0, false
+				c.control = 0
 			}
 		case OpenMedia:
 			if c.media != 0 {
@@ -79,7 +91,7 @@ func (c *watcher) see(e Event, out []Action) {
 				c.media = 0
 			}
 		case Send:
-			if a.Control != c.control || !c.up {
+			if a.Control != c.control {
 				c.fail("%v: connection %d is not open", a, a.Control)
 			}
 			c.sent(a.Message, blanked)
@@ -180,8 +192,12 @@ func TestInvariants(t *testing.T) {
 					step(CardOut{n})
 				}
 			},
-			"found": func(*rapid.T) {
-				step(Found{[]netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:7443"), netip.MustParseAddrPort("10.0.0.2:7443")}})
+			"found": func(t *rapid.T) {
+				var e Found
+				for i := range rapid.SampledFrom([]int{1, 2, 5, MaxServers + 1}).Draw(t, "servers") {
+					e.Servers = append(e.Servers, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)}), 7443))
+				}
+				step(e)
 			},
 			"searched":   func(*rapid.T) { step(Searched{}) },
 			"control up": func(t *rapid.T) { step(ControlUp{pick("control", w.control)}) },
@@ -210,8 +226,9 @@ func TestInvariants(t *testing.T) {
 			"media down": func(t *rapid.T) {
 				step(MediaDown{Media: pick("media", w.media), Peer: rapid.Bool().Draw(t, "peer"), Code: native.CloseCode(rapid.IntRange(0, 5).Draw(t, "code"))})
 			},
-			"resize": func(*rapid.T) { step(Resized{800, 600}) },
-			"power":  func(*rapid.T) { c.giveUp(); step(PowerCycle{}) },
+			"media quiet": func(t *rapid.T) { step(MediaQuiet{pick("media", w.media)}) },
+			"resize":      func(*rapid.T) { step(Resized{800, 600}) },
+			"power":       func(*rapid.T) { c.giveUp(); step(PowerCycle{}) },
 			"time": func(t *rapid.T) {
 				for range rapid.IntRange(1, 4).Draw(t, "ticks") {
 					next := w.m.Next()

@@ -96,6 +96,10 @@ func (w *world) run(line string) (string, error) {
 		out = w.step(Searched{rest(2)})
 	case verb == "control up":
 		out = w.step(ControlUp{w.control})
+	case f[0] == "control" && len(f) == 3 && f[2] == "up":
+		out = w.step(ControlUp{number(f[1])})
+	case f[0] == "control" && len(f) == 4 && f[2] == "down":
+		out = w.step(ControlDown{Control: number(f[1]), Reason: rest(3)})
 	case f[0] == "control" && f[1] == "down":
 		out = w.step(ControlDown{Control: w.control, Reason: rest(2)})
 	case f[0] == "control" && f[1] == "untrusted":
@@ -132,6 +136,8 @@ func (w *world) run(line string) (string, error) {
 		out = w.step(MediaDrawn{w.media})
 	case f[0] == "media" && f[1] == "lost":
 		out = w.step(MediaDown{Media: w.media, Reason: rest(2)})
+	case f[0] == "media" && f[1] == "quiet":
+		out = w.step(MediaQuiet{Media: w.media})
 	case f[0] == "media" && f[1] == "closed":
 		out = w.step(MediaDown{Media: w.media, Peer: true, Code: native.CloseCode(number(f[2]))})
 	default:

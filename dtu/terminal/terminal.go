@@ -10,14 +10,20 @@
 //     closes media, then tells the server; from then on no action opens or
 //     keeps media of a token that was presented before.
 //  2. Answers are taken for the newest presentation (tokenSeq) alone.
-//  3. At most one media connection and one control connection are open.
+//  3. At most one media connection and one control connection are open. While
+//     there is none, at most MaxDials are being made; the first that is made
+//     wins, and the others are closed in the same step.
 //  4. Blank is never asked for while media is open, unless the same step
 //     closes it: media's first frame is what ends an on-screen display.
 //  5. A server that fails, refuses or closes again and again is asked at a
 //     falling rate, at most every maxRetry.
+//  6. A host counts as dead only when control and media are lost: reset, nobody
+//     listening, or silent for a second of which AnswerWithin followed a
+//     question. Then every known server is dialled at once, and none waits for
+//     another.
 //
 // The package does no I/O, has no goroutines and reads no clock. A Machine is
-// not safe for concurrent use. Limits: MaxCards, MaxServers, MaxRedirects.
+// not safe for concurrent use. Limits: MaxCards, MaxServers, MaxDials, MaxRedirects.
 package terminal
 
 import (
@@ -33,6 +39,8 @@ const (
 	MaxCards = 8
 	// MaxServers bounds the servers of one Found.
 	MaxServers = 64
+	// MaxDials bounds the control connections that are being made at once.
+	MaxDials = 16
 	// MaxRedirects bounds how often one token is sent on before the terminal
 	// takes a rest.
 	MaxRedirects = 5
@@ -47,6 +55,20 @@ const (
 	// ProbeAfter is the silence on control, after media was lost, at which the
 	// host counts as dead (design section 2).
 	ProbeAfter = time.Second
+	// AnswerWithin is the same where media was lost by a second of silence and
+	// control was asked meanwhile: two of a terminal's worst round trips.
+	AnswerWithin = 400 * time.Millisecond
+	// Stagger is how long a server may keep the next one waiting.
+	Stagger = 250 * time.Millisecond
+	// WidenAfter is how long the known servers of a dead host's group are tried
+	// before the network is asked as well.
+	WidenAfter = 250 * time.Millisecond
+	// RaceApart is the time after a race in which another needs a pause before.
+	RaceApart = 3 * time.Second
+	// firstProbe is the pause after which media is touched again when control
+	// was lost; it doubles, maxProbes times: a host's processes die one by one.
+	firstProbe = 10 * time.Millisecond
+	maxProbes  = 6
 	// NoticeAfter is how long a lost connection is not worth a notice.
 	NoticeAfter = time.Second
 	// DetachGrace is how long a terminal whose session was taken off it waits to
@@ -84,7 +106,7 @@ const (
 //	    |  none answers      |  | redirectInf  | |  | MediaDown        |           |  |   |
 //	    +--------------------+  +- redirecting-+ |  +------------------+-----------+  |   |
 //	    |                                        |                       ControlDown  |   | connInf,
-//	    |   MediaDown too: 24                    |                                    v   | gen as it was
+//	    |   MediaDown too: 24, race              |                                    v   | gen as it was
 //	    +<-------------------------------------- | ----------------------------- reconnecting
 //	                                             |
 //	       discInf (from any of these)           +--> refused (connInf denied)
@@ -134,8 +156,8 @@ type link int
 
 const (
 	linkOff     link = iota
-	linkLocate       // waiting for Found
-	linkDial         // waiting for ControlUp or ControlDown
+	linkLocate       // waiting for Found, nothing is dialled
+	linkDial         // waiting for ControlUp or ControlDown of dials
 	linkBackoff      // waiting for retryAt
 	linkUp
 )
@@ -182,6 +204,12 @@ type had struct {
 	gen     uint64
 }
 
+// dialling is a control connection that is being made.
+type dialling struct {
+	n      int
+	server netip.AddrPort
+}
+
 // Machine is a terminal.
 type Machine struct {
 	cfg     Config
@@ -194,17 +222,23 @@ type Machine struct {
 	osd   OSD   // zero: a picture is on the screen, or nothing yet
 
 	link      link
-	control   int            // number of the newest control connection
-	server    netip.AddrPort // of it
+	controls  int            // counts control connections
+	control   int            // the one that is up, or was last
+	server    netip.AddrPort // of it, or the one that was dialled last
 	known     netip.AddrPort // the last that took us
-	queue     []netip.AddrPort
-	asked     bool   // queue holds, or held, what was found since a server was lost
-	untrusted string // why a server of this round was not believed
-	fails     int    // losses since something was stable
-	props     string // redirect proof for the server that is dialled
-	redirect  bool   // the server that is dialled is a redirect's target
-	tries     int    // at that target
-	redirects int    // of this token
+	dials     []dialling
+	queue     []netip.AddrPort // to be dialled when it is their turn
+	seeking   bool             // a Locate is under way
+	racing    bool             // a host is dead: all are dialled at once
+	widened   bool             // and the network was asked
+	shun      netip.AddrPort   // of it, where to dial it would only cost time
+	asked     bool             // queue holds, or held, what was found since a server was lost
+	untrusted string           // why a server of this round was not believed
+	fails     int              // losses since something was stable
+	props     string           // redirect proof for the server that is dialled
+	redirect  bool             // the server that is dialled is a redirect's target
+	tries     int              // at that target
+	redirects int              // of this token
 
 	seq       int
 	presented bool // on this control connection
@@ -217,7 +251,11 @@ type Machine struct {
 	medias    int  // counts media connections
 	broken    int  // media losses since one was stable
 	probe     bool // media was lost: the next presentation shows whether the host lives
+	probes    int  // of media, since control was lost
 	noticed   bool
+
+	racedAt time.Time // the newest race
+	quietAt time.Time // control was asked, as media was quiet, and says nothing; zero: it was not
 
 	// Timers; zero: not set.
 	retryAt   time.Time // dial or locate again
@@ -227,6 +265,9 @@ type Machine struct {
 	noticeAt  time.Time // say that something is lost
 	stableAt  time.Time // control has lived long enough
 	mediaAt   time.Time // media has lived long enough
+	nextAt    time.Time // dial the next of queue
+	widenAt   time.Time // ask the network too
+	touchAt   time.Time // touch media
 }
 
 // New makes a machine that is switched off.
@@ -274,6 +315,8 @@ func (m *Machine) network(e Event) {
 		m.mediaDrawn(e)
 	case MediaDown:
 		m.mediaDown(e)
+	case MediaQuiet:
+		m.mediaQuiet(e)
 	default:
 		panic(fmt.Sprintf("terminal: event %T", e))
 	}
@@ -297,6 +340,9 @@ func (m *Machine) timers() []timer {
 		{&m.noticeAt, m.notice},
 		{&m.stableAt, func() { m.fails, m.redirects = 0, 0 }},
 		{&m.mediaAt, func() { m.broken = 0 }},
+		{&m.nextAt, m.dialMore},
+		{&m.widenAt, m.widen},
+		{&m.touchAt, m.touch},
 	}
 }
 
@@ -376,7 +422,7 @@ func (m *Machine) power() {
 	m.closeMedia("power off")
 	m.closeControl("power off")
 	*m = Machine{cfg: m.cfg, now: m.now, out: m.out, powered: true, cards: m.cards, osd: m.osd,
-		control: m.control, seq: m.seq, medias: m.medias}
+		controls: m.controls, seq: m.seq, medias: m.medias}
 	m.settle()
 	m.locate(FromKnown)
 }

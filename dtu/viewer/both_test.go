@@ -375,7 +375,7 @@ func TestMediaEndKilled(t *testing.T) {
 	}
 	mute(t, raw)
 	e.stop()
-	v.Send(input.Record{Type: input.Key, Usage: 4, Down: true})
+	v.Touch()
 	wait(t, "end", v.Done())
 	if !errors.Is(v.Err(), viewer.ErrGone) || !strings.Contains(v.Err().Error(), "nobody listens") {
 		t.Errorf("ended with %v", v.Err())

@@ -49,10 +49,7 @@ func (q *queue) add(r input.Record) (dropped int) {
 		}
 		q.records = append(q.records, r)
 	}
-	select {
-	case q.more <- struct{}{}:
-	default:
-	}
+	poke(q.more)
 	return dropped
 }
 
@@ -186,31 +183,29 @@ func (v *Viewer) undrawn(stream, err error) {
 	}
 }
 
-// liveness says Alive, hears the media end's and notices its silence.
+// liveness hears the media end's Alive, asks for it when it is late, and
+// notices its silence. Our own sign of life is what QUIC acknowledges.
 func (v *Viewer) liveness() {
-	var next time.Time
+	var asked int64 // what v.heard was when we asked
 	for {
 		now := time.Now()
 		period := time.Duration(v.period.Load())
-		if !now.Before(next) {
-			next = now.Add(native.AliveEvery(period))
-			if err := v.conn.SendDatagram(native.AppendAlive(nil, period)); err != nil {
-				v.lost(err)
-				return
+		wake := v.start.Add(FirstWithin)
+		if heard := v.heard.Load(); heard > 0 {
+			at := v.start.Add(time.Duration(heard))
+			wake = at.Add(native.SilentAfter(period))
+			if quiet := at.Add(native.QuietAfter(period)); heard != asked && now.Before(quiet) {
+				wake = quiet
+			} else if heard != asked && now.Before(wake) {
+				asked = heard
+				v.Touch()
+				poke(v.quiet)
 			}
 		}
-		silent := v.start.Add(FirstWithin)
-		if heard := v.heard.Load(); heard > 0 {
-			silent = v.start.Add(time.Duration(heard) + native.SilentAfter(period))
-		}
-		if !now.Before(silent) {
+		if !now.Before(wake) {
 			err := fmt.Errorf("%w: nothing came from %v for %v", ErrSilent, v.conf.Addr, native.SilentAfter(period))
 			v.end(native.CloseSlow, err, "silent")
 			return
-		}
-		wake := next
-		if silent.Before(wake) {
-			wake = silent
 		}
 		ctx, cancel := context.WithDeadline(v.conn.Context(), wake)
 		b, err := v.conn.ReceiveDatagram(ctx)
@@ -225,6 +220,21 @@ func (v *Viewer) liveness() {
 		if period, ok := native.ParseAlive(b); ok {
 			v.period.Store(int64(period))
 			v.hear()
+		}
+	}
+}
+
+// touches sends what Touch asks for.
+func (v *Viewer) touches() {
+	for {
+		select {
+		case <-v.touch:
+		case <-v.conn.Context().Done():
+			return
+		}
+		if err := v.conn.SendDatagram(native.AppendAlive(nil, time.Duration(v.period.Load()))); err != nil {
+			v.lost(err)
+			return
 		}
 	}
 }

@@ -108,6 +108,8 @@ type Viewer struct {
 	far    atomic.Bool
 
 	q     queue
+	touch chan struct{} // capacity 1
+	quiet chan struct{} // capacity 1
 	drawn chan struct{}
 	done  chan struct{}
 
@@ -136,6 +138,7 @@ func dial(ctx context.Context, conf Config, sock net.PacketConn) (*Viewer, error
 		conf: conf, log: conf.Log.With("peer", conf.Addr.String()),
 		tr: &quic.Transport{Conn: sock}, sock: sock,
 		q:     queue{more: make(chan struct{}, 1)},
+		touch: make(chan struct{}, 1), quiet: make(chan struct{}, 1),
 		drawn: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}),
 	}
 	v.period.Store(int64(native.AlivePeriod))
@@ -176,6 +179,7 @@ func dial(ctx context.Context, conf Config, sock net.PacketConn) (*Viewer, error
 	wg.Go(v.display)
 	wg.Go(v.input)
 	wg.Go(v.liveness)
+	wg.Go(v.touches)
 	go func() {
 		wg.Wait()
 		v.tr.Close()
@@ -222,6 +226,21 @@ func (v *Viewer) Send(r input.Record) {
 
 // Drawn is closed after the first frame is drawn.
 func (v *Viewer) Drawn() <-chan struct{} { return v.drawn }
+
+// Quiet has something to receive after the media end's sign of life was late.
+func (v *Viewer) Quiet() <-chan struct{} { return v.quiet }
+
+// Touch sends something to the media end. Where nobody listens there any more
+// its host says so, and the connection ends at once.
+func (v *Viewer) Touch() { poke(v.touch) }
+
+// poke leaves something to receive in a channel of capacity 1.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
 
 // Done is closed when the connection has ended and everything is freed.
 func (v *Viewer) Done() <-chan struct{} { return v.done }

@@ -107,6 +107,8 @@ type network struct {
 	mu    sync.Mutex
 	nodes map[string]simnet.PacketReceiver
 	cut   bool
+	lose  int // so many of the media end's next packets
+	bytes int // sent so far, with the headers of Ethernet, IPv4 and UDP
 }
 
 func (n *network) AddNode(a net.Addr, r simnet.PacketReceiver) {
@@ -118,6 +120,11 @@ func (n *network) AddNode(a net.Addr, r simnet.PacketReceiver) {
 func (n *network) SendPacket(p simnet.Packet) error {
 	n.mu.Lock()
 	r, cut := n.nodes[p.To.String()], n.cut
+	if n.lose > 0 && p.From.String() == serverAddr.String() {
+		n.lose--
+		cut = true
+	}
+	n.bytes += len(p.Data) + 14 + 4 + 20 + 8
 	n.mu.Unlock()
 	if r != nil && !cut {
 		r.RecvPacket(p)
@@ -196,8 +203,67 @@ func TestSilence(t *testing.T) {
 		at := time.Now()
 		n.sever()
 		<-v.Done()
-		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > native.DeadAfter || d < native.DeadAfter/2 {
+		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > native.DeadAfter || d < native.DeadAfter-native.AlivePeriod {
 			t.Errorf("ended after %v with %v", d, v.Err())
+		}
+	})
+}
+
+// TestQuiet: a sign of life that is late is told before silence ends it, and
+// only then.
+func TestQuiet(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, n *network, _ *attachtest.Source, v *Viewer) {
+		<-time.After(time.Minute)
+		select {
+		case <-v.Quiet():
+			t.Error("quiet though Alive came in time")
+		default:
+		}
+		at := time.Now()
+		n.sever()
+		<-v.Quiet()
+		if d := time.Since(at); d > native.QuietAfter(native.AlivePeriod) {
+			t.Errorf("told after %v", d)
+		}
+		<-v.Done()
+	})
+}
+
+// TestOneLost: of the Alive any one may be lost.
+func TestOneLost(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, n *network, _ *attachtest.Source, v *Viewer) {
+		for range 100 {
+			n.mu.Lock()
+			n.lose = 1
+			n.mu.Unlock()
+			<-time.After(3 * native.AlivePeriod)
+		}
+		if err := v.Err(); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-v.Quiet():
+		default:
+			t.Error("nothing was lost")
+		}
+	})
+}
+
+// TestIdleCost: what a session that is shown and rests costs on the wire, both
+// ways. Control adds a keepAliveReq and its answer every 20 s.
+func TestIdleCost(t *testing.T) {
+	inBubble(t, 0, func(t *testing.T, n *network, _ *attachtest.Source, v *Viewer) {
+		<-time.After(time.Minute) // QUIC has found the size of the path's packets
+		count := func() int { n.mu.Lock(); defer n.mu.Unlock(); return n.bytes }
+		const minutes = 10
+		before := count()
+		<-time.After(minutes * time.Minute)
+		media := float64(count()-before) * 8 / (minutes * 60)
+		const line, tcp = 200, 14 + 4 + 20 + 32 + 22 // at most; headers of Ethernet, IPv4, TCP and TLS
+		control := float64(2*(line+tcp)+2*tcp) * 8 / 20
+		t.Logf("media %.0f bit/s, control at most %.0f bit/s", media, control)
+		if media+control > 3000 {
+			t.Errorf("an idle terminal costs %.0f bit/s", media+control)
 		}
 	})
 }

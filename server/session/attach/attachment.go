@@ -267,19 +267,35 @@ func (a *attachment) records(b []byte) (rest []byte, err error) {
 	}
 }
 
-// liveness says Alive and hears the terminal's.
+// soon is when, after an Alive, its acknowledgement is looked for; one that
+// takes longer is found when the next is sent.
+const soon = 150 * time.Millisecond
+
+// liveness says Alive and hears the terminal: whatever comes from it counts,
+// and an acknowledgement does.
 func (a *attachment) liveness() {
 	alive := native.AppendAlive(nil, a.period)
+	var sent, look time.Time
 	next := time.Now()
+	packets := uint64(0)
 	for {
-		if now := time.Now(); !now.Before(next) {
-			next = now.Add(native.AliveEvery(a.period))
+		if n := a.conn.ConnectionStats().PacketsReceived; n != packets {
+			packets = n
+			a.hear()
+		}
+		now := time.Now()
+		if !now.Before(next) {
+			sent, next, look = now, now.Add(native.AliveEvery(a.period)), now.Add(min(soon, a.period/2))
 			if err := a.conn.SendDatagram(alive); err != nil {
 				a.lost(err)
 				return
 			}
 		}
-		ctx, cancel := context.WithDeadline(a.conn.Context(), next)
+		wake := next
+		if now.Before(look) {
+			wake = look
+		}
+		ctx, cancel := context.WithDeadline(a.conn.Context(), wake)
 		b, err := a.conn.ReceiveDatagram(ctx)
 		cancel()
 		if a.conn.Context().Err() != nil {
@@ -287,10 +303,13 @@ func (a *attachment) liveness() {
 			return
 		}
 		if err != nil {
-			continue // it is time to say Alive
+			continue // it is time for something
 		}
 		if _, ok := native.ParseAlive(b); ok {
 			a.hear()
+			if answer := sent.Add(a.period / 5); answer.Before(next) {
+				next = answer // ours was late there
+			}
 		}
 	}
 }

@@ -101,11 +101,14 @@ func (n *network) SendPacket(p simnet.Packet) error {
 	return nil
 }
 
-// silence drops what c sends from now on.
+// silence drops what c sends from now on; nil: nothing is dropped any more.
 func (n *network) silence(c *client) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.cut = map[string]bool{c.sock.LocalAddr().String(): true}
+	n.cut = nil
+	if c != nil {
+		n.cut = map[string]bool{c.sock.LocalAddr().String(): true}
+	}
 }
 
 // A client is a terminal that does only what a test tells it to.
@@ -161,13 +164,6 @@ func (c *client) send(b []byte) {
 func (c *client) record(r input.Record) { c.t.Helper(); c.send(r.Append(nil)) }
 
 func (c *client) ack(seq uint32) { c.t.Helper(); c.record(input.Record{Type: input.Ack, Seq: seq}) }
-
-func (c *client) alive() {
-	c.t.Helper()
-	if err := c.conn.SendDatagram(native.AppendAlive(nil, native.AlivePeriod)); err != nil {
-		c.t.Fatal(err)
-	}
-}
 
 // frame reads the next frame without acknowledging it.
 func (c *client) frame() draw.Header {
