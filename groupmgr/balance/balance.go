@@ -10,16 +10,19 @@
 //  2. This host is picked where its share is about as large as the other's, so
 //     that an idle group keeps a session where the terminal is: within Near for
 //     the figures that flicker, within NearRoom for its room for sessions.
-//  3. A placement counts as a session of that host until that host has been
-//     heard settle later, or expire is over.
+//  3. A placement on another host counts as a session of it until that host has
+//     been heard settle later, or expire is over. This host's own figures are
+//     exact: the caller counts what it has promised.
 //
 // The package does no I/O and reads no clock; randomness comes from the caller.
 // A Balancer is not safe for concurrent use.
 package balance
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"hotdesk/protocol/group"
@@ -33,7 +36,7 @@ const (
 )
 
 const (
-	settle = 5 * time.Second  // until a new session shows in its host's figures
+	settle = 2 * time.Second  // until a new session shows in its host's figures
 	expire = 30 * time.Second // a promise that nobody took up
 )
 
@@ -88,7 +91,7 @@ func room(c Candidate, extra int) float64 {
 // Place picks a host and counts the placement, or says why none takes a
 // session.
 func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why string) {
-	b.expire(now, candidates)
+	b.expire(now)
 	var open []Candidate
 	self := -1
 	offline, full := 0, 0
@@ -96,7 +99,7 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 		switch {
 		case c.State != group.Online:
 			offline++
-		case c.Load.Limit > 0 && c.Load.Sessions+len(b.placed[c.Name]) >= c.Load.Limit:
+		case c.Load.Limit > 0 && c.Load.Sessions+b.extra(c) >= c.Load.Limit:
 			full++
 		default:
 			if c.Self {
@@ -120,39 +123,55 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 		if j >= i {
 			j++
 		}
-		if b.share(open[j]) > b.share(open[i]) {
+		// What we know best is whom we chose ourselves.
+		if cmp.Or(b.better(open[j], open[i]), len(b.placed[open[i].Name])-len(b.placed[open[j].Name])) > 0 {
 			i = j
 		}
 	}
-	if self >= 0 && b.near(open[self], open[i]) {
+	if self >= 0 && b.better(open[i], open[self]) <= 0 {
 		i = self
 	}
-	b.placed[open[i].Name] = append(b.placed[open[i].Name], now)
+	if !open[i].Self {
+		b.placed[open[i].Name] = append(b.placed[open[i].Name], now)
+	}
 	return open[i].Name, ""
 }
 
-func (b *Balancer) share(c Candidate) float64 { return Share(c, len(b.placed[c.Name])) }
-
-func (b *Balancer) near(self, other Candidate) bool {
-	return b.share(self)+Near >= b.share(other) &&
-		room(self, len(b.placed[self.Name]))+NearRoom >= room(other, len(b.placed[other.Name]))
+// extra is the sessions that are not yet in a host's figures.
+func (b *Balancer) extra(c Candidate) (n int) {
+	for _, at := range b.placed[c.Name] {
+		if c.Heard.Before(at.Add(settle)) {
+			n++
+		}
+	}
+	return n
 }
 
-func (b *Balancer) expire(now time.Time, candidates []Candidate) {
-	heard := map[string]time.Time{}
-	for _, c := range candidates {
-		heard[c.Name] = c.Heard
+func (b *Balancer) share(c Candidate) float64 { return Share(c, b.extra(c)) }
+
+// better compares what two hosts have to give: above 0 x has more. Figures that
+// flicker decide where they differ by more than Near, else the room for
+// sessions, where it differs by more than NearRoom: smaller differences may
+// have gone since the figures were said, and all hosts that believed them would
+// send their users to one.
+func (b *Balancer) better(x, y Candidate) int {
+	if d := b.share(x) - b.share(y); d > Near || d < -Near {
+		return cmp.Compare(d, 0)
 	}
+	if d := room(x, b.extra(x)) - room(y, b.extra(y)); d > NearRoom || d < -NearRoom {
+		return cmp.Compare(d, 0)
+	}
+	return 0
+}
+
+// expire forgets old placements.
+func (b *Balancer) expire(now time.Time) {
 	for name, times := range b.placed {
-		keep := times[:0]
-		for _, at := range times {
-			if now.Sub(at) < expire && heard[name].Before(at.Add(settle)) {
-				keep = append(keep, at)
-			}
-		}
-		b.placed[name] = keep
-		if len(keep) == 0 {
+		times = slices.DeleteFunc(times, func(at time.Time) bool { return now.Sub(at) >= expire })
+		if len(times) == 0 {
 			delete(b.placed, name)
+		} else {
+			b.placed[name] = times
 		}
 	}
 }

@@ -87,7 +87,7 @@ func TestRefused(t *testing.T) {
 // Placements count at once, until the host's own figures can show them.
 func TestPlacementsCount(t *testing.T) {
 	b := newBalancer()
-	host := with(idle("self"), func(c *Candidate) { c.Load.Limit = 3 })
+	host := with(idle("a"), func(c *Candidate) { c.Load.Limit = 3 })
 	place := func(now time.Time, want string) {
 		t.Helper()
 		if got, _ := b.Place(now, []Candidate{host}); got != want {
@@ -95,19 +95,26 @@ func TestPlacementsCount(t *testing.T) {
 		}
 	}
 	for range 3 {
-		place(start, "self")
+		place(start, "a")
 	}
 	place(start, "")
-	host.Heard = start.Add(4 * time.Second) // too soon to tell
-	place(start.Add(4*time.Second), "")
-	host.Heard = start.Add(5 * time.Second)
-	place(start.Add(5*time.Second), "self") // its figures say that none came
+	host.Heard = start.Add(time.Second) // too soon to tell
+	place(start.Add(time.Second), "")
+	host.Heard = start.Add(2 * time.Second)
+	place(start.Add(2*time.Second), "a") // its figures say that none came
 	host.Load.Sessions = 3
 	place(start.Add(20*time.Second), "")
 	host.Load.Sessions = 2
-	place(start.Add(36*time.Second), "self") // a promise that nobody took up is over
-	if len(b.placed) != 1 {
+	host.Heard = start.Add(3 * time.Second)
+	place(start.Add(20*time.Second), "")
+	place(start.Add(36*time.Second), "a") // a promise that nobody took up is over
+	if len(b.placed) != 1 || len(b.placed["a"]) != 1 {
 		t.Fatalf("%v", b.placed)
+	}
+	// This host's own figures are exact.
+	host.Self, host.Heard = true, start.Add(40*time.Second)
+	for range 3 {
+		place(start.Add(40*time.Second), "a")
 	}
 }
 

@@ -176,6 +176,7 @@ type Engine struct {
 	deadline time.Time
 	lost     time.Time // when the gateway's connection ended; zero: it is there, or never was
 	sessions []known
+	greeted  bool // a gateway was here in this life
 	promises map[alp.Token]placed
 	claims   map[alp.Token]claimed
 	swept    time.Time // of promises and claims
@@ -317,7 +318,7 @@ func (e *Engine) step(now time.Time, event Event) Output {
 	case Packet:
 		return e.packet(now, v)
 	case Hello:
-		e.control, e.lost = v.Control, time.Time{}
+		e.control, e.lost, e.greeted = v.Control, time.Time{}, true // its report follows at once
 		e.describe(now)
 	case Lost:
 		e.lost = now
@@ -367,7 +368,12 @@ func (e *Engine) packet(now time.Time, p Packet) Output {
 		if signed != nil {
 			e.count.Untrusted++
 		}
-		return e.members(now, e.table.Step(now, member.Heard{From: from, Host: h, Signed: signed, Direct: e.direct(p).IsValid()}))
+		out := e.members(now, e.table.Step(now, member.Heard{From: from, Host: h, Signed: signed, Direct: e.direct(p).IsValid()}))
+		// It is back when its gateway is: before, it knows of no sessions.
+		if row, _ := e.table.Find(h.Name); row.Host.State != group.Gone && row.Host.Control != 0 {
+			delete(e.leaving, h.Name)
+		}
+		return out
 	case group.CmdServerQ:
 		return e.serverQ(now, p)
 	case group.CmdTokenQ:
@@ -393,6 +399,9 @@ func (e *Engine) packet(now time.Time, p Packet) Output {
 		e.count.TokenR++
 		for _, l := range e.lookups {
 			if l.id == r.ID && l.ask.Lookup.Token == r.Token {
+				if r.Total > 0 {
+					l.total[r.Host] = r.Total - 1
+				}
 				l.machine.Answer(now, r.Host, r.Found, r.Asking, r.Placed)
 				return e.drive(now, l)
 			}
@@ -425,6 +434,17 @@ func (e *Engine) keepPromise(now time.Time, token alp.Token, host string) {
 	if len(e.promises) < maxPromises {
 		e.promises[token] = placed{host, now}
 	}
+}
+
+// total is how many sessions this host has or has promised.
+func (e *Engine) total(now time.Time) int {
+	n := len(e.sessions)
+	for _, p := range e.promises {
+		if p.host == e.cfg.Host && now.Sub(p.at) < promise {
+			n++
+		}
+	}
+	return n
 }
 
 // promised is where a new session of a token was sent just now, if anywhere.

@@ -22,6 +22,7 @@ type asking struct {
 	id      uint64 // of its tokenQ
 	ticket  int    // of its tokenQ
 	machine *lookup.Lookup
+	total   map[string]int // sessions of the hosts that answered
 }
 
 func (e *Engine) ask(now time.Time, a Ask) Output {
@@ -39,14 +40,16 @@ func (e *Engine) ask(now time.Time, a Ask) Output {
 		ticket = min(c.ticket+1, group.MaxTicket)
 	}
 	e.count.Lookups++
-	l := &asking{ask: a, id: e.rnd.Uint64(), ticket: ticket, machine: lookup.New(now, e.cfg.Host, e.own(now, a.Lookup.Token, true), ask)}
+	l := &asking{ask: a, id: e.rnd.Uint64(), ticket: ticket, total: map[string]int{}, machine: lookup.New(now, e.cfg.Host, e.own(now, a.Lookup.Token, true), ask)}
 	e.lookups = append(e.lookups, l)
 	return e.drive(now, l)
 }
 
 // tokenQ answers a question of a trusted host.
 func (e *Engine) tokenQ(now time.Time, p Packet, q group.TokenQ) Output {
-	r := group.TokenR{To: q.Host, ID: q.ID, Token: q.Token, Found: e.own(now, q.Token, true)}
+	r := group.TokenR{To: q.Host, ID: q.ID, Token: q.Token, Total: 1 + e.total(now), Found: e.own(now, q.Token, true)}
+	// Whoever has just started knows nothing until its gateway has come.
+	r.Asking = !e.greeted && now.Before(e.start.Add(restart))
 	if len(r.Found) == 0 {
 		if host := e.promised(now, q.Token); host != "" {
 			r.Placed = host
@@ -132,11 +135,14 @@ func (e *Engine) decide(now time.Time, l *asking) local.Answer {
 		if _, reached := ways[r.Host.Name]; !r.Self && (!reached || !r.Trusted || r.Host.Control == 0 || r.Suspect) {
 			continue
 		}
-		heard := r.LastSeen
-		if r.Self {
-			heard = now
+		c := balance.Candidate{Name: r.Host.Name, Self: r.Self, CPUs: r.Host.CPUs, Load: r.Host.Load, State: r.Host.State, Heard: r.Told}
+		if n, ok := l.total[c.Name]; ok { // newer than its host message
+			c.Load.Sessions, c.Heard = n, now
 		}
-		candidates = append(candidates, balance.Candidate{Name: r.Host.Name, Self: r.Self, CPUs: r.Host.CPUs, Load: r.Host.Load, State: r.Host.State, Heard: heard})
+		if r.Self {
+			c.Load.Sessions, c.Heard = e.total(now), now
+		}
+		candidates = append(candidates, c)
 	}
 	var why string
 	host, why = e.balance.Place(now, candidates)

@@ -37,11 +37,8 @@ func (e *Engine) members(now time.Time, m member.Output) Output {
 		}
 	}
 	for _, n := range m.Notices {
-		switch row, _ := e.table.Find(n.Host); {
-		case n.Kind == member.Stopped && row.Host.Control != 0:
+		if row, _ := e.table.Find(n.Host); n.Kind == member.Stopped && row.Host.Control != 0 {
 			e.leaving[n.Host] = now.Add(restart)
-		case n.Kind == member.Trusted:
-			delete(e.leaving, n.Host)
 		}
 	}
 	return out

@@ -106,6 +106,7 @@ type Row struct {
 	Trusted  bool
 	Why      string      // why it is not trusted
 	LastSeen time.Time   // last message, never zero
+	Told     time.Time   // last host message: the age of what Host says
 	TimeOff  int64       // its clock minus ours at that moment, seconds
 	LastPkt  []time.Time // last message from each of Host.Interfaces, zero: never
 	Down     bool        // only ever true in a row that was trusted
@@ -343,7 +344,7 @@ func (t *Table) trust(now time.Time, e Heard, r *Row, known, newBoot bool) Outpu
 		if slices.Equal(r.Host.Interfaces, h.Interfaces) {
 			h.Interfaces = r.Host.Interfaces // one copy for each host is enough
 		}
-		r.Host, r.LastPkt = h, last
+		r.Host, r.LastPkt, r.Told = h, last, now
 		r.TimeOff = h.Time - now.Unix()
 	}
 	r.Trusted, r.LastSeen, r.Down, r.Suspect, r.Why, r.Stopped, r.From = true, now, false, false, "", time.Time{}, e.From

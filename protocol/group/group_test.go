@@ -71,8 +71,8 @@ var vectors = []struct {
 		"tokenR host=mud time=950739941 to=host05 id=00000000000000ff token=mondex.1 sessions=3" +
 			" session=0123456789abcdef state=connected ago=0 session=fedcba9876543210 state=disconnected ago=90500" +
 			" session=new state=starting ago=1000 boot=1122334455667788 counter=4\n"},
-	{"tokenR, asking", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "card.1", Asking: true},
-		"tokenR host=mud time=950739941 to=host05 id=0000000000000001 token=card.1 sessions=0 asking=1 boot=1122334455667788 counter=4\n"},
+	{"tokenR, asking", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "card.1", Total: 7, Asking: true},
+		"tokenR host=mud time=950739941 to=host05 id=0000000000000001 token=card.1 sessions=0 total=7 asking=1 boot=1122334455667788 counter=4\n"},
 	{"tokenR, placed", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "card.1", Placed: "host22"},
 		"tokenR host=mud time=950739941 to=host05 id=0000000000000001 token=card.1 sessions=0 placed=host22 boot=1122334455667788 counter=4\n"},
 	{"tokenR, none", TokenR{Stamp: stamp, To: "host05", ID: 1, Token: "pseudo.0003ba0a0b0c"},
@@ -209,7 +209,7 @@ func TestLargestFit(t *testing.T) {
 		h.Interfaces = append(h.Interfaces, Interface{strings.Repeat("i", MaxInterfaceName), h.Addr, h.Addr, h.Addr})
 	}
 	token := alp.Token("card." + strings.Repeat("9", alp.MaxToken-5))
-	r := TokenR{Stamp: h.Stamp(), To: long, ID: 1<<64 - 1, Token: token, Asking: true, Placed: long}
+	r := TokenR{Stamp: h.Stamp(), To: long, ID: 1<<64 - 1, Token: token, Total: MaxCount, Asking: true, Placed: long}
 	for range MaxFound {
 		r.Found = append(r.Found, Found{"0123456789abcdef", Disconnected, MaxAgo})
 	}

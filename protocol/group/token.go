@@ -51,6 +51,7 @@ type TokenR struct {
 	Token alp.Token
 	Found []Found // latest connection first
 
+	Total  int    // total: all its sessions and the promised ones, and 1, so that 0 says nothing (ours)
 	Asking bool   // asking=1: we ask for it too and go first; ask again in a moment (ours)
 	Placed string // placed: the host to which we sent a new session of it just now (ours)
 }
@@ -96,6 +97,9 @@ func (r TokenR) Append(b []byte) []byte {
 		m.Add("state", string(s.State))
 		m.Add("ago", strconv.FormatInt(s.Ago.Milliseconds(), 10))
 	}
+	if r.Total > 0 {
+		m.AddInt("total", r.Total)
+	}
 	if r.Asking {
 		m.Add("asking", "1")
 	}
@@ -112,7 +116,7 @@ func ParseTokenR(data []byte) (TokenR, error) {
 	if f.err != nil {
 		return TokenR{}, f.err
 	}
-	r := TokenR{Stamp: f.stamp(), To: f.name("to"), ID: f.hex64("id"), Token: f.token(), Asking: f.count("asking", 1) == 1, Placed: f.m.Get("placed")}
+	r := TokenR{Stamp: f.stamp(), To: f.name("to"), ID: f.hex64("id"), Token: f.token(), Total: f.count("total", MaxCount), Asking: f.count("asking", 1) == 1, Placed: f.m.Get("placed")}
 	if r.Placed != "" && !ValidName(r.Placed) {
 		f.fail("placed %q", r.Placed)
 	}
