@@ -9,19 +9,24 @@
 //  1. A host with an interface on the terminal's own subnet, that is not down,
 //     is reached there. An interface that was never heard counts: we may simply
 //     not share its network.
-//  2. A terminal on a subnet that some host is on reaches only such hosts. One
-//     on a subnet that no host is on came by a router, and reaches every host
-//     at its primary address.
-//  3. Hosts that are down, or not trusted, are never reached.
+//  2. A terminal on a subnet that some host is on reaches only such hosts, but
+//     for invariant 3. One on a subnet that no host is on came by a router, and
+//     reaches every host at its primary address.
+//  3. A host that shares no subnet with this one, and is heard all the same, is
+//     heard through a router. A terminal on the subnet of this host's primary
+//     address, where the way to that router is, reaches it there too.
+//  4. Hosts that are down, or not trusted, are never reached.
 //
 // Pure functions.
 package locate
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"hotdesk/groupmgr/member"
+	"hotdesk/protocol/group"
 )
 
 // On returns the address of a row's host on the subnet of a terminal; the zero
@@ -58,6 +63,7 @@ func Reach(now time.Time, rows []member.Row, terminal netip.Addr, down time.Dura
 		}
 	}
 	if known {
+		routed(now, rows, terminal, down, ways)
 		return ways
 	}
 	for _, r := range rows {
@@ -66,4 +72,35 @@ func Reach(now time.Time, rows []member.Row, terminal netip.Addr, down time.Dura
 		}
 	}
 	return ways
+}
+
+// routed adds the ways of invariant 3.
+func routed(now time.Time, rows []member.Row, terminal netip.Addr, down time.Duration, ways map[string]netip.Addr) {
+	i := slices.IndexFunc(rows, func(r member.Row) bool { return r.Self })
+	if i < 0 {
+		return
+	}
+	self := rows[i].Host
+	if !slices.ContainsFunc(self.Interfaces, func(f group.Interface) bool {
+		return f.IP == self.Addr && f.Prefix().IsValid() && f.Prefix().Contains(terminal)
+	}) {
+		return
+	}
+	for _, r := range rows {
+		if _, reached := ways[r.Host.Name]; reached || r.Self || !r.Trusted || r.Down {
+			continue
+		}
+		best, at, shared := netip.Addr{}, time.Time{}, false
+		for i, f := range r.Host.Interfaces {
+			if i < len(r.LastPkt) && now.Sub(r.LastPkt[i]) < down && r.LastPkt[i].After(at) {
+				best, at = f.IP, r.LastPkt[i]
+			}
+			shared = shared || slices.ContainsFunc(self.Interfaces, func(o group.Interface) bool {
+				return f.Prefix().IsValid() && o.Prefix().IsValid() && f.Prefix().Overlaps(o.Prefix())
+			})
+		}
+		if best.IsValid() && !shared {
+			ways[r.Host.Name] = best
+		}
+	}
 }

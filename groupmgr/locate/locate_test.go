@@ -93,3 +93,36 @@ func TestReach(t *testing.T) {
 		})
 	}
 }
+
+// Networks joined by routers, in the form of Table A: what is heard through a
+// router can be reached through it, from the network that the router is on.
+func TestReachRouted(t *testing.T) {
+	const table = `self le0 0a5a010a ffffff00 4, priv c0a80001 ffffff00 4
+near le0 0a5a010b ffffff00 4
+far le0 0a5a020a ffffff00 4, priv ac100001 ffffff00 -1
+unheard le0 0a5a030a ffffff00 -1
+alike le0 0a5a040a ffffff00 4, priv c0a80002 ffffff00 -1`
+	for terminal, want := range map[string]string{
+		"10.90.1.77":  "self 10.90.1.10, near 10.90.1.11, far 10.90.2.10",
+		"192.168.0.7": "self 192.168.0.1, alike 192.168.0.2", // a net of terminals, with no router
+		"10.90.2.77":  "far 10.90.2.10",                      // far knows better
+		"172.16.0.7":  "far 172.16.0.1",
+	} {
+		list := rows(t, table)
+		ways := Reach(now, list, netip.MustParseAddr(terminal), down)
+		var got []string
+		for _, r := range list {
+			if a, ok := ways[r.Host.Name]; ok {
+				got = append(got, r.Host.Name+" "+a.String())
+			}
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("%s: got  %s\nwant %s", terminal, s, want)
+		}
+	}
+	list := rows(t, table)
+	list[2].Down = true
+	if ways := Reach(now, list, netip.MustParseAddr("10.90.1.77"), down); ways["far"].IsValid() {
+		t.Error("a host that is down is reached")
+	}
+}

@@ -75,8 +75,8 @@ func TestNetnsDiscovery(t *testing.T) {
 }
 
 // Across a router, where no broadcast goes, hosts are told of each other by
-// -peer at one end. A card's session comes to a terminal of a network without
-// hosts, which reaches all of them.
+// -peer at one end. A card's session comes to a terminal of another network:
+// one with a host, and one without.
 func TestNetnsRouted(t *testing.T) {
 	r := newRealm(t, []string{"north", "south", "a"}, []string{"east", "b"}, []string{"c"})
 	r.host("north", nil)
@@ -96,24 +96,27 @@ func TestNetnsRouted(t *testing.T) {
 	r.hands(a, "insert", "card1")
 	r.desk(a)
 	r.paint(a, "2a7f62")
-	desk := r.rest(a)
-	r.hands(a, "remove")
-	r.hands(c, "insert", "card1") // east redirects it across the router
-	r.shows(c, desk)
-	if at := r.status(c, "server"); at != r.status(a, "server") || r.sessions("east") != 0 {
-		t.Errorf("c is at %s", at)
+	desk, at := r.rest(a), r.status(a, "server")
+	for _, x := range []*lab.Terminal{b, c} {
+		r.hands(a, "remove")
+		r.hands(x, "insert", "card1")
+		r.shows(x, desk)
+		if to := r.status(x, "server"); to != at || r.sessions() != 1 {
+			t.Errorf("%s is at %s, the session at %s; sessions: %d", x.Name, to, at, r.sessions())
+		}
+		r.hands(x, "remove")
+		r.hands(a, "insert", "card1")
+		r.shows(a, desk)
 	}
-	r.paint(c, "6a3d7c")
+	r.hands(a, "remove")
 
-	// The router fails: east's side goes on by itself, and the card finds its
-	// session again afterwards.
-	r.hands(c, "remove")
+	// East's cable is pulled, and the card finds its session again afterwards.
 	r.must(r.node("east").Link(r.ctx, false))
 	r.knows("east", map[string]func(local.TableHost) bool{"north": isDown, "south": isDown})
 	r.must(r.node("east").Link(r.ctx, true))
 	r.together("north", "south", "east")
-	r.hands(a, "insert", "card1")
-	r.colour(a, "6a3d7c")
+	r.hands(b, "insert", "card1")
+	r.shows(b, desk)
 }
 
 // A partition: each side goes on by itself, and afterwards all agree again and
