@@ -74,12 +74,16 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func start(t *testing.T, port int, state string) *running {
+func start(t *testing.T, port int, state string, more ...func(*Config)) *running {
 	t.Helper()
-	r := &running{t: t, runtime: shortDir(t), log: make(events, 1000)}
 	out, in := io.Pipe()
 	c := Default()
-	c.Local, c.Runtime, c.State, c.Port, c.Stdout, c.Log = true, r.runtime, state, port, in, slog.New(r.log)
+	c.Local, c.Runtime, c.State, c.Port = true, shortDir(t), state, port
+	for _, f := range more {
+		f(&c)
+	}
+	r := &running{t: t, runtime: c.Runtime, log: make(events, 1000)}
+	c.Stdout, c.Log = in, slog.New(r.log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {

@@ -133,7 +133,7 @@ func (e *Engine) serverQ(now time.Time, p Packet) Output {
 		e.count.Limited++
 		return Output{}
 	}
-	d := Datagram{From: addr, To: p.From, Data: r}
+	d := Datagram{From: cmp.Or(e.direct(p), addr), To: p.From, Data: r}
 	if e.state == group.Offline {
 		return e.putOff(now, offlineDelay, d)
 	}

@@ -28,7 +28,7 @@ func TestPeers(t *testing.T) {
 	w.step(b, Report{[]local.Session{w.session(b, s2, "card.1", 0)}})
 	for range 10 {
 		w.run(30 * time.Second)
-		if got, _ := w.lookup(a, "card.1", "10.0.1.50"); got.Where != local.Unreachable || got.Session != s2 {
+		if got, _ := w.lookup(a, "card.1", "10.0.1.50"); got.Where != local.There || got.Session != s2 {
 			t.Fatalf("at a: %+v", got)
 		}
 		if got, _ := w.lookup(b, "card.1", "10.0.2.50"); got.Where != local.Here {
@@ -92,6 +92,16 @@ func TestAnswersComeFromWhereTheQuestionWent(t *testing.T) {
 		out := a.Step(w.now, Packet{From: addrPort("10.0.0.2:7009"), To: ip(to), Data: q()})
 		if len(out.Send) != 1 || out.Send[0].From != want || out.Send[0].To != addrPort("10.0.0.2:7009") {
 			t.Errorf("to %s: %+v", to, out)
+		}
+	}
+	// A terminal too hears from the address that it asked; that it should
+	// connect to the one of its own subnet is in the answer.
+	w.step(a, Hello{7443})
+	question := group.ServerQ{Hardware: "Hotdesk", Terminal: terminal, ID: 5}.Append(nil)
+	for to, want := range map[string]netip.Addr{"10.0.1.1": ip("10.0.1.1"), "10.0.0.255": ip("10.0.0.1")} {
+		out := a.Step(w.now, Packet{From: addrPort("10.0.0.50:5000"), To: ip(to), Data: question})
+		if r, err := group.ParseServerR(out.Send[0].Data); err != nil || out.Send[0].From != want || r.Addr != ip("10.0.0.1") {
+			t.Errorf("to %s: %+v, %v", to, r, err)
 		}
 	}
 }
