@@ -24,12 +24,9 @@ func isToken(d netlab.Datagram) bool {
 
 // A host without the group's key is seen, named and told nothing.
 func TestNetnsRogue(t *testing.T) {
-	r := newRealm(t, []string{"north", "south", "a", "rogue"})
+	r := newRealm(t, []string{"north", "south", "a", "b", "rogue"})
 	north, south := r.host("north", nil), r.host("south", nil)
-	key := r.key
-	r.key = "a line that is not the group's"
-	r.host("rogue", nil)
-	r.key = key
+	r.rogue("rogue")
 	for _, h := range [][2]string{{"north", "south"}, {"south", "north"}} {
 		r.knows(h[0], map[string]func(local.TableHost) bool{h[1]: trusted, "rogue": untrusted})
 	}
@@ -53,6 +50,18 @@ func TestNetnsRogue(t *testing.T) {
 				t.Errorf("the rogue: %v to %v: %.60q", d.From, d.To, d.Data)
 			}
 		}
+	}
+
+	// It answers a terminal that looks for a server, which goes elsewhere.
+	told := r.capture("b")
+	b := r.terminal("b")
+	_, err = told.Wait(1, patience, func(d netlab.Datagram) bool {
+		return group.Kind(d.Data) == group.CmdServerR && d.From.Addr() == r.node("rogue").Addr
+	})
+	r.must(err)
+	r.see(b, "picture")
+	if at := r.status(b, "server"); at != r.at("north") && at != r.at("south") {
+		t.Errorf("b is at %s", at)
 	}
 
 	// What an insider recorded is said again, in the rogue's name and in

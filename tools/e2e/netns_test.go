@@ -167,6 +167,33 @@ func TestNetnsPartition(t *testing.T) {
 	}
 }
 
+// A terminal that its session's host no longer reaches, while the other hosts
+// reach both: it says so, makes no second session, and has its session again
+// when the way is open.
+func TestNetnsUnreachable(t *testing.T) {
+	r := newRealm(t, []string{"north", "south", "a"})
+	r.host("north", nil)
+	r.host("south", nil)
+	r.together("north", "south")
+	a := r.terminal("a")
+	r.see(a, "picture")
+	r.hands(a, "insert", "card1")
+	r.desk(a)
+	r.paint(a, "2a7f62")
+	at := r.status(a, "server")
+	for _, h := range []string{"north", "south"} {
+		if at == r.at(h) {
+			r.must(r.node("a").Cut(r.ctx, r.node(h)))
+		}
+	}
+	r.see(a, "osd=25") // the other host says where the session is
+	r.must(r.node("a").Heal(r.ctx))
+	r.colour(a, "2a7f62")
+	if to := r.status(a, "server"); to != at || r.sessions() != 1 {
+		t.Errorf("a is at %s, the session at %s; sessions: %d", to, at, r.sessions())
+	}
+}
+
 // A host dies, by its processes or by its cable: its terminal has a session
 // elsewhere without anybody's doing.
 func TestNetnsDeath(t *testing.T) {

@@ -92,6 +92,21 @@ func (r *realm) state(host string) string {
 	return dir
 }
 
+// rogue starts a host that has neither the group's key nor its authority, and
+// looks like one of it in all else.
+func (r *realm) rogue(name string) *lab.Host {
+	r.t.Helper()
+	key := r.key
+	defer func() { r.key = key }()
+	r.key = "a line that is not the group's"
+	return r.host(name, func(c *lab.Installed) {
+		for _, file := range []string{"authority.pem", "authority.key"} {
+			r.must(os.Remove(filepath.Join(c.State, file)))
+		}
+		c.ServerArgs = []string{"-new-authority"}
+	})
+}
+
 // writeKey puts a group key file in place at once, as an admin's tools should.
 func (r *realm) writeKey(host string, lines ...string) {
 	r.t.Helper()
