@@ -80,6 +80,9 @@ func (k *keyboard) tell(code xproto.Keycode, down bool, h backend.Hands) {
 
 func (k *keyboard) release(code xproto.Keycode, at xproto.Timestamp, h backend.Hands) {
 	k.settle(h)
+	if !k.held[code] {
+		return // pressed elsewhere: a press that comes now is no repeat
+	}
 	k.serial++
 	k.pending, k.at = code, at
 	k.mark(k.serial)

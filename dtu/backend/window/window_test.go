@@ -215,12 +215,16 @@ func TestRepeats(t *testing.T) {
 	k.release(39, 900, h)
 	k.forget()
 	mark()
+	k.release(38, 950, h) // of a press that went elsewhere
+	k.press(38, 950, h)
+	k.release(38, 950, h)
+	mark()
 	close(h.Events)
 	var got []string
 	for e := range h.Events {
 		got = append(got, e)
 	}
-	want := []string{"key 0x04 down", "key 0x04 up", "key 0x04 down", "key 0x04 up", "key 0x04 down", "key 0x04 up", "key 0x16 down"}
+	want := []string{"key 0x04 down", "key 0x04 up", "key 0x04 down", "key 0x04 up", "key 0x04 down", "key 0x04 up", "key 0x16 down", "key 0x04 down", "key 0x04 up"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
