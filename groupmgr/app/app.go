@@ -71,7 +71,7 @@ func flags(c *Config) *flag.FlagSet {
 	fs := flag.NewFlagSet("groupmgr", flag.ContinueOnError)
 	fs.BoolVar(&c.Local, "local", false, "run unprivileged, on loopback addresses only, with a group of the caller's own")
 	fs.StringVar(&c.Runtime, "runtime", "", "`DIR` of the socket groupmgr.sock, the same as the server's (empty: /run/hotdesk, with -local a directory of yours)")
-	fs.StringVar(&c.State, "state", "", "`DIR` of group.key, whose lines are the group's secrets (empty: /var/lib/hotdesk, with -local a directory of yours)")
+	fs.StringVar(&c.State, "state", "", "`DIR` of group.key, whose lines are the group's secrets (empty: /var/lib/hotdesk/group, with -local a directory of yours)")
 	fs.StringVar(&c.Host, "host", "", "`NAME` of this host in the group (empty: the machine's name, with -local one made of the address)")
 	fs.Func("addr", "primary `ADDRESS` of this host, IPv4 (empty: that of the default route; with -local a free one of 127.0.0.2 to 127.0.0.254)", func(s string) error {
 		a, err := netip.ParseAddr(s)
@@ -173,6 +173,9 @@ func (c *Config) check() error {
 	}
 	if c.State == "" {
 		c.State = program.StateDir(c.Local)
+		if !c.Local {
+			c.State = filepath.Join(c.State, "group") // the directory above is root's
+		}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

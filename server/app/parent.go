@@ -159,8 +159,7 @@ func (c *Config) open() (files []*os.File, err error) {
 
 // stateDir makes the directory of the authority, or checks the one that is
 // there: whoever can write to it is the authority. Others pass through it, as
-// the group manager's account reads its own group.key there; every key's mode
-// keeps it secret.
+// the group manager's own directory is in it; every key's mode keeps it secret.
 func stateDir(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return fmt.Errorf("server: -state: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -77,8 +78,8 @@ func (r *realm) must(err error) {
 	}
 }
 
-// state makes a host's state directory as an admin would: with the group's
-// authority and its key.
+// state makes a host's state directory as an admin would: root's with the
+// group's authority, and in it the group manager's with the group's key.
 func (r *realm) state(host string) string {
 	r.t.Helper()
 	dir := r.lab.Path(host + "-state")
@@ -88,6 +89,8 @@ func (r *realm) state(host string) string {
 		r.must(err)
 		r.must(os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
+	r.must(os.Mkdir(groupState(dir), 0o700))
+	r.must(os.Chown(groupState(dir), r.gateway.UID, r.gateway.GID))
 	r.writeKey(host, r.key)
 	return dir
 }
@@ -107,10 +110,12 @@ func (r *realm) rogue(name string) *lab.Host {
 	})
 }
 
+func groupState(state string) string { return filepath.Join(state, "group") }
+
 // writeKey puts a group key file in place at once, as an admin's tools should.
 func (r *realm) writeKey(host string, lines ...string) {
 	r.t.Helper()
-	path := r.lab.Path(host+"-state", "group.key")
+	path := filepath.Join(groupState(r.lab.Path(host+"-state")), "group.key")
 	var text []byte
 	for _, l := range lines {
 		text = append(append(text, l...), '\n')
@@ -126,7 +131,8 @@ func (r *realm) host(name string, change func(*lab.Installed)) *lab.Host {
 	r.t.Helper()
 	conf := lab.Installed{
 		NetNS: r.node(name).Namespace(), State: r.state(name), Gateway: r.gateway, User: r.user,
-		GroupArgs: []string{"-period", period.String(), "-down", down.String()},
+		GroupState: groupState(r.lab.Path(name + "-state")),
+		GroupArgs:  []string{"-period", period.String(), "-down", down.String()},
 	}
 	if change != nil {
 		change(&conf)
@@ -254,15 +260,25 @@ func (r *realm) sessions(hosts ...string) (n int) {
 // table is what a host's group manager knows, by host name.
 func (r *realm) table(host string) map[string]local.TableHost {
 	r.t.Helper()
-	out, err := exec.CommandContext(r.ctx, filepath.Join(bin, "groupmgr"), "ctl", "-runtime", r.hosts[host].Runtime, "-json", "table").Output()
-	r.must(err)
 	var t local.Table
-	r.must(json.Unmarshal(out, &t))
+	r.must(json.Unmarshal(r.groupctl(host, "-json", "table"), &t))
 	all := map[string]local.TableHost{}
 	for _, h := range t.Hosts {
 		all[h.Host] = h
 	}
 	return all
+}
+
+// groupctl runs `groupmgr ctl` at a host.
+func (r *realm) groupctl(host string, words ...string) []byte {
+	r.t.Helper()
+	args := append([]string{"ctl", "-runtime", r.hosts[host].Runtime}, words...)
+	out, err := exec.CommandContext(r.ctx, filepath.Join(bin, "groupmgr"), args...).Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = fmt.Errorf("groupmgr %v: %w: %s", args, err, exit.Stderr)
+	}
+	r.must(err)
+	return out
 }
 
 // knows waits until a host's table has the others so, and no more hosts than

@@ -56,6 +56,15 @@ func TestRoot(t *testing.T) {
 	r.hands(b, "remove")
 	r.see(b, "picture")
 
+	// What an admin set outlives the group manager, which writes as an account
+	// without rights.
+	r.groupctl("north", "offline")
+	r.must(north.GroupMgr.Stop(patience))
+	r.must(north.StartGroupMgr(r.ctx))
+	if st := r.table("north")["north"].State; st != "offline" {
+		t.Errorf("north is %s after a restart, and was set offline", st)
+	}
+
 	// The other host's sessions have the admin's own script.
 	c := r.terminal("c", "-server", r.at("south"))
 	r.hands(c, "insert", "card2")
@@ -189,7 +198,7 @@ func (r *realm) filesOf(h *lab.Host, stranger *account.Account) {
 			return under(p, session) || strings.HasSuffix(p, ".pem") && strings.HasPrefix(filepath.Base(p), "host-")
 		},
 		r.gateway: func(p string) bool {
-			return p == h.Runtime || strings.HasPrefix(filepath.Base(p), "groupmgr.sock") || filepath.Base(p) == "group.key" ||
+			return p == h.Runtime || strings.HasPrefix(filepath.Base(p), "groupmgr.sock") || under(p, groupState(state)) ||
 				strings.HasSuffix(p, ".pem") && strings.HasPrefix(filepath.Base(p), "host-")
 		},
 	}

@@ -72,7 +72,8 @@ func (w Where) moveThread() error {
 // sessions as a user.
 type Installed struct {
 	NetNS       string           // file of the host's network namespace
-	State       string           // its -state
+	State       string           // -state of the server
+	GroupState  string           // and of the group manager
 	Gateway     *account.Account // of gateway and group manager
 	User        *account.Account // of sessions
 	GroupArgs   []string         // further flags
@@ -105,7 +106,7 @@ func (l *Lab) Installed(ctx context.Context, name string, conf Installed) (*Host
 func (in *Installed) x11(h *Host) string { return h.lab.Path(h.Name + "-x11") }
 
 func (in *Installed) groupmgr(h *Host) (*Proc, error) {
-	args := append([]string{"-runtime", h.Runtime, "-state", in.State, "-host", h.Name}, in.GroupArgs...)
+	args := append([]string{"-runtime", h.Runtime, "-state", in.GroupState, "-host", h.Name}, in.GroupArgs...)
 	return h.lab.start(Where{UID: in.Gateway.UID, GID: in.Gateway.GID, NetNS: in.NetNS}, "groupmgr-"+h.Name, "groupmgr", args)
 }
 
