@@ -121,7 +121,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func packages(ctx context.Context, c config) error {
-	need := slices.Concat(debian.Session, debian.Browser, []string{"gcc", "libc6-dev", "iproute2", "nftables"})
+	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, []string{"gcc", "libc6-dev", "nftables"})
 	return debian.Need(ctx, c.out, need...)
 }
 

@@ -21,6 +21,10 @@ var Session = []string{"xvfb", "xterm", "openbox", "x11-xserver-utils", "x11-xkb
 // Browser is what the tests of the workbench need.
 var Browser = []string{"chromium"}
 
+// DHCP is what the tests of a terminal's network need: two DHCP servers, and
+// namespaces to run them in.
+var DHCP = []string{"dnsmasq-base", "kea-dhcp4-server", "iproute2"}
+
 // Need installs those of the packages that are missing.
 func Need(ctx context.Context, out io.Writer, packages ...string) error {
 	var missing []string
