@@ -111,11 +111,11 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 	if len(open) == 0 {
 		switch {
 		case offline+full == 0:
-			return "", "no server of the group can be reached from here"
+			return "", "no server of the group can be reached from here: tell your administrator"
 		case full == 0:
-			return "", "every server that can be reached is offline"
+			return "", "every server that can be reached is offline: try again later, or tell your administrator"
 		}
-		return "", fmt.Sprintf("the servers that can be reached are full (%d full, %d offline)", full, offline)
+		return "", fmt.Sprintf("the servers that can be reached are full (%d full, %d offline): try again later", full, offline)
 	}
 	i := b.rnd.IntN(len(open))
 	if len(open) > 1 {

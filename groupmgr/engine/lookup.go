@@ -172,10 +172,10 @@ func (e *Engine) there(now time.Time, q local.Lookup, host string, session alp.S
 	switch {
 	case !ok || !reached:
 		return local.Answer{Where: local.Unreachable, Session: session, Host: host,
-			Reason: fmt.Sprintf("your session runs on %s, which cannot be reached from here", host)}
+			Reason: fmt.Sprintf("your session runs on %s, which cannot be reached from here: go to a terminal near it", host)}
 	case row.Host.Control == 0:
 		return local.Answer{Where: local.Unreachable, Session: session, Host: host,
-			Reason: fmt.Sprintf("your session runs on %s, whose server is not running", host)}
+			Reason: fmt.Sprintf("your session runs on %s, whose server is not running: wait a moment, then try again", host)}
 	}
 	proof := group.Redirect{Stamp: e.table.Stamp(now), To: host, Terminal: q.Terminal, Token: q.Token, Session: session}
 	return local.Answer{Where: local.There, Session: session, Host: host,

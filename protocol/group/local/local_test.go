@@ -196,6 +196,7 @@ func TestBodiesKeepTheirForm(t *testing.T) {
 func FuzzBodies(f *testing.F) {
 	f.Add([]byte(`{"sessions":[{"id":"0123456789abcdef","token":"card.1","connected":true,"last":1}]}`))
 	f.Add([]byte(`{"token":"card.1","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`))
+	f.Add([]byte(`{"state":"offline","within":1800}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r Report
 		if json.Unmarshal(data, &r) == nil && r.Check() == nil {
@@ -204,6 +205,10 @@ func FuzzBodies(f *testing.F) {
 					t.Fatalf("accepted %+v", s)
 				}
 			}
+		}
+		var q StateRequest
+		if json.Unmarshal(data, &q) == nil && q.Check() == nil && (q.Within < 0 || q.State == "") {
+			t.Fatalf("accepted %+v", q)
 		}
 		var l Lookup
 		if json.Unmarshal(data, &l) == nil && l.Check() == nil && !l.Addr.Is4() {
