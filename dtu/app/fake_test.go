@@ -129,7 +129,8 @@ func (g *gateway) accept() *line {
 	}
 }
 
-// expect reads the next line, which must be that command.
+// expect reads the next line, which must be that command. The keepAliveReq that
+// goes before a presentation is answered.
 func (l *line) expect(command string) alp.Message {
 	l.t.Helper()
 	text, err := l.r.ReadBytes('\n')
@@ -137,6 +138,10 @@ func (l *line) expect(command string) alp.Message {
 		l.t.Fatalf("waiting for %s: %v", command, err)
 	}
 	m, err := alp.Parse(text)
+	if err == nil && command == alp.CmdInfoReq && m.Command == alp.CmdKeepAliveReq {
+		l.send(alp.KeepAliveCnf())
+		return l.expect(command)
+	}
 	if err != nil || m.Command != command {
 		l.t.Fatalf("%q instead of %s (%v)", text, command, err)
 	}

@@ -82,6 +82,7 @@ func (m *Machine) settle() {
 	}
 	m.release(m.waiting(), why(m.tok, want))
 	m.tok = want
+	m.probe = m.link == linkUp // without media nothing else tells for a minute that the host is dead
 	m.present()
 }
 
