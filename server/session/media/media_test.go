@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,6 +82,7 @@ type keeper struct {
 	events chan string
 	done   chan struct{} // the media process has ended
 	stderr *text
+	heard  *text // what media said to the keeper
 }
 
 type text struct {
@@ -102,7 +104,7 @@ func (s *text) String() string {
 
 func newKeeper(t *testing.T) *keeper {
 	t.Helper()
-	k := &keeper{t: t, events: make(chan string, 100), done: make(chan struct{}), stderr: new(text)}
+	k := &keeper{t: t, events: make(chan string, 100), done: make(chan struct{}), stderr: new(text), heard: new(text)}
 	k.startX()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -146,7 +148,7 @@ func newKeeper(t *testing.T) *keeper {
 		k.media.Wait()
 		close(k.done)
 	}()
-	k.conn = rpc.New(control, func(_ context.Context, op string, body json.RawMessage) (any, error) {
+	k.conn = rpc.New(tapped{control, k.heard}, func(_ context.Context, op string, body json.RawMessage) (any, error) {
 		var c client.Change
 		err := rpc.Decode(body, &c)
 		k.events <- fmt.Sprintf("%s %s %d", op, c.Terminal, c.Gen)
@@ -159,6 +161,18 @@ func newKeeper(t *testing.T) *keeper {
 		<-k.done
 	})
 	return k
+}
+
+// tapped keeps what is read.
+type tapped struct {
+	net.Conn
+	heard *text
+}
+
+func (t tapped) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	t.heard.Write(b[:n])
+	return n, err
 }
 
 func (k *keeper) startX() {
@@ -407,8 +421,11 @@ func TestAttachTypeDetach(t *testing.T) {
 	if err := k.call(mediaapi.OpDetach, client.Detach{Gen: 1}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(k.events); n != 1 {
-		t.Errorf("%d events before the answer to detach, want 1", n)
+	// Events are handled beside answers: what came first, the wire tells.
+	lines := strings.Split(strings.TrimSpace(k.heard.String()), "\n")
+	detached := func(line string) bool { return strings.Contains(line, mediaapi.EventDetached) }
+	if i := slices.IndexFunc(lines, detached); i < 0 || i == len(lines)-1 {
+		t.Errorf("the answer to detach came before the event:\n%s", strings.Join(lines, "\n"))
 	}
 	k.expect("detached 0200c0a80001 1")
 	w.expect("up 50")

@@ -92,15 +92,20 @@ func TestEnd(t *testing.T) {
 	}
 }
 
+// sleeper waits in a shell that has a trap. Its child says "up" when it is a
+// program of its own: before, it may take a signal for its parent's trap, and
+// lose it.
+const sleeper = `sh -c 'echo up; exec sleep 1000' & while :; do wait; done`
+
 // The last ones are asked when the others have gone.
 func TestEndOrder(t *testing.T) {
-	last, saysLast := shell(t, `trap 'echo last; exit 0' TERM; echo up; while :; do sleep 1000 & wait; done`)
+	last, saysLast := shell(t, `trap 'echo last; exit 0' TERM; `+sleeper)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("/bin/sh", "-c", `trap 'kill -0 $0 && echo first; exit 0' TERM; echo up; while :; do sleep 1000 & wait; done`, strconv.Itoa(last.PID()))
+	cmd := exec.Command("/bin/sh", "-c", `trap 'kill -0 $0 && echo first; exit 0' TERM; `+sleeper, strconv.Itoa(last.PID()))
 	cmd.Stdout = w
 	first, err := fam.Spawn(cmd)
 	w.Close()
