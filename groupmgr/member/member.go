@@ -315,9 +315,9 @@ func (t *Table) namesake(now time.Time, e Heard) Output {
 func (t *Table) trust(now time.Time, e Heard, r *Row, known, newBoot bool) Output {
 	var out Output
 	h := e.Host
-	newest := newBoot || h.Counter >= r.top(h.Boot)
-	if !r.Stopped.IsZero() && !newest {
-		return Output{} // invariant 4
+	newest := newBoot || h.Counter >= r.top(h.Boot) && !r.outlived(h.Stamp())
+	if !newest && (!r.Stopped.IsZero() || h.State == group.Gone) {
+		return Output{} // invariant 4; nor does the goodbye of an earlier life end this one
 	}
 	if newBoot && h.State != group.Gone {
 		out.Announce = append(out.Announce, Announce{To: e.From})

@@ -459,3 +459,19 @@ func BenchmarkStep1000Hosts(b *testing.B) {
 		table.Next()
 	}
 }
+
+// The goodbye of an earlier life, recorded and not heard then, ends nothing.
+func TestGoodbyeOfAnEarlierLife(t *testing.T) {
+	table := newTable()
+	table.Step(start, say("b", 7, 1, start))
+	bye := say("b", 7, 2, start.Add(time.Second))
+	bye.Host.State = group.Gone
+	now := start.Add(2 * time.Second)
+	table.Step(now, say("b", 8, 1, now))
+	if out := table.Step(now.Add(time.Second), bye); kinds(out) != "" {
+		t.Fatalf("got %+v", out)
+	}
+	if row, _ := table.Find("b"); row.Down || !row.Stopped.IsZero() || row.Host.State == group.Gone {
+		t.Fatalf("got %+v", row)
+	}
+}

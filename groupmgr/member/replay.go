@@ -57,6 +57,15 @@ func (r *Row) top(id uint64) uint64 {
 	return 0
 }
 
+// outlived reports whether a later life has spoken since: one that was first
+// heard later, and has said something later.
+func (r *Row) outlived(s group.Stamp) bool {
+	i := slices.IndexFunc(r.boots, func(b boot) bool { return b.id == s.Boot })
+	return i >= 0 && slices.ContainsFunc(r.boots, func(b boot) bool {
+		return b.id != s.Boot && b.since >= r.boots[i].since && b.time > s.Time
+	})
+}
+
 // fresh judges s and, where it is fresh, remembers it in r.
 func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	skew := int64(t.cfg.MaxSkew / time.Second)
