@@ -31,6 +31,8 @@ func text(out []Action) string {
 		switch a := a.(type) {
 		case Ask:
 			words = append(words, "ask")
+		case Resolve:
+			words = append(words, "resolve")
 		case Found:
 			words = append(words, fmt.Sprint("found ", a.Servers))
 		}
