@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"hotdesk/groupmgr/engine"
 	"hotdesk/protocol/group/local"
 	"hotdesk/protocol/rpc"
 )
@@ -186,21 +187,34 @@ func TestStatesLive(t *testing.T) {
 	if out := ctl(t, a, "table"); !strings.Contains(out, "Host drained lastseen 0 timeoff 0 addr ") {
 		t.Error(out)
 	}
-	// -offline wins over what was kept; a file that nobody can read does not
-	// stop the host.
-	for text, want := range map[string]string{`{"state":"down"}`: local.Down, `{"state":"gone"}`: local.Online, "\x00": local.Online, "": local.Online} {
-		c := shortDir(t)
-		if err := os.WriteFile(filepath.Join(c, "groupmgr.state"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		h := start(t, a.port, state, func(conf *Config) { conf.Runtime = c })
-		if w, _ := gateway(t, h, 7003); w.State.State != want {
-			t.Errorf("%q: %+v", text, w)
-		}
-	}
+	// -offline wins over what was kept.
 	h := start(t, a.port, state, func(conf *Config) { conf.Offline = true })
 	if w, _ := gateway(t, h, 7003); w.State.State != local.Offline {
 		t.Errorf("-offline: %+v", w)
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	f := stateFile(filepath.Join(t.TempDir(), "groupmgr.state"))
+	if got, err := f.read(); err != nil || got != (engine.SetState{}) {
+		t.Errorf("no file: %+v, %v", got, err)
+	}
+	for _, want := range []local.State{{State: local.Online}, {State: local.Down}, {State: local.Offline}, {State: local.Offline, Deadline: 1700000000, Sessions: 3}} {
+		if err := f.write(want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.read()
+		if err != nil || string(got.State) != want.State || got.Deadline.IsZero() != (want.Deadline == 0) || want.Deadline != 0 && got.Deadline.Unix() != want.Deadline {
+			t.Errorf("%+v: got %+v, %v", want, got, err)
+		}
+	}
+	for _, bad := range []string{`{"state":"gone"}`, "\x00", "", "{}", `{"state":"offline","x":"` + strings.Repeat("x", maxStateFile) + `"}`} {
+		if err := os.WriteFile(string(f), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.read(); err == nil || got != (engine.SetState{}) || !strings.Contains(err.Error(), "groupmgr ctl") {
+			t.Errorf("%.30q: %+v, %v", bad, got, err)
+		}
 	}
 }
 

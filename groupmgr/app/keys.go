@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"golang.org/x/crypto/scrypt"
@@ -109,6 +110,7 @@ func (k *keyFile) read() (group.Ring, error) {
 		}
 		ring = append(ring, group.NewKey([group.KeySize]byte(secret)))
 	}
+	debug.FreeOSMemory() // scrypt took 32 MiB for each key, which are not needed again
 	if len(ring) == 0 {
 		return nil, fmt.Errorf("groupmgr: key file %s has no key", k.path)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
@@ -79,6 +80,10 @@ func asksAtOnce(t *testing.T, seed uint64, n int, busy bool, after func(*rand.Ra
 // Hosts that are asked for the same new token in the same round trip make one
 // session, whatever the order of their messages.
 func TestOneSessionOfOneToken(t *testing.T) {
+	runs := uint64(30)
+	if os.Getenv("HOTDESK_LONG") != "" {
+		runs = 2000
+	}
 	for name, tc := range map[string]struct {
 		hosts int
 		busy  bool
@@ -93,7 +98,7 @@ func TestOneSessionOfOneToken(t *testing.T) {
 		"one long after another ": {2, false, func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(900 * time.Millisecond))) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(100) {
+			for seed := range runs {
 				if makers := asksAtOnce(t, seed, tc.hosts, tc.busy, tc.after); len(makers) != 1 {
 					t.Fatalf("seed %d: sessions of one token on %v", seed, makers)
 				}
