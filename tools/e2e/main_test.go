@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,6 +40,12 @@ func setup(m *testing.M, mains map[string]func() int) int {
 	}
 	if err == nil {
 		err = os.Chmod(bin, 0o755)
+	}
+	// The sessions' shells must not depend on what the caller's do at their
+	// start: some of that takes locks, and is killed with its session.
+	home := filepath.Join(bin, "home")
+	if err == nil {
+		err = errors.Join(os.Mkdir(home, 0o700), os.Setenv("HOME", home))
 	}
 	for name := range mains {
 		if err == nil {

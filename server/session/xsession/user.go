@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,12 +22,16 @@ type User struct {
 	Shell  string
 }
 
-// LookupUser finds a user by name; "" is the caller.
+// LookupUser finds a user by name; "" is the caller, whose home is what HOME
+// says.
 func LookupUser(name string) (User, error) {
 	if name == "" {
 		u, err := user.Current()
 		if err != nil {
 			return User{}, fmt.Errorf("xsession: who am I: %w", err)
+		}
+		if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+			u.HomeDir = home
 		}
 		return newUser(u)
 	}

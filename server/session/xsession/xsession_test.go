@@ -227,6 +227,13 @@ func TestUsers(t *testing.T) {
 	if err != nil || me.Attributes().Credential != nil {
 		t.Errorf("%+v, %v", me, err)
 	}
+	t.Setenv("HOME", "/somewhere")
+	if me, err := LookupUser(""); err != nil || me.Home != "/somewhere" {
+		t.Errorf("the caller's home is %q, %v", me.Home, err)
+	}
+	if other, err := LookupUser("nobody"); err != nil || other.Home == "/somewhere" {
+		t.Errorf("another's home is %q, %v", other.Home, err)
+	}
 	if _, err := LookupUser("no-such-user"); err == nil {
 		t.Error("found a user that is not")
 	}
