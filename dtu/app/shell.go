@@ -218,7 +218,7 @@ func (s *shell) take(v any) {
 		s.find(s.finder.Answer(time.Now(), v))
 		s.drain()
 	case heard:
-		// For the status.
+		s.finder.Heard(s.ears.servers())
 	case connected:
 		c := s.dials[v.Control]
 		if c == nil {

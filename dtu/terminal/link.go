@@ -209,7 +209,7 @@ func (m *Machine) touch() {
 func (m *Machine) bothLost() {
 	m.sayLost()
 	m.touchAt = time.Time{}
-	if !m.racedAt.IsZero() && m.now.Sub(m.racedAt) < RaceApart && len(m.dials) == 0 {
+	if m.raced && len(m.dials) == 0 {
 		m.wait(m.fails)
 		m.fails++
 		return
@@ -220,7 +220,7 @@ func (m *Machine) bothLost() {
 
 // race looks for any server of a group whose host is dead.
 func (m *Machine) race() {
-	m.racing, m.widened, m.asked, m.retryAt, m.racedAt = true, false, true, time.Time{}, m.now
+	m.racing, m.raced, m.widened, m.asked, m.retryAt = true, true, false, true, time.Time{}
 	m.widenAt = m.now.Add(WidenAfter)
 	m.locate(FromAll)
 }
@@ -310,6 +310,9 @@ func (m *Machine) mediaDrawn(e MediaDrawn) {
 	m.had = had{m.server, m.med.session, m.med.gen}
 	m.mediaAt = m.now.Add(Stable)
 	if m.link == linkUp {
+		if at := m.now.Add(StableShown); m.stableAt.After(at) {
+			m.stableAt = at
+		}
 		m.quiet()
 	}
 }

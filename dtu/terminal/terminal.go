@@ -63,8 +63,6 @@ const (
 	// WidenAfter is how long the known servers of a dead host's group are tried
 	// before the network is asked as well.
 	WidenAfter = 250 * time.Millisecond
-	// RaceApart is the time after a race in which another needs a pause before.
-	RaceApart = 3 * time.Second
 	// firstProbe is the pause after which media is touched again when control
 	// was lost; it doubles, maxProbes times: a host's processes die one by one.
 	firstProbe = 10 * time.Millisecond
@@ -76,8 +74,10 @@ const (
 	DetachGrace = 2 * time.Second
 	// SlowRetry is when a refused pseudo token is presented again.
 	SlowRetry = 20 * time.Second
-	// Stable is how long something must have worked to be trusted again.
-	Stable = 10 * time.Second
+	// Stable is how long something must have worked to be trusted again;
+	// StableShown is the same with a picture on the screen.
+	Stable      = 10 * time.Second
+	StableShown = time.Second
 
 	minRetry = 50 * time.Millisecond
 	maxRetry = 2 * time.Second
@@ -229,6 +229,7 @@ type Machine struct {
 	dials     []dialling
 	queue     []netip.AddrPort // to be dialled when it is their turn
 	seeking   bool             // a Locate is under way
+	raced     bool             // since something was stable
 	racing    bool             // a host is dead: all are dialled at once
 	widened   bool             // and the network was asked
 	shun      netip.AddrPort   // of it, where to dial it would only cost time
@@ -254,7 +255,6 @@ type Machine struct {
 	probes    int  // of media, since control was lost
 	noticed   bool
 
-	racedAt time.Time // the newest race
 	quietAt time.Time // control was asked, as media was quiet, and says nothing; zero: it was not
 
 	// Timers; zero: not set.
@@ -338,7 +338,7 @@ func (m *Machine) timers() []timer {
 		{&m.presentAt, m.present},
 		{&m.aliveAt, m.keepAlive},
 		{&m.noticeAt, m.notice},
-		{&m.stableAt, func() { m.fails, m.redirects = 0, 0 }},
+		{&m.stableAt, func() { m.fails, m.redirects, m.raced = 0, 0, false }},
 		{&m.mediaAt, func() { m.broken = 0 }},
 		{&m.nextAt, m.dialMore},
 		{&m.widenAt, m.widen},

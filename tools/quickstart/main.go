@@ -29,6 +29,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	fl.SetOutput(stderr)
 	tour := fl.String("tour", "", "run unattended, check each step's pixels and write a screenshot of each to `DIR`")
 	moves := fl.Int("moves", 0, "with -tour: move the card this many times more and print how long a move takes")
+	failover := fl.Int("failover", 0, "let a host die this many times of each death, and print how long a terminal is without its desktop")
 	listen := fl.String("listen", "127.0.0.1:0", "`ADDR:PORT` of the page with both terminals")
 	if err := fl.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -43,6 +44,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := prepare(ctx, stdout, func(l *lab.Lab) error {
+		if *failover > 0 {
+			return demo.Failover(ctx, l, *failover, stdout)
+		}
 		if *tour != "" {
 			return demo.Tour(ctx, l, *tour, *moves, stdout)
 		}

@@ -240,6 +240,8 @@ type Host struct {
 	lab        *Lab
 	serverArgs []string
 	installed  *Installed // nil: its programs run with -local
+	oldAddr    []string   // flags of the addresses that it had before it crashed
+	oldPort    []string
 }
 
 // Host starts the programs of a host; serverArgs are added to its server's.
@@ -259,8 +261,8 @@ func (h *Host) StartGroupMgr(ctx context.Context) (err error) {
 	if h.installed != nil {
 		h.GroupMgr, err = h.installed.groupmgr(h)
 	} else {
-		h.GroupMgr, err = h.lab.Start("groupmgr-"+h.Name, "groupmgr", "-local", "-runtime", h.Runtime,
-			"-state", h.lab.Path("state"), "-host", h.Name, "-port", strconv.Itoa(h.lab.GroupPort))
+		args := append(h.places(), "-host", h.Name, "-port", strconv.Itoa(h.lab.GroupPort))
+		h.GroupMgr, err = h.lab.Start("groupmgr-"+h.Name, "groupmgr", append(args, h.oldAddr...)...)
 	}
 	if err != nil {
 		return err
@@ -294,7 +296,7 @@ func (h *Host) StartServer(ctx context.Context) (err error) {
 	if h.installed != nil {
 		h.Server, err = h.installed.server(h, args)
 	} else {
-		h.Server, err = h.lab.Start("server-"+h.Name, "server", append(args, h.serverArgs...)...)
+		h.Server, err = h.lab.Start("server-"+h.Name, "server", slices.Concat(args, h.serverArgs, h.oldPort)...)
 	}
 	if err != nil {
 		return err

@@ -1,0 +1,91 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// All lists every process of the host: its programs, its sessions, and all
+// that run below them.
+func (h *Host) All(ctx context.Context) ([]int, error) {
+	roots := []int{h.GroupMgr.PID(), h.Server.PID()}
+	ids, err := h.Sessions()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		_, keeper, err := h.Keeper(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, keeper)
+	}
+	procs := processes()
+	var all []int
+	for id := range procs {
+		for up := id; up > 1; up = procs[up].parent {
+			if slices.Contains(roots, up) {
+				all = append(all, id)
+				break
+			}
+		}
+	}
+	return all, nil
+}
+
+// Crash kills every process of the host at once and returns when it did; what
+// the kernel would have lost with the host is not cleaned up.
+func (h *Host) Crash(ctx context.Context) (at time.Time, err error) {
+	all, err := h.All(ctx)
+	if err != nil {
+		return at, err
+	}
+	at = time.Now()
+	Signal(all, syscall.SIGKILL)
+	return at, h.Gone(ctx, all)
+}
+
+// Signal sends a signal to processes; those that have ended are passed over.
+func Signal(pids []int, s syscall.Signal) {
+	for _, id := range pids {
+		_ = syscall.Kill(id, s)
+	}
+}
+
+// Gone waits until killed processes are gone.
+func (h *Host) Gone(ctx context.Context, all []int) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		procs := processes()
+		if !slices.ContainsFunc(all, func(id int) bool { return procs[id].id == id }) {
+			<-h.GroupMgr.Done()
+			<-h.Server.Done()
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("lab: processes of %s are still there: %w", h.Name, ctx.Err())
+		}
+	}
+}
+
+// Boot starts the programs of a host that crashed, at its old addresses.
+func (h *Host) Boot(ctx context.Context) error {
+	addr, port, err := net.SplitHostPort(h.Addr)
+	if err != nil {
+		return err
+	}
+	if h.installed == nil {
+		h.oldAddr, h.oldPort = []string{"-addr", addr}, []string{"-control-port", port}
+	}
+	if err := h.StartGroupMgr(ctx); err != nil {
+		return err
+	}
+	return h.StartServer(ctx)
+}
