@@ -12,3 +12,9 @@ import "embed"
 //
 //go:embed cards/*.card
 var Cards embed.FS
+
+// Group are stories of failover groups, as package simulate reads them, with
+// what happens recorded below each line.
+//
+//go:embed group/*.txt
+var Group embed.FS

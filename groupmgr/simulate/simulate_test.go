@@ -1,0 +1,71 @@
+package simulate
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// long is for the runs that CI has no time for.
+var long = os.Getenv("HOTDESK_LONG") != ""
+
+func TestInstant(t *testing.T) {
+	wall := time.Unix(951436800, 123456789)
+	a, b := instant(wall, time.Hour), instant(wall.Add(-5*time.Minute), time.Hour+time.Second)
+	if !a.Equal(a.Round(0)) || a.UnixNano() != wall.UnixNano() || !a.Round(0).Equal(wall) {
+		t.Errorf("%v is not %v", a, wall)
+	}
+	if d := b.Sub(a); d != time.Second {
+		t.Errorf("the clock that was set back by 5 minutes took %v with it", d)
+	}
+	if d := b.Unix() - a.Unix(); d != -300 {
+		t.Errorf("set back by 5 minutes: %d s", d)
+	}
+	if !b.After(a) || b.Add(time.Minute).Sub(a) != 61*time.Second || b.Add(time.Minute).Unix()-b.Unix() != 60 {
+		t.Error("moments do not add up")
+	}
+}
+
+// TestHistories plays random histories. HOTDESK_SEED plays one again, shrunk if
+// it breaks, and tells it; HOTDESK_SEEDS sets how many.
+func TestHistories(t *testing.T) {
+	if seed, err := strconv.ParseUint(os.Getenv("HOTDESK_SEED"), 10, 64); err == nil {
+		lines := History(seed)
+		broken, _, _ := Play(seed, lines)
+		if broken != "" {
+			lines = Shrink(seed, lines, 2000)
+			t.Errorf("broken: %s", broken)
+		}
+		for _, l := range Told(seed, lines) {
+			t.Log(l)
+		}
+		return
+	}
+	n := 500
+	if long {
+		n = 100000
+	}
+	if m, err := strconv.Atoi(os.Getenv("HOTDESK_SEEDS")); err == nil {
+		n = m
+	}
+	bad := 0
+	var packets, steps int
+	var lived time.Duration
+	for seed := range uint64(n) {
+		lines := History(seed)
+		broken, line, w := Play(seed, lines)
+		packets, steps, lived = packets+w.Packets, steps+w.Steps, lived+w.Now()
+		if broken == "" {
+			continue
+		}
+		short := Shrink(seed, lines, 300)
+		again, _, _ := Play(seed, short)
+		t.Errorf("seed %d, line %d: %s\nin short: %s\n  %s\nHOTDESK_SEED=%d tells all that happens", seed, line, broken, again, strings.Join(short, "\n  "), seed)
+		if bad++; bad == 5 {
+			break
+		}
+	}
+	t.Logf("%d histories, %d datagrams, %d steps, %v", n, packets, steps, lived.Round(time.Hour))
+}
