@@ -116,9 +116,13 @@ func (in *Installed) server(h *Host, args []string) (*Proc, error) {
 }
 
 // TerminalIn starts a terminal on the machine that is a network namespace. It
-// is headless unless args say otherwise.
+// is headless unless args say otherwise. Without an authority args say how it
+// learns one.
 func (l *Lab) TerminalIn(ctx context.Context, netns, authority, name string, args ...string) (*Terminal, error) {
-	return l.terminal(ctx, Where{NetNS: netns}, name, append([]string{"-authority", authority}, args...))
+	if authority != "" {
+		args = append([]string{"-authority", authority}, args...)
+	}
+	return l.terminal(ctx, Where{NetNS: netns}, name, args)
 }
 
 // Machine lists every process of a host: its programs, and all that a session
