@@ -33,6 +33,7 @@ type boot struct {
 	time   int64  // time of top, sender's clock
 	offset int64  // sender's clock minus ours at top, as if ours were never set; seconds
 	since  int64  // our clock when it was first heard, Unix seconds
+	nth    int    // in the order in which they were first heard
 }
 
 type verdict int
@@ -62,7 +63,7 @@ func (r *Row) top(id uint64) uint64 {
 func (r *Row) outlived(s group.Stamp) bool {
 	i := slices.IndexFunc(r.boots, func(b boot) bool { return b.id == s.Boot })
 	return i >= 0 && slices.ContainsFunc(r.boots, func(b boot) bool {
-		return b.id != s.Boot && b.since >= r.boots[i].since && b.time > s.Time
+		return b.nth > r.boots[i].nth && b.time > s.Time
 	})
 }
 
@@ -118,9 +119,13 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 			}
 		}
 	}
+	nth := 0
+	for _, b := range r.boots {
+		nth = max(nth, b.nth+1)
+	}
 	if len(r.boots) == maxBoots {
 		r.boots = slices.Delete(r.boots, 0, 1)
 	}
-	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: s.Time - steady, since: now.Unix()})
+	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: s.Time - steady, since: now.Unix(), nth: nth})
 	return newBoot, ""
 }
