@@ -32,12 +32,17 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 	if d.seq == 0 {
 		s.setShape(shape{}) // the last session's
 	}
+	planes := f.photos.planes
 	for raw := f.raw; len(raw) > 0; {
 		op, rest, err := draw.Next(raw)
 		if err != nil {
 			panic("screen: " + err.Error()) // check accepted it
 		}
-		s.apply(op)
+		if op.Code == draw.Photo {
+			planes = restore(s.pic, op, planes)
+		} else {
+			s.apply(op)
+		}
 		raw = rest
 	}
 	if f.sized {
@@ -65,6 +70,8 @@ func (s *Screen) apply(op draw.Op) {
 		for y := range op.H {
 			unpack(p.Row(op.Y+y, op.X, op.X+op.W), op.Pix[y*op.W*3:(y+1)*op.W*3])
 		}
+	case draw.Palette:
+		paint(p, op)
 	case draw.Cursor:
 		s.setShape(shape{
 			size: image.Pt(op.W, op.H),

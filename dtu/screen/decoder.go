@@ -40,7 +40,8 @@ type Decoder struct {
 	seq    uint32
 	w, h   int    // of the picture; 0 before the first frame
 	damage region // the last frame's, for its memory
-	err    error  // the first one; the stream is lost after it
+	photos photos
+	err    error // the first one; the stream is lost after it
 
 	mu     sync.Mutex
 	busy   bool // Decode runs
@@ -79,7 +80,7 @@ func (d *Decoder) Decode(r *bufio.Reader) (seq uint32, err error) {
 		d.err = d.decode(r)
 	}
 	if d.err != nil {
-		d.raw = nil
+		d.raw, d.photos = nil, photos{}
 		return 0, d.err
 	}
 	return d.seq, nil
@@ -116,7 +117,7 @@ func (d *Decoder) free() {
 	if d.z != nil {
 		d.z.Close()
 	}
-	d.z, d.raw, d.src = nil, nil, piece{}
+	d.z, d.raw, d.src, d.photos = nil, nil, piece{}, photos{}
 }
 
 func (d *Decoder) decode(r *bufio.Reader) error {
@@ -133,7 +134,8 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 	if err := d.unzip(r, h); err != nil {
 		return err
 	}
-	f := frame{raw: d.raw, w: d.w, h: d.h, damage: d.damage[:0]}
+	f := frame{raw: d.raw, w: d.w, h: d.h, damage: d.damage[:0], photos: &d.photos}
+	d.photos.planes = d.photos.planes[:0]
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -141,9 +143,12 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		return ErrDetached
 	}
 	d.seq, d.w, d.h, d.damage = h.Seq, f.w, f.h, f.damage
-	big := h.Raw > keepRaw
+	big := h.Raw > keepRaw || len(d.photos.planes) > keepRaw
 	if cap(d.raw) > keepRaw && !(big && d.big) {
 		d.raw = nil
+	}
+	if cap(d.photos.planes) > keepRaw && !(len(d.photos.planes) > keepRaw && d.big) {
+		d.photos.planes = nil
 	}
 	d.big = big
 	return nil
@@ -224,6 +229,7 @@ type frame struct {
 	w, h   int  // of the picture (0: none yet) before them, after check after them
 	sized  bool // one of them is a Size
 	damage region
+	photos *photos // the planes of its PHOTOs, by check
 }
 
 // check reads all operations and says whether each fits its picture.
@@ -248,13 +254,18 @@ func (f *frame) check() error {
 		case draw.Copy:
 			fits = op.SrcX+op.W <= f.w && op.SrcY+op.H <= f.h
 			fallthrough
-		case draw.Fill, draw.Set:
+		case draw.Fill, draw.Set, draw.Palette, draw.Photo:
 			fits = fits && op.X+op.W <= f.w && op.Y+op.H <= f.h
 			f.damage.add(image.Rect(op.X, op.Y, op.X+op.W, op.Y+op.H))
 		}
 		if !fits {
 			return fmt.Errorf("%w: %#x at %d,%d of %dx%d does not fit %dx%d",
 				ErrFrame, byte(op.Code), op.X, op.Y, op.W, op.H, f.w, f.h)
+		}
+		if op.Code == draw.Photo {
+			if err := f.photos.add(op); err != nil {
+				return fmt.Errorf("%w: %w", ErrFrame, err)
+			}
 		}
 	}
 	if f.w == 0 {

@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"github.com/klauspost/compress/huff0"
 
 	"hotdesk/protocol/draw"
 )
@@ -77,6 +80,10 @@ func FuzzOperations(f *testing.F) {
 		{fillOp(1, 2, 3, 4, 5)},
 		{{Code: draw.Copy, X: 1, Y: 2, W: 3, H: 4, SrcX: 2, SrcY: 1}, {Code: draw.Copy, X: 2, Y: 1, W: 3, H: 4, SrcX: 2, SrcY: 2}},
 		{{Code: draw.Set, X: 1, Y: 1, W: 1, H: 2, Pix: []byte{1, 2, 3, 4, 5, 6}}, size(6, 6), {Code: draw.Warp, X: 5}},
+		{{Code: draw.Palette, X: 1, Y: 1, W: 2, H: 9, Colours: []byte{1, 2, 3, 4, 5, 6}, Pix: []byte{0xa5, 0x80, 0x0f, 0}}},
+		{{Code: draw.Palette, W: 1, H: 3, Colours: make([]byte, 9), Pix: []byte{0xe4}}, {Code: draw.Palette, W: 1, H: 3, Colours: make([]byte, 15), Pix: []byte{0x01, 0xf0}}},
+		{{Code: draw.Photo, X: 2, Y: 3, W: 2, H: 2, Pix: []byte{draw.PlaneRaw, 1, 2, 250, 4, draw.PlaneFlat, 128, draw.PlaneFlat, 3}}},
+		{{Code: draw.Photo, W: 16, H: 12, Pix: huffed()}, fillOp(1, 1, 2, 2, 2)},
 		{{Code: draw.Cursor, W: 1, H: 1, Pix: []byte{1, 2, 3, 4}}, fillOp(0, 0, 16, 12, 9)},
 	} {
 		var b []byte
@@ -128,6 +135,21 @@ func FuzzOperations(f *testing.F) {
 	})
 }
 
+// huffed is a photo of 16x12 pixels with a plane of each kind.
+func huffed() []byte {
+	plane := make([]byte, 16*12)
+	for i := range plane {
+		plane[i] = byte(i * i % 7)
+	}
+	out, _, err := huff0.Compress4X(plane, new(huff0.Scratch))
+	if err != nil {
+		panic(err)
+	}
+	b := append([]byte{draw.PlaneHuff, 0, 0, byte(len(out))}, out...)
+	b = append(append(b, draw.PlaneRaw), plane...)
+	return append(b, draw.PlaneFlat, 5)
+}
+
 type obvious struct {
 	w, h int
 	pix  [][3]byte
@@ -157,8 +179,69 @@ func (o *obvious) apply(op draw.Op) bool {
 		return each(func(x, y int) [3]byte { return [3]byte(op.Pix[(y*op.W+x)*3:]) })
 	case draw.Copy:
 		return fits(op.SrcX, op.SrcY) && each(func(x, y int) [3]byte { return was[(op.SrcY+y)*o.w+op.SrcX+x] })
+	case draw.Palette:
+		n := len(op.Colours) / 3
+		return each(func(x, y int) (c [3]byte) {
+			perByte := 8 / draw.IndexBits(n)
+			b := op.Pix[x*((op.H+perByte-1)/perByte)+y/perByte]
+			i := int(b) >> ((perByte - 1 - y%perByte) * 8 / perByte) % (1 << draw.IndexBits(n))
+			if i < n {
+				c = [3]byte(op.Colours[3*i:])
+			}
+			return c
+		})
+	case draw.Photo:
+		var planes [3][]byte
+		for k := range planes {
+			if planes[k], op.Pix = residues(op.Pix, op.W*op.H); planes[k] == nil {
+				return false
+			}
+			for i, r := range planes[k] {
+				v := planes[k]
+				switch {
+				case i >= op.W && i%op.W > 0:
+					three := []int{int(v[i-1]), int(v[i-op.W]), int(v[i-1]) + int(v[i-op.W]) - int(v[i-op.W-1])}
+					slices.Sort(three)
+					v[i] = r + byte(three[1])
+				case i >= op.W:
+					v[i] = r + v[i-op.W]
+				case i > 0:
+					v[i] = r + v[i-1]
+				}
+			}
+		}
+		return len(op.Pix) == 0 && each(func(x, y int) [3]byte {
+			i := y*op.W + x
+			g := planes[0][i]
+			return [3]byte{planes[1][i] + g + 128, g, planes[2][i] + g + 128}
+		})
 	case draw.Warp:
 		return op.X < o.w && op.Y < o.h
 	}
 	return true
+}
+
+// residues unpacks one plane, nil if that cannot be done.
+func residues(b []byte, n int) (plane, rest []byte) {
+	switch {
+	case len(b) >= 1+n && b[0] == draw.PlaneRaw:
+		return bytes.Clone(b[1 : 1+n]), b[1+n:]
+	case len(b) >= 2 && b[0] == draw.PlaneFlat:
+		return bytes.Repeat(b[1:2], n), b[2:]
+	case len(b) >= 4 && b[0] == draw.PlaneHuff:
+		size := int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+		if b = b[4:]; size > len(b) {
+			return nil, nil
+		}
+		s, streams, err := huff0.ReadTable(b[:size], nil)
+		if err != nil {
+			return nil, nil
+		}
+		out, err := s.Decoder().Decompress4X(make([]byte, 0, n), streams)
+		if err != nil || len(out) != n {
+			return nil, nil
+		}
+		return out, b[size:]
+	}
+	return nil, nil
 }

@@ -43,8 +43,13 @@ const (
 	Window = 256 << 10
 	// MaxCursor bounds a cursor's sides, in pixels.
 	MaxCursor = 256
+	// MaxPhoto bounds the pixels of one Photo.
+	MaxPhoto = 1 << 17
+	// MaxColours bounds the colours of one Palette.
+	MaxColours = 256
 	// MaxRaw bounds the operations of one frame, in bytes: a full 3840x2160
-	// picture as SET is 24.9 MB.
+	// picture as SET is 24.9 MB. What its Photos unpack to, three bytes a pixel,
+	// is bounded by it too.
 	MaxRaw = 32 << 20
 	// MaxPacked bounds a frame's packed bytes: zstd can grow what it cannot
 	// shrink by a few bytes a block.
@@ -62,7 +67,40 @@ const (
 	Size   Code = 0xA8 // w h: the picture has this size from now on, all black
 	Cursor Code = 0xA9 // hot x, hot y, w h, w*h*4 bytes B G R A, alpha premultiplied; 0x0 hides it
 	Warp   Code = 0xAA // x y: a program has moved the pointer
+
+	// x y w h, u8 colours less one, each colour B G R, and the pixels as indices
+	// of 1, 2, 4 or 8 bits (IndexBits), first in the high bits, column by
+	// column from the top, each column in whole bytes: so that a letter is the
+	// same bytes wherever it is in its line. An index without colour is black.
+	Palette Code = 0xAB
+	// x y w h, u32 length, that many bytes: the planes G, B-G+128 and R-G+128
+	// (modulo 256) of at most MaxPhoto pixels, each as PlaneRaw, PlaneFlat or
+	// PlaneHuff and what that says. A plane is what remains of each pixel when
+	// the median of left, above and left+above-aboveleft is taken off (those
+	// of the same plane; the first row has left, the first column above, the
+	// first pixel nothing).
+	Photo Code = 0xAC
 )
+
+// The first byte of a plane of a Photo.
+const (
+	PlaneRaw  = 0 // w*h bytes
+	PlaneFlat = 1 // one byte, the same for all
+	PlaneHuff = 2 // u24 length, that many bytes: Huffman table and four streams (RFC 8878 4.2), w*h bytes in all
+)
+
+// IndexBits is the size of an index into so many colours.
+func IndexBits(colours int) int {
+	switch {
+	case colours <= 2:
+		return 1
+	case colours <= 4:
+		return 2
+	case colours <= 16:
+		return 4
+	}
+	return 8
+}
 
 // An Op is one operation. Which fields count is said beside its Code.
 type Op struct {
@@ -70,6 +108,7 @@ type Op struct {
 	X, Y, W, H int // for Cursor, X and Y are the hot spot
 	SrcX, SrcY int
 	B, G, R    byte
+	Colours    []byte // Palette
 	Pix        []byte
 }
 
@@ -100,6 +139,12 @@ func (op Op) Append(b []byte) []byte {
 	case Copy:
 		return u16(u16(b, uint16(op.SrcX)), uint16(op.SrcY))
 	}
+	switch op.Code {
+	case Palette:
+		b = append(append(b, byte(len(op.Colours)/3-1)), op.Colours...)
+	case Photo:
+		return append(binary.BigEndian.AppendUint32(b, uint32(len(op.Pix))), op.Pix...)
+	}
 	if len(op.Pix) != op.bodyLen() {
 		panic(fmt.Sprintf("draw: %d bytes of pixels for %dx%d", len(op.Pix), op.W, op.H))
 	}
@@ -113,15 +158,22 @@ func (op Op) bodyLen() int {
 		return op.W * op.H * 3
 	case Cursor:
 		return op.W * op.H * 4
+	case Palette:
+		return op.W * ((op.H*IndexBits(len(op.Colours)/3) + 7) / 8)
+	case Photo:
+		return len(op.Pix)
 	}
 	return 0
 }
+
+// maxBody bounds the bytes of a Photo: three raw planes.
+func (op Op) maxBody() int { return 3 * (1 + op.W*op.H) }
 
 func (op Op) check() error {
 	most := MaxSide
 	least := 1
 	switch op.Code {
-	case Fill, Copy, Set, Size, Warp:
+	case Fill, Copy, Set, Size, Warp, Palette, Photo:
 	case Cursor:
 		most, least = MaxCursor, 0
 		if (op.W == 0) != (op.H == 0) || op.X < 0 || op.Y < 0 || op.X >= max(op.W, 1) || op.Y >= max(op.H, 1) {
@@ -132,6 +184,12 @@ func (op Op) check() error {
 	}
 	if op.Code != Warp && (op.W < least || op.H < least || op.W > most || op.H > most) {
 		return fmt.Errorf("%w: %#x of %dx%d", ErrOp, byte(op.Code), op.W, op.H)
+	}
+	if n := len(op.Colours); op.Code == Palette && (n < 3 || n > 3*MaxColours || n%3 != 0) {
+		return fmt.Errorf("%w: %#x with %d bytes of colours", ErrOp, byte(op.Code), n)
+	}
+	if op.Code == Photo && (op.W*op.H > MaxPhoto || len(op.Pix) > op.maxBody()) {
+		return fmt.Errorf("%w: %#x of %dx%d in %d bytes", ErrOp, byte(op.Code), op.W, op.H, len(op.Pix))
 	}
 	if op.Code == Size && op.W*op.H > MaxPixels {
 		return fmt.Errorf("%w: picture of %dx%d", ErrOp, op.W, op.H)
@@ -159,9 +217,11 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 		fixed = 4
 	case Set, Cursor:
 		fixed = 8
+	case Palette:
+		fixed = 9
 	case Fill:
 		fixed = 11
-	case Copy:
+	case Copy, Photo:
 		fixed = 12
 	default:
 		return Op{}, nil, fmt.Errorf("%w: opcode %#x", ErrOp, byte(op.Code))
@@ -183,6 +243,19 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 		op.B, op.G, op.R = b[8], b[9], b[10]
 	case Copy:
 		op.SrcX, op.SrcY = at(8), at(10)
+	case Palette:
+		n := 3 * (int(b[8]) + 1)
+		if len(b) < fixed+n {
+			return Op{}, nil, fmt.Errorf("%w: %#x cut short", ErrOp, byte(op.Code))
+		}
+		op.Colours = b[fixed : fixed+n : fixed+n]
+		fixed += n
+	case Photo:
+		n := binary.BigEndian.Uint32(b[8:])
+		if n > 3*(1+MaxPhoto) || int(n) > len(b)-fixed {
+			return Op{}, nil, fmt.Errorf("%w: %#x of %d bytes", ErrOp, byte(op.Code), n)
+		}
+		op.Pix = b[fixed : fixed+int(n) : fixed+int(n)]
 	}
 	if err := op.check(); err != nil {
 		return Op{}, nil, err

@@ -25,6 +25,11 @@ var ops = []struct {
 	{"largest size", Op{Code: Size, W: 8192, H: 4096}, "a8 2000 1000"},
 	{"cursor", Op{Code: Cursor, X: 1, Y: 0, W: 2, H: 1, Pix: []byte{1, 2, 3, 255, 0, 0, 0, 0}}, "a9 0001 0000 0002 0001 010203ff 00000000"},
 	{"no cursor", Op{Code: Cursor}, "a9 0000 0000 0000 0000"},
+	{"palette of one", Op{Code: Palette, X: 1, Y: 2, W: 2, H: 1, Colours: []byte{1, 2, 3}, Pix: []byte{0, 0}}, "ab 0001 0002 0002 0001 00 010203 00 00"},
+	{"palette", Op{Code: Palette, X: 1, Y: 2, W: 1, H: 9, Colours: []byte{1, 2, 3, 4, 5, 6}, Pix: []byte{0xf0, 0x80}}, "ab 0001 0002 0001 0009 01 010203 040506 f0 80"},
+	{"palette of three", Op{Code: Palette, W: 1, H: 5, Colours: []byte{1, 1, 1, 2, 2, 2, 3, 3, 3}, Pix: []byte{0x1b, 0x40}}, "ab 0000 0000 0001 0005 02 010101 020202 030303 1b 40"},
+	{"photo", Op{Code: Photo, X: 3, Y: 4, W: 2, H: 1, Pix: []byte{PlaneRaw, 1, 2, PlaneFlat, 7, PlaneFlat, 8}}, "ac 0003 0004 0002 0001 00000007 00 01 02 01 07 01 08"},
+	{"photo of nothing known", Op{Code: Photo, W: 1, H: 1, Pix: []byte{9}}, "ac 0000 0000 0001 0001 00000001 09"},
 	{"warp", Op{Code: Warp, X: 640, Y: 480}, "aa 0280 01e0"},
 }
 
@@ -76,6 +81,13 @@ func TestRefused(t *testing.T) {
 		{"cursor of one side", "a9 0000 0000 0001 0000"},
 		{"hot spot outside", "a9 0001 0000 0001 0001 00000000"},
 		{"hot spot of no cursor", "a9 0001 0000 0000 0000"},
+		{"palette without its last byte", "ab 0000 0000 0002 0001 00 010203 00"},
+		{"palette without colours", "ab 0000 0000 0002 0001 05 010203 00"},
+		{"palette without width", "ab 0000 0000 0000 0001 00 010203"},
+		{"photo too large", "ac 0000 0000 0200 0101 00000000"},
+		{"photo longer than raw", "ac 0000 0000 0001 0001 00000007 00000000000000"},
+		{"photo longer than any", "ac 0000 0000 0001 0001 ffffffff 00"},
+		{"photo cut short", "ac 0000 0000 0001 0001 00000002 00"},
 		{"warp too far", "aa 2000 0000"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -95,6 +107,9 @@ func TestAppendPanics(t *testing.T) {
 		"negative":        {Code: Fill, X: -1, W: 1, H: 1},
 		"too few pixels":  {Code: Set, W: 2, H: 2, Pix: make([]byte, 11)},
 		"too many pixels": {Code: Cursor, W: 1, H: 1, Pix: make([]byte, 5)},
+		"no colours":      {Code: Palette, W: 1, H: 1, Pix: []byte{0}},
+		"half a colour":   {Code: Palette, W: 1, H: 1, Colours: make([]byte, 4), Pix: []byte{0}},
+		"large photo":     {Code: Photo, W: 1024, H: 129},
 		"pixels of size":  {Code: Size, W: 8192, H: 8192},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"hotdesk/protocol/native"
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/encode"
+	"hotdesk/server/session/encode/encodetest"
 )
 
 const unit = alp.TerminalID("080020c0ffee")
@@ -154,21 +155,9 @@ func (v *viewer) frame() {
 }
 
 func (v *viewer) draw(op draw.Op) {
-	switch op.Code {
-	case draw.Size:
-		v.picture = draw.NewPixmap(op.W, op.H)
-	case draw.Fill:
-		for y := op.Y; y < op.Y+op.H; y++ {
-			row := v.picture.Row(y, op.X, op.X+op.W)
-			for x := 0; x < len(row); x += 4 {
-				row[x], row[x+1], row[x+2] = op.B, op.G, op.R
-			}
-		}
-	case draw.Set:
-		for i := range op.W * op.H {
-			x, y := op.X+i%op.W, op.Y+i/op.W
-			copy(v.picture.Row(y, x, x+1), op.Pix[3*i:3*i+3])
-		}
+	var err error
+	if v.picture, err = encodetest.Draw(v.picture, op); err != nil {
+		v.t.Fatal(err)
 	}
 }
 

@@ -59,6 +59,9 @@ type Source interface {
 // cut must never be far from where it is due.
 const maxArea = 1 << 19
 
+// stripRows bounds the rows of an area that are sent as one operation.
+const stripRows = 64
+
 // keepAreas is how many areas' memory an idle encoder keeps.
 const keepAreas = 512
 
@@ -73,12 +76,21 @@ type Encoder struct {
 	shaped bool        // the terminal has a shape
 	seq    uint32
 
+	moved []move                  // COPYs to be sent
+	usual [2]image.Point          // the moves before
 	areas []area                  // to be sent
 	now   [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
 	start int                     // where the frame in the making begins in out.b
 	raw   int                     // bytes of operations in it
 	drawn int                     // pixels that they touch
-	buf   []byte                  // one operation's head, or one row packed
+	large int                     // bytes that its PHOTOs unpack to
+	buf   []byte                  // one operation, or one row packed
+
+	restraint, fruitless int // Views for which no move is searched, see moves
+	anchor               [anchorMax]image.Point
+	colours              colours
+	indices              []byte
+	pic                  *photo // nil: none was needed yet
 }
 
 // sink collects what zstd writes.
@@ -153,12 +165,16 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 		e.resize(w, h)
 		e.compare(v.Picture, e.shadow.Bounds())
 	} else {
+		e.moves(v.Picture, v.Damage)
 		for _, r := range v.Damage {
 			e.compare(v.Picture, r.Intersect(e.shadow.Bounds()))
 		}
+		for _, m := range e.moved { // also where it reaches beyond the damage
+			e.compare(v.Picture, m.to)
+		}
 	}
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
-	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 {
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.moved) == 0 {
 		return dst
 	}
 
@@ -170,6 +186,10 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	e.begin(dst)
 	if sized {
 		e.op(draw.Op{Code: draw.Size, W: w, H: h})
+	}
+	for _, m := range e.moved {
+		e.op(draw.Op{Code: draw.Copy, X: m.to.Min.X, Y: m.to.Min.Y, W: m.to.Dx(), H: m.to.Dy(),
+			SrcX: m.to.Min.X - m.d.X, SrcY: m.to.Min.Y - m.d.Y})
 	}
 	for _, a := range e.areas {
 		if a.pixels() > 0 {
@@ -185,7 +205,7 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	}
 	e.end()
 
-	e.areas = e.areas[:0]
+	e.areas, e.moved = e.areas[:0], e.moved[:0]
 	if cap(e.areas) > keepAreas {
 		e.areas = nil
 	}
@@ -230,7 +250,7 @@ func shapeOp(c *Cursor) draw.Op {
 
 // begin starts a frame after b, with room for the longest header.
 func (e *Encoder) begin(b []byte) {
-	e.start, e.raw, e.drawn = len(b), 0, 0
+	e.start, e.raw, e.drawn, e.large = len(b), 0, 0, 0
 	var room [draw.MaxHeader]byte
 	e.out.b = append(b, room[:]...)
 	e.out.b = append(e.out.b, e.tail...)
@@ -249,20 +269,21 @@ func (e *Encoder) end() {
 }
 
 // room begins another frame if an operation of n bytes that touches so many
-// pixels does not fit into this one.
-func (e *Encoder) room(n, pixels int) {
-	if e.raw+n > draw.MaxRaw || e.drawn+pixels > draw.MaxDrawn {
+// pixels, and as a PHOTO unpacks to so many bytes, does not fit into this one.
+func (e *Encoder) room(n, pixels, large int) {
+	if e.raw+n > draw.MaxRaw || e.drawn+pixels > draw.MaxDrawn || e.large+large > draw.MaxRaw {
 		e.end()
 		e.begin(e.out.b)
 	}
 	e.raw += n
 	e.drawn += pixels
+	e.large += large
 }
 
 // op writes a small operation.
 func (e *Encoder) op(op draw.Op) {
 	e.buf = op.Append(e.buf[:0])
-	e.room(len(e.buf), op.W*op.H)
+	e.room(len(e.buf), op.W*op.H, 0)
 	e.write(e.buf)
 }
 
@@ -273,11 +294,26 @@ func (e *Encoder) area(a area) {
 		e.op(draw.Op{Code: draw.Fill, X: a.x0, Y: a.y0, W: a.x1 - a.x0, H: a.y1 - a.y0, B: px[0], G: px[1], R: px[2]})
 		return
 	}
+	// Strips, so that no operation needs much memory.
+	rows := min(max(palettePixels/(a.x1-a.x0), 1), stripRows)
+	for y := a.y0; y < a.y1; y += rows {
+		e.strip(area{x0: a.x0, y0: y, x1: a.x1, y1: min(y+rows, a.y1)})
+	}
+}
+
+// strip writes a part of an area that is sent as one operation.
+func (e *Encoder) strip(a area) {
+	switch e.look(a) {
+	case few:
+		e.palette(a)
+		return
+	case smooth:
+		e.photo(a)
+		return
+	}
 	w, h := a.x1-a.x0, a.y1-a.y0
-	u16 := binary.BigEndian.AppendUint16
-	e.buf = append(e.buf[:0], byte(draw.Set))
-	e.buf = u16(u16(u16(u16(e.buf, uint16(a.x0)), uint16(a.y0)), uint16(w)), uint16(h))
-	e.room(len(e.buf)+w*h*3, w*h)
+	e.buf = head(e.buf[:0], draw.Set, a)
+	e.room(len(e.buf)+w*h*3, w*h, 0)
 	e.write(e.buf)
 	for y := a.y0; y < a.y1; y++ {
 		e.buf = pack(e.buf[:0], e.shadow.Row(y, a.x0, a.x1))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -63,7 +64,7 @@ func TestEncodeDecode(t *testing.T) {
 			sized := e.Seq() == 0
 			for range rapid.IntRange(0, 4).Draw(t, "changes") {
 				r := rect(src)
-				switch rapid.IntRange(0, 5).Draw(t, "kind") {
+				switch rapid.IntRange(0, 8).Draw(t, "kind") {
 				case 0:
 					noise(src, r, rapid.Uint64().Draw(t, "seed"))
 				case 1:
@@ -73,6 +74,16 @@ func TestEncodeDecode(t *testing.T) {
 					shown, sized = draw.NewPixmap(src.W, src.H), true
 					r = rect(src)
 					paint(src, r, colour.Draw(t, "colour"))
+				case 3: // moves
+					to := rect(src)
+					r.Max = r.Min.Add(image.Pt(min(r.Dx(), to.Dx()), min(r.Dy(), to.Dy())))
+					shift(src, move{image.Rectangle{Min: to.Min, Max: to.Min.Add(r.Size())}, to.Min.Sub(r.Min)})
+					r = r.Union(image.Rectangle{Min: to.Min, Max: to.Min.Add(r.Size())})
+				case 4: // text, of a few colours or many
+					n := rapid.SampledFrom([]int{2, 3, 5, 17, 300}).Draw(t, "colours")
+					text(src, r, rapid.Uint64().Draw(t, "seed"), n)
+				case 5: // a soft photo
+					soft(src, r, rapid.Uint64().Draw(t, "seed"))
 				default:
 					paint(src, r, colour.Draw(t, "colour"))
 				}
@@ -121,7 +132,7 @@ func TestEncodeDecode(t *testing.T) {
 				t.Fatalf("cursor %+v, want %+v", m.cursor, cursor)
 			}
 			if v.Warp != nil {
-				if want := image.Pt(min(max(v.Warp.X, 0), m.w-1), min(max(v.Warp.Y, 0), m.h-1)); m.warp != want {
+				if want := image.Pt(min(max(v.Warp.X, 0), m.pic.W-1), min(max(v.Warp.Y, 0), m.pic.H-1)); m.warp != want {
 					t.Fatalf("pointer at %v, want %v", m.warp, want)
 				}
 			}
@@ -154,13 +165,13 @@ func TestAreas(t *testing.T) {
 		name      string
 		change    func(*draw.Pixmap)
 		damage    image.Rectangle
-		fill, set int
+		fill, set int // SET, PALETTE or PHOTO
 		drawn     int
 	}{
 		{"one pixel", func(p *draw.Pixmap) { paint(p, image.Rect(100, 100, 101, 101), 1) }, image.Rect(0, 0, 640, 480), 1, 0, 1},
 		{"a window's ground", func(p *draw.Pixmap) { paint(p, image.Rect(50, 50, 550, 400), 0xffffff) }, image.Rect(50, 50, 550, 400), 1, 0, 500 * 350},
 		{"a window's ground in wide damage", func(p *draw.Pixmap) { paint(p, image.Rect(64, 64, 512, 400), 0xffffff) }, image.Rect(0, 0, 640, 480), 1, 0, 448 * 336},
-		{"a photo", func(p *draw.Pixmap) { noise(p, image.Rect(100, 100, 420, 340), 1) }, image.Rect(100, 100, 420, 340), 0, 1, 320 * 240},
+		{"a photo", func(p *draw.Pixmap) { noise(p, image.Rect(100, 100, 420, 340), 1) }, image.Rect(100, 100, 420, 340), 0, 4, 320 * 240},
 		{"two letters far apart", func(p *draw.Pixmap) {
 			noise(p, image.Rect(10, 10, 16, 23), 1)
 			noise(p, image.Rect(600, 10, 606, 23), 2)
@@ -175,8 +186,9 @@ func TestAreas(t *testing.T) {
 			m.ops, m.drawn = nil, 0
 			c.change(p)
 			step(t, e, m, View{Picture: p, Damage: []image.Rectangle{c.damage}})
-			if m.ops[draw.Fill] != c.fill || m.ops[draw.Set] != c.set || m.drawn != c.drawn {
-				t.Errorf("%d FILL, %d SET, %d pixels; want %d, %d, %d", m.ops[draw.Fill], m.ops[draw.Set], m.drawn, c.fill, c.set, c.drawn)
+			set := m.ops[draw.Set] + m.ops[draw.Palette] + m.ops[draw.Photo]
+			if m.ops[draw.Fill] != c.fill || set != c.set || m.drawn != c.drawn {
+				t.Errorf("%d FILL, %d SET, %d pixels; want %d, %d, %d", m.ops[draw.Fill], set, m.drawn, c.fill, c.set, c.drawn)
 			}
 		})
 	}
@@ -273,5 +285,68 @@ func noiseInto(p *draw.Pixmap, r image.Rectangle, seed uint64) {
 			seed = seed*6364136223846793005 + 1442695040888963407
 			b[i] = byte(seed >> 56)
 		}
+	}
+}
+
+// text is n colours in random order.
+func text(p *draw.Pixmap, r image.Rectangle, seed uint64, n int) {
+	random := rand.New(rand.NewPCG(seed, 1))
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			paint(p, image.Rect(x, y, x+1, y+1), uint32(random.IntN(n))*0x070503)
+		}
+	}
+}
+
+// soft is a gradient with a little noise.
+func soft(p *draw.Pixmap, r image.Rectangle, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 2))
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			v := uint32(x+2*y+random.IntN(4)) & 255
+			paint(p, image.Rect(x, y, x+1, y+1), v|(v+9)&255<<8|(v+70)&255<<16)
+		}
+	}
+}
+
+// What moves is told by COPY: a terminal that scrolls, a window that is
+// dragged, one that is redrawn in full.
+func TestMoves(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		window image.Rectangle
+		d      image.Point
+	}{
+		{"scroll", image.Rect(20, 20, 500, 400), image.Pt(0, -13)},
+		{"scroll back", image.Rect(20, 20, 500, 400), image.Pt(0, 39)},
+		{"sideways", image.Rect(20, 20, 300, 400), image.Pt(31, 0)},
+		{"drag", image.Rect(120, 90, 420, 300), image.Pt(-9, 14)},
+		{"fast drag", image.Rect(120, 90, 420, 300), image.Pt(130, 71)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, m := newEncoder(t), newModel(t)
+			p := draw.NewPixmap(640, 480)
+			paint(p, p.Bounds(), 0x335577)
+			paint(p, c.window, 0xffffff)
+			for y := c.window.Min.Y + 3; y+10 < c.window.Max.Y; y += 13 {
+				text(p, image.Rect(c.window.Min.X+5, y, c.window.Max.X-40-y%50, y+9), uint64(y), 2)
+			}
+			whole := step(t, e, m, View{Picture: p})
+			from := draw.NewPixmap(p.W, p.H)
+			copy(from.Pix, p.Pix)
+			paint(p, c.window, 0x335577)
+			to := c.window.Add(c.d)
+			if strings.HasPrefix(c.name, "scroll") {
+				copy(p.Pix, from.Pix)
+				to = c.window.Intersect(to)
+			}
+			for y := to.Min.Y; y < to.Max.Y; y++ {
+				copy(p.Row(y, to.Min.X, to.Max.X), from.Row(y-c.d.Y, to.Min.X-c.d.X, to.Max.X-c.d.X))
+			}
+			n := step(t, e, m, View{Picture: p, Damage: []image.Rectangle{c.window.Union(to)}})
+			if m.ops[draw.Copy] == 0 || n > whole/4 {
+				t.Errorf("%d COPY, %d bytes; the whole picture took %d", m.ops[draw.Copy], n, whole)
+			}
+		})
 	}
 }

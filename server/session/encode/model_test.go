@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"hotdesk/protocol/draw"
+	"hotdesk/server/session/encode/encodetest"
 )
 
 // A model is a slow and obvious terminal.
@@ -18,8 +19,7 @@ type model struct {
 	z      *zstd.Decoder
 	in     bytes.Buffer
 	seq    uint32
-	w, h   int
-	pix    []uint32 // 0x00RRGGBB
+	pic    *draw.Pixmap
 	cursor draw.Op
 	warp   image.Point
 	ops    map[draw.Code]int // of the last show
@@ -88,46 +88,31 @@ func (m *model) apply(op draw.Op) {
 	m.t.Helper()
 	m.ops[op.Code]++
 	m.drawn += op.W * op.H
-	at := func(x, y int) *uint32 {
-		if x >= m.w || y >= m.h {
-			m.t.Fatalf("%#x at %d,%d of %dx%d on %dx%d", byte(op.Code), op.X, op.Y, op.W, op.H, m.w, m.h)
-		}
-		return &m.pix[y*m.w+x]
+	var err error
+	if m.pic, err = encodetest.Draw(m.pic, op); err != nil {
+		m.t.Fatalf("%v", err)
 	}
 	switch op.Code {
-	case draw.Size:
-		m.w, m.h, m.pix = op.W, op.H, make([]uint32, op.W*op.H)
-	case draw.Fill:
-		for y := range op.H {
-			for x := range op.W {
-				*at(op.X+x, op.Y+y) = uint32(op.R)<<16 | uint32(op.G)<<8 | uint32(op.B)
-			}
-		}
-	case draw.Set:
-		for y := range op.H {
-			for x := range op.W {
-				p := op.Pix[(y*op.W+x)*3:]
-				*at(op.X+x, op.Y+y) = uint32(p[2])<<16 | uint32(p[1])<<8 | uint32(p[0])
-			}
-		}
 	case draw.Cursor:
 		op.Pix = bytes.Clone(op.Pix)
 		m.cursor = op
 	case draw.Warp:
-		at(op.X, op.Y)
+		if op.X >= m.pic.W || op.Y >= m.pic.H {
+			m.t.Fatalf("pointer at %d,%d", op.X, op.Y)
+		}
 		m.warp = image.Pt(op.X, op.Y)
 	}
 }
 
 // differs says where the model's picture is not p, or nothing.
 func (m *model) differs(p *draw.Pixmap) error {
-	if m.w != p.W || m.h != p.H {
-		return fmt.Errorf("%dx%d, want %dx%d", m.w, m.h, p.W, p.H)
+	if m.pic.W != p.W || m.pic.H != p.H {
+		return fmt.Errorf("%dx%d, want %dx%d", m.pic.W, m.pic.H, p.W, p.H)
 	}
 	for y := range p.H {
 		row := p.Row(y, 0, p.W)
 		for x := range p.W {
-			if got, want := m.pix[y*m.w+x], pixel(row[x*4:]); got != want {
+			if got, want := pixel(m.pic.Row(y, x, x+1)), pixel(row[x*4:]); got != want {
 				return fmt.Errorf("%#06x at %d,%d, want %#06x", got, x, y, want)
 			}
 		}

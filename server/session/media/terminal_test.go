@@ -21,6 +21,7 @@ import (
 	"hotdesk/protocol/input"
 	"hotdesk/protocol/native"
 	"hotdesk/server/session/client"
+	"hotdesk/server/session/encode/encodetest"
 )
 
 // A terminal is the other end of a media connection, as plain as can be.
@@ -133,17 +134,9 @@ func (x *terminal) display() error {
 }
 
 func (x *terminal) apply(op draw.Op) {
-	switch op.Code {
-	case draw.Size:
-		x.pic = draw.NewPixmap(op.W, op.H)
-	case draw.Fill, draw.Set:
-		for i := range op.W * op.H {
-			px := []byte{op.B, op.G, op.R}
-			if op.Code == draw.Set {
-				px = op.Pix[i*3:]
-			}
-			copy(x.pic.Row(op.Y+i/op.W, op.X+i%op.W, op.X+i%op.W+1), px[:3])
-		}
+	var err error
+	if x.pic, err = encodetest.Draw(x.pic, op); err != nil {
+		x.t.Error(err)
 	}
 }
 

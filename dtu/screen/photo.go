@@ -1,0 +1,150 @@
+package screen
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/huff0"
+
+	"hotdesk/protocol/draw"
+)
+
+// photos is the memory for the PHOTOs of one frame: of each the residues of
+// its three planes, one after the other.
+type photos struct {
+	planes []byte
+	huff   *huff0.Scratch
+}
+
+var errPhoto = errors.New("bad photo")
+
+// add unpacks the planes of op.
+func (p *photos) add(op draw.Op) error {
+	n, b := op.W*op.H, op.Pix
+	if len(p.planes)+3*n > draw.MaxRaw {
+		return fmt.Errorf("%w: more than %d bytes of them", errPhoto, draw.MaxRaw)
+	}
+	for range 3 {
+		if len(b) < 2 {
+			return fmt.Errorf("%w: cut short", errPhoto)
+		}
+		kind := b[0]
+		b = b[1:]
+		at := len(p.planes)
+		p.grow(n)
+		plane := p.planes[at : at+n : at+n]
+		switch kind {
+		case draw.PlaneRaw:
+			if copy(plane, b) < n {
+				return fmt.Errorf("%w: cut short", errPhoto)
+			}
+			b = b[n:]
+		case draw.PlaneFlat:
+			for i := range plane {
+				plane[i] = b[0]
+			}
+			b = b[1:]
+		case draw.PlaneHuff:
+			if len(b) < 3 {
+				return fmt.Errorf("%w: cut short", errPhoto)
+			}
+			size := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
+			if b = b[3:]; size > len(b) {
+				return fmt.Errorf("%w: cut short", errPhoto)
+			}
+			if err := p.inflate(plane, b[:size]); err != nil {
+				return err
+			}
+			b = b[size:]
+		default:
+			return fmt.Errorf("%w: plane of kind %d", errPhoto, kind)
+		}
+	}
+	if len(b) > 0 {
+		return fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
+	}
+	return nil
+}
+
+// grow makes room for n bytes more.
+func (p *photos) grow(n int) {
+	if need := len(p.planes) + n; need > cap(p.planes) {
+		p.planes = append(make([]byte, 0, min(max(need, 2*cap(p.planes)), draw.MaxRaw)), p.planes...)
+	}
+	p.planes = p.planes[:len(p.planes)+n]
+}
+
+// inflate decodes one plane, of exactly the length of dst.
+func (p *photos) inflate(dst, src []byte) error {
+	s, rest, err := huff0.ReadTable(src, p.huff)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPhoto, err)
+	}
+	p.huff = s
+	out, err := s.Decoder().Decompress4X(dst[:0:len(dst)], rest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPhoto, err)
+	}
+	if len(out) != len(dst) {
+		return fmt.Errorf("%w: %d bytes in a plane of %d", errPhoto, len(out), len(dst))
+	}
+	return nil
+}
+
+// restore draws op from its residues and returns those of the next.
+func restore(p *draw.Pixmap, op draw.Op, planes []byte) []byte {
+	w, n := op.W, op.W*op.H
+	for y := range op.H {
+		g, b, r := planes[y*w:][:w], planes[n+y*w:][:w], planes[2*n+y*w:][:w]
+		if y == 0 {
+			for i := 1; i < w; i++ {
+				g[i], b[i], r[i] = g[i]+g[i-1], b[i]+b[i-1], r[i]+r[i-1]
+			}
+		} else {
+			unpredict(g, planes[(y-1)*w:][:w])
+			unpredict(b, planes[n+(y-1)*w:][:w])
+			unpredict(r, planes[2*n+(y-1)*w:][:w])
+		}
+		row := p.Row(op.Y+y, op.X, op.X+w)
+		b, r, row = b[:len(g)], r[:len(g)], row[:len(g)*4]
+		for i, green := range g {
+			binary.LittleEndian.PutUint32(row[i*4:], uint32(b[i]+green-128)|uint32(green)<<8|uint32(r[i]+green-128)<<16)
+		}
+	}
+	return planes[3*n:]
+}
+
+// unpredict makes a row of its residues and the row above.
+func unpredict(row, above []byte) {
+	above = above[:len(row)]
+	row[0] += above[0]
+	a, c := int(row[0]), int(above[0])
+	for i := 1; i < len(row); i++ {
+		b := int(above[i])
+		v := row[i] + byte(max(min(a, b), min(max(a, b), a+b-c)))
+		row[i] = v
+		a, c = int(v), b
+	}
+}
+
+// paint draws a PALETTE.
+func paint(p *draw.Pixmap, op draw.Op) {
+	n := len(op.Colours) / 3
+	var table [draw.MaxColours]uint32
+	for i := range n {
+		c := op.Colours[i*3:]
+		table[i] = uint32(c[0]) | uint32(c[1])<<8 | uint32(c[2])<<16
+	}
+	bits := draw.IndexBits(n)
+	mask := byte(1<<bits - 1)
+	size := (op.H*bits + 7) / 8
+	// Row by row in the picture: a column is few bytes, and stays at hand.
+	for y := range op.H {
+		row := p.Row(op.Y+y, op.X, op.X+op.W)
+		at, down := y*bits/8, 8-bits-y*bits%8
+		for x := 0; x < len(row); x, at = x+4, at+size {
+			binary.LittleEndian.PutUint32(row[x:], table[op.Pix[at]>>down&mask])
+		}
+	}
+}

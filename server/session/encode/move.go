@@ -1,0 +1,323 @@
+package encode
+
+import (
+	"bytes"
+	"encoding/binary"
+	"image"
+
+	"hotdesk/protocol/draw"
+)
+
+const (
+	// leastMove is the smallest change, and the smallest move, worth looking
+	// for, in pixels.
+	leastMove = 2048
+	// maxMoves is how many moves one View may show.
+	maxMoves = 2
+	// maxRestraint bounds the Views for which nobody searches after searches
+	// that found nothing: video moves, but never as a whole.
+	maxRestraint = 32
+
+	anchorW   = 15 // pixels; 60 bytes is what bytes.Index finds fastest
+	anchorMax = 6
+	edges     = 4 // colour changes that make an anchor rare enough
+)
+
+// A move is what was found again, shifted by d, at to.
+type move struct {
+	to image.Rectangle
+	d  image.Point
+}
+
+// moves looks for parts of the shadow that are at another place in p, applies
+// them to the shadow, and remembers them in e.moved.
+//
+// p may change meanwhile, and what is found may be wrong: whatever it is, the
+// terminal does to its picture what is done to the shadow here, and comparing
+// comes after it.
+func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
+	var box image.Rectangle
+	changed := 0
+	for _, r := range damage {
+		r = r.Intersect(e.shadow.Bounds())
+		changed += r.Dx() * r.Dy()
+		box = box.Union(r)
+	}
+	if changed < leastMove || box.Dx() < 2*anchorW || box.Dx()*box.Dy() > 3*changed {
+		return
+	}
+	for range maxMoves {
+		anchors := e.anchors(p, box)
+		if len(anchors) == 0 {
+			return
+		}
+		g := guess{e: e, p: p, box: box, anchors: anchors}
+		least := max(leastMove, changed/8)
+		g.known(damage)
+		to := g.grown()
+		if to.Dx()*to.Dy() < least && len(e.moved) == 0 {
+			if e.restraint > 0 {
+				e.restraint--
+				return
+			}
+			g.search()
+			if to = g.grown(); to.Dx()*to.Dy() < least {
+				e.fruitless = min(2*e.fruitless+1, maxRestraint)
+				e.restraint = e.fruitless
+			}
+		}
+		if to.Dx()*to.Dy() < least {
+			return
+		}
+		m := move{to, g.best}
+		e.restraint, e.fruitless = 0, 0
+		if m.d != e.usual[0] {
+			e.usual[0], e.usual[1] = m.d, e.usual[0]
+		}
+		shift(&e.shadow, m)
+		e.moved = append(e.moved, m)
+	}
+}
+
+// shift does to p what COPY does.
+func shift(p *draw.Pixmap, m move) {
+	from, n := m.to.Sub(m.d), m.to.Dy()
+	for i := range n {
+		if m.d.Y > 0 { // from the bottom up, so that no row is overwritten before it is read
+			i = n - 1 - i
+		}
+		copy(p.Row(m.to.Min.Y+i, m.to.Min.X, m.to.Max.X), p.Row(from.Min.Y+i, from.Min.X, from.Max.X))
+	}
+}
+
+// anchors are short pieces of rows in box that differ from the shadow and have
+// enough in them to be known again.
+func (e *Encoder) anchors(p *draw.Pixmap, box image.Rectangle) []image.Point {
+	list := e.anchor[:0]
+	step := max(box.Dy()/(2*anchorMax), 1)
+	for y := box.Min.Y; y < box.Max.Y && len(list) < anchorMax; {
+		now, old := p.Row(y, box.Min.X, box.Max.X), e.shadow.Row(y, box.Min.X, box.Max.X)
+		if bytes.Equal(now, old) {
+			y++
+			continue
+		}
+		// Each looks first at another part of the rows: what begins a line is
+		// what begins others too.
+		from := len(now) / 4 * (2 + len(list)*2%anchorMax) / (anchorMax + 2) * 4
+		at := -1
+		for ; at < 0 && from >= 4; from = from / 8 * 4 {
+			at = anchor(now, old, from)
+		}
+		found := at >= 0
+		if found {
+			list = append(list, image.Pt(box.Min.X+at/4, y))
+		}
+		if found {
+			y += step
+		} else {
+			y += max(step/4, 1)
+		}
+	}
+	return list
+}
+
+// anchor is the first place in a row, from there on, that makes an anchor; -1:
+// there is none.
+func anchor(now, old []byte, from int) int {
+	for i := max(from, 4); i+4*anchorW <= len(now); i += 4 {
+		if same(now[i:], now[i-4:]) {
+			continue
+		}
+		run := 1
+		for j := i + 4; j < i+4*anchorW; j += 4 {
+			if !same(now[j:], now[j-4:]) {
+				run++
+			}
+		}
+		if run >= edges && !bytes.Equal(now[i:i+4*anchorW], old[i:i+4*anchorW]) {
+			return i
+		}
+		i += 4 * (anchorW - 2)
+	}
+	return -1
+}
+
+// A guess is the vector that most anchors agree with so far.
+type guess struct {
+	e       *Encoder
+	p       *draw.Pixmap
+	box     image.Rectangle
+	anchors []image.Point
+	best    image.Point
+	votes   int
+}
+
+// enough is how many of n anchors settle it: others may be in what was bared.
+func enough(n int) int { return (n + 1) / 2 }
+
+// at reports whether the anchor a is in the shadow, d before it.
+func (g *guess) at(a, d image.Point) bool {
+	s, old := a.Sub(d), &g.e.shadow
+	if s.X < 0 || s.Y < 0 || s.X+anchorW > old.W || s.Y >= old.H {
+		return false
+	}
+	return bytes.Equal(g.p.Row(a.Y, a.X, a.X+anchorW), old.Row(s.Y, s.X, s.X+anchorW))
+}
+
+// ask counts the anchors that agree with d.
+func (g *guess) ask(d image.Point) {
+	if d == (image.Point{}) || d == g.best {
+		return
+	}
+	n := 0
+	for _, a := range g.anchors {
+		if g.at(a, d) {
+			n++
+		}
+	}
+	if n > g.votes {
+		g.best, g.votes = d, n
+	}
+}
+
+// known asks for the moves before this one and those near them, and for what
+// the shape of the damage tells: a window that is dragged bares a strip at one
+// side and takes one at the other.
+func (g *guess) known(damage []image.Rectangle) {
+	for _, u := range g.e.usual {
+		if g.ask(u); g.votes == len(g.anchors) {
+			return
+		}
+	}
+	const near, hints = 2, 8
+	for i := range min(len(damage), hints) {
+		for j := range min(len(damage), hints) {
+			dx, dy := damage[i].Min.X-damage[0].Min.X, damage[j].Min.Y-damage[0].Min.Y
+			g.ask(image.Pt(dx, dy))
+			g.ask(image.Pt(-dx, -dy))
+			g.ask(image.Pt(-dx, dy))
+			g.ask(image.Pt(dx, -dy))
+		}
+	}
+	if g.votes >= enough(len(g.anchors)) || g.e.usual[0] == (image.Point{}) {
+		return
+	}
+	for dy := -near; dy <= near; dy++ {
+		for dx := -near; dx <= near; dx++ {
+			g.ask(g.e.usual[0].Add(image.Pt(dx, dy)))
+		}
+	}
+}
+
+// search looks for the anchors in all of box: up and down first, for what
+// scrolls, then everywhere.
+func (g *guess) search() {
+	n := len(g.anchors)
+	for _, a := range g.anchors {
+		for k := 1; k < g.box.Dy() && g.votes < n; k++ {
+			for _, d := range [2]image.Point{{Y: k}, {Y: -k}} {
+				if (image.Point{X: a.X, Y: a.Y - d.Y}).In(g.box) && g.at(a, d) {
+					g.ask(d)
+				}
+			}
+		}
+	}
+	if g.votes >= enough(n) {
+		return
+	}
+	a := g.anchors[len(g.anchors)/2]
+	want := g.p.Row(a.Y, a.X, a.X+anchorW)
+	for k := range 2 * g.box.Dy() {
+		y := a.Y + k/2 // row by row away from where it is now
+		if k&1 == 1 {
+			y = a.Y - 1 - k/2
+		}
+		if y < g.box.Min.Y || y >= g.box.Max.Y {
+			continue
+		}
+		row := g.e.shadow.Row(y, g.box.Min.X, g.box.Max.X)
+		for from := 0; g.votes < n; {
+			i := bytes.Index(row[from:], want)
+			if i < 0 {
+				break
+			}
+			i += from
+			from = i + 1
+			if i%4 == 0 {
+				g.ask(a.Sub(image.Pt(g.box.Min.X+i/4, y)))
+			}
+		}
+	}
+}
+
+// grown is the largest rectangle that the anchors which agree give.
+func (g *guess) grown() (best image.Rectangle) {
+	if g.votes == 0 {
+		return best
+	}
+	for _, a := range g.anchors {
+		if a.In(best) || !g.at(a, g.best) {
+			continue
+		}
+		if to := g.e.grow(g.p, g.box, a, g.best); to.Dx()*to.Dy() > best.Dx()*best.Dy() {
+			best = to
+		}
+	}
+	return best
+}
+
+// grow is the rectangle around a, inside box, in which p is the shadow shifted
+// by d, but for a little: a text cursor that has gone is cheaper to draw over
+// than the line it was in is to send.
+func (e *Encoder) grow(p *draw.Pixmap, box image.Rectangle, a, d image.Point) image.Rectangle {
+	box = box.Intersect(e.shadow.Bounds().Add(d))
+	if !a.In(box) {
+		return image.Rectangle{}
+	}
+	l, r := e.alike(p, a, d, box.Min.X, box.Max.X, a.Y, false)
+	to := image.Rect(l, a.Y, r, a.Y+1)
+	for _, dir := range [2]int{-1, 1} {
+		for y := a.Y + dir; y >= box.Min.Y && y < box.Max.Y; y += dir {
+			i, j := e.alike(p, a, d, to.Min.X, to.Max.X, y, true)
+			if (j-i)*8 < to.Dx()*7 || j-i < anchorW {
+				break // what follows is worth less than what it costs
+			}
+			to.Min.X, to.Max.X = i, j
+			to.Min.Y, to.Max.Y = min(to.Min.Y, y), max(to.Max.Y, y+1)
+		}
+	}
+	return to
+}
+
+// alike is what is the same around a.X in row y, between l and r: all of it
+// also where a part is not, if mostly says that this is enough.
+func (e *Encoder) alike(p *draw.Pixmap, a, d image.Point, l, r, y int, mostly bool) (int, int) {
+	now, old := p.Row(y, l, r), e.shadow.Row(y-d.Y, l-d.X, r-d.X)
+	if bytes.Equal(now, old) {
+		return l, r
+	}
+	at := (a.X - l) * 4
+	i, j := at, at
+	for i >= 4 && same(now[i-4:], old[i-4:]) {
+		i -= 4
+	}
+	for j < len(now) && same(now[j:], old[j:]) {
+		j += 4
+	}
+	if mostly && (j-i)*8 < len(now)*7 {
+		n := j - i
+		for k := 0; k < len(now); k += 4 {
+			if (k < i || k >= j) && same(now[k:], old[k:]) {
+				n += 4
+			}
+		}
+		if n*8 >= len(now)*7 {
+			return l, r
+		}
+	}
+	return l + i/4, l + j/4
+}
+
+func same(a, b []byte) bool {
+	return (binary.LittleEndian.Uint32(a)^binary.LittleEndian.Uint32(b))&0xffffff == 0
+}

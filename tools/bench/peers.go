@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotdesk/dtu/screen"
+	"hotdesk/dtu/viewer"
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/input"
+	"hotdesk/protocol/native"
+	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/attach"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/mediaapi"
+	"hotdesk/tools/bench/internal/rfb"
+)
+
+func (b *bench) open(name string) (*session, error) {
+	x := new(session)
+	var err error
+	if name == "hotdesk" {
+		err = b.openHotdesk(x)
+	} else {
+		err = b.openTigerVNC(x, name == "tigervnc")
+	}
+	if err != nil {
+		x.stop()
+		return nil, err
+	}
+	return x, nil
+}
+
+// hotdesk is a terminal without a window, in the place of dtu.
+type hotdesk struct {
+	view  *viewer.Viewer
+	scr   *screen.Screen
+	keep  *rpc.Conn
+	count atomic.Int64
+	when  atomic.Int64
+	armed atomic.Bool
+	hit   chan time.Time
+	quit  chan struct{}
+}
+
+const (
+	benchTerminal = alp.TerminalID("0200c0a80001")
+	patience      = 10 * time.Second
+)
+
+// openHotdesk is the keeper's part: an X server, media, and a ticket.
+func (b *bench) openHotdesk(x *session) error {
+	fb, err := os.MkdirTemp(b.dir, "fb-")
+	if err != nil {
+		return err
+	}
+	x.dirs = append(x.dirs, fb)
+	if err := x.startX("Xvfb", "-screen", "0", fmt.Sprintf("%dx%dx24", b.w, b.h), "-fbdir", fb, "-extension", "GLX", "-noreset"); err != nil {
+		return err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "media"), os.NewFile(uintptr(pair[1]), "keeper")
+	defer ours.Close()
+	defer theirs.Close()
+	control, err := net.FileConn(ours)
+	if err != nil {
+		return err
+	}
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	defer udp.Close()
+	socket, err := udp.File()
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	c := exec.Command(b.build, "media")
+	c.ExtraFiles = []*os.File{theirs, socket}
+	if err := x.start(c); err != nil {
+		return err
+	}
+	x.counts = append(x.counts, c.Process.Pid)
+	h := &hotdesk{hit: make(chan time.Time, 1), quit: make(chan struct{})}
+	h.keep = rpc.New(control, func(context.Context, string, json.RawMessage) (any, error) { return nil, nil })
+	go h.keep.Serve(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	identity, err := attach.NewIdentity()
+	if err != nil {
+		return err
+	}
+	setup := mediaapi.Setup{Display: x.name, FrameBuffer: filepath.Join(fb, "Xvfb_screen0"), MaxWidth: b.w, MaxHeight: b.h,
+		Session: "bench", Port: udp.LocalAddr().(*net.UDPAddr).Port}
+	if setup.Identity, err = identity.MarshalBinary(); err != nil {
+		return err
+	}
+	if err := h.keep.Call(ctx, mediaapi.OpSetup, setup, nil); err != nil {
+		return err
+	}
+	local := netip.MustParseAddr("127.0.0.1")
+	offer := mediaapi.Offer{Gen: 1, Attach: client.Attach{Terminal: benchTerminal, Addr: local, Width: b.w, Height: b.h}}
+	var o client.Offer
+	if err := h.keep.Call(ctx, mediaapi.OpOffer, offer, &o); err != nil {
+		return err
+	}
+	h.scr = screen.New(b.w, b.h)
+	go h.watch()
+	h.view, err = viewer.Dial(ctx, viewer.Config{
+		Addr: netip.AddrPortFrom(local, uint16(o.Port)), Cert: [32]byte(o.Cert), Decoder: h.scr.Attach(),
+		Hello: native.Hello{Ticket: [alp.TicketSize]byte(o.Ticket), Gen: 1, Terminal: benchTerminal, Width: b.w, Height: b.h},
+	})
+	if err != nil {
+		close(h.quit)
+		return err
+	}
+	x.peer = h
+	select {
+	case <-h.view.Drawn():
+		return nil
+	case <-time.After(patience):
+		return errors.New("no picture came")
+	}
+}
+
+// watch sees what a display would.
+func (h *hotdesk) watch() {
+	w := h.scr.Watch()
+	defer w.Close()
+	for {
+		select {
+		case <-w.Changed():
+		case <-h.quit:
+			return
+		}
+		now := time.Now()
+		if len(w.Take()) == 0 {
+			continue // the frame before told all
+		}
+		h.count.Add(1)
+		h.when.Store(now.UnixNano())
+		if h.armed.CompareAndSwap(true, false) {
+			h.hit <- now
+		}
+	}
+}
+
+func (h *hotdesk) key(letter int) {
+	const a = 4 // HID usage
+	h.view.Send(input.Record{Type: input.Key, Usage: uint16(a + letter), Down: true})
+	h.view.Send(input.Record{Type: input.Key, Usage: uint16(a + letter)})
+}
+
+func (h *hotdesk) pointer(x, y int) { h.view.Send(input.Record{Type: input.Pointer, X: x, Y: y}) }
+
+func (h *hotdesk) bytes() (down, up int64) {
+	d, u := h.view.Bytes()
+	return int64(d), int64(u)
+}
+
+func (h *hotdesk) updates() int64  { return h.count.Load() }
+func (h *hotdesk) last() time.Time { return time.Unix(0, h.when.Load()) }
+func (h *hotdesk) image() []byte   { return h.scr.SnapshotBare().Pix }
+func (h *hotdesk) pids() []int     { return nil }
+func (h *hotdesk) err() error      { return h.view.Err() }
+
+func (h *hotdesk) arm() {
+	select {
+	case <-h.hit:
+	default:
+	}
+	h.armed.Store(true)
+}
+
+func (h *hotdesk) wait(d time.Duration) (time.Time, bool) { return await(h.hit, d) }
+
+func await(c <-chan time.Time, d time.Duration) (time.Time, bool) {
+	select {
+	case t := <-c:
+		return t, true
+	case <-time.After(d):
+		return time.Time{}, false
+	}
+}
+
+func (h *hotdesk) stop() {
+	h.view.Close("the benchmark is over")
+	<-h.view.Done()
+	close(h.quit)
+	h.keep.Close()
+}
+
+// tigervnc is its server with a viewer without a window.
+type tigervnc struct{ *rfb.Client }
+
+func (b *bench) openTigerVNC(x *session, jpeg bool) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	port := ln.Addr().(*net.TCPAddr).Port // free, and hardly taken in a moment
+	ln.Close()
+	if err := x.startX("Xtigervnc", "-geometry", fmt.Sprintf("%dx%d", b.w, b.h), "-depth", "24", "-rfbport", fmt.Sprint(port),
+		"-SecurityTypes", "None", "-localhost", "-AlwaysShared"); err != nil {
+		return err
+	}
+	o := rfb.Options{Encodings: []int32{rfb.EncTight, rfb.EncZRLE, rfb.EncHextile, rfb.EncRaw}, Quality: -1, Compress: -1}
+	if jpeg {
+		o.Quality = 8 // the viewer's default on a LAN
+	}
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		c, err := rfb.Dial(fmt.Sprintf("127.0.0.1:%d", port), o)
+		if err == nil {
+			x.peer = tigervnc{c}
+			return nil
+		}
+		if time.Since(begin) > patience {
+			return err
+		}
+	}
+}
+
+func (v tigervnc) key(letter int) {
+	v.Key(uint32('a'+letter), true)
+	v.Key(uint32('a'+letter), false)
+}
+func (v tigervnc) pointer(x, y int)                       { v.Pointer(x, y, 0) }
+func (v tigervnc) bytes() (down, up int64)                { return v.Bytes.Load(), v.Sent.Load() }
+func (v tigervnc) updates() int64                         { return v.Updates.Load() }
+func (v tigervnc) last() time.Time                        { return time.Unix(0, v.Last.Load()) }
+func (v tigervnc) image() []byte                          { return v.Image() }
+func (v tigervnc) arm()                                   { v.Arm() }
+func (v tigervnc) wait(d time.Duration) (time.Time, bool) { return v.WaitChange(d) }
+func (v tigervnc) pids() []int                            { return nil }
+func (v tigervnc) stop()                                  { v.Close() }
+func (v tigervnc) err() error {
+	select {
+	case <-v.Done:
+		return v.Err()
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// terminal is xterm with bitmap letters and without what moves by itself.
+func (b *bench) terminal(x *session, arg ...string) *exec.Cmd {
+	arg = append([]string{"-fn", "9x15", "+bc", "-cm", "-dc", "+sb", "-b", "2", "-bg", "white", "-fg", "black",
+		"-xrm", "XTerm*cursorBlink:false"}, arg...)
+	c := x.in(exec.Command("xterm", arg...))
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return c
+}
+
+// self is this program as the one named in inside.
+func self(name string, arg ...string) []string {
+	return append([]string{"/proc/self/exe", insideWord, name}, arg...)
+}
+
+// selfArgs is self for programs that others start.
+func selfArgs(name string, arg ...string) ([]string, error) {
+	exe, err := os.Executable()
+	return append([]string{exe, insideWord, name}, arg...), err
+}
+
+// typing presses keys one by one in a terminal that echoes them.
+func (b *bench) typing(r *Result, x *session) error {
+	c := b.terminal(x, "-geometry", "100x40+20+20", "-e", "sh", "-c", "stty -icanon; exec cat >/dev/null")
+	if err := c.Start(); err != nil {
+		return err
+	}
+	defer end(c)
+	settle(x.peer, time.Second, 5*time.Second)
+	x.pointer(300, 300)
+	settle(x.peer, 500*time.Millisecond, 4*time.Second)
+	random := rand.New(rand.NewPCG(uint64(r.Rep), 1))
+	m := x.mark()
+	next := m.at
+	for i := range b.keys {
+		x.arm()
+		pressed := time.Now()
+		x.key(i % 26)
+		if seen, ok := x.wait(time.Second); ok {
+			r.LatMS = append(r.LatMS, float64(seen.Sub(pressed).Microseconds())/1000)
+		} else {
+			r.Lost++
+		}
+		next = next.Add(110*time.Millisecond + time.Duration(random.IntN(30))*time.Millisecond)
+		time.Sleep(time.Until(next))
+	}
+	x.since(m, r)
+	r.AppS = time.Since(m.at).Seconds()
+	sorted := append([]float64(nil), r.LatMS...)
+	r.P50, r.P99 = percentile(sorted, 0.5), percentile(sorted, 0.99)
+	r.Note = fmt.Sprintf("%d B down, %d up a key; %.0f us of CPU", r.Down/int64(b.keys), r.Up/int64(b.keys), r.CPU*1e6/float64(b.keys))
+	if r.Failed = r.Lost > 0; r.Failed {
+		r.Note += fmt.Sprintf("; %d keys were not echoed", r.Lost)
+	}
+	return nil
+}
+
+// programs runs a workload that needs nothing from here.
+func (b *bench) programs(r *Result, x *session) error {
+	var c *exec.Cmd
+	m := mark{}
+	switch r.Work {
+	case "scrollp":
+		args, err := selfArgs("lines")
+		if err != nil {
+			return err
+		}
+		c = b.terminal(x, append([]string{"-geometry", "100x40+20+20", "-e"}, args...)...)
+	case "drag":
+		for i, more := range [][]string{
+			{"-T", "back", "-geometry", "120x50+60+60"},
+			{"-T", "front", "-geometry", "66x26+0+0", "-bg", "#ffffe0"},
+		} {
+			args, err := selfArgs("page", fmt.Sprint(i))
+			if err != nil {
+				return err
+			}
+			t := b.terminal(x, append(append(more, "-e"), args...)...)
+			if err := t.Start(); err != nil {
+				return err
+			}
+			defer end(t)
+			settle(x.peer, 700*time.Millisecond, 5*time.Second)
+		}
+		args := self("move", "front", fmt.Sprint(b.w), fmt.Sprint(b.h))
+		c = x.in(exec.Command(args[0], args[1:]...))
+	case "video":
+		args := self("play", filepath.Join(b.dir, r.Work))
+		c = x.in(exec.Command(args[0], args[1:]...))
+	}
+	m = x.mark()
+	var text strings.Builder
+	c.Stderr = &text
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("%w: %s", err, text.String())
+	}
+	r.AppS = time.Since(m.at).Seconds()
+	settle(x.peer, 600*time.Millisecond, 20*time.Second)
+	x.since(m, r)
+	return nil
+}
+
+// pageEvery is the time that a photo is shown.
+const pageEvery = 200 * time.Millisecond
+
+// show shows photos, one after the other, and looks whether each arrived.
+func (b *bench) show(r *Result, x *session) error {
+	args := self("flip", filepath.Join(b.dir, r.Work), fmt.Sprint(b.w), fmt.Sprint(b.h))
+	c := x.in(exec.Command(args[0], args[1:]...))
+	in, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	c.Stderr = b.log
+	if err := c.Start(); err != nil {
+		return err
+	}
+	defer c.Wait()
+	defer in.Close()
+	ready := bufio.NewReader(out)
+	if _, err := ready.ReadByte(); err != nil {
+		return err
+	}
+	x.pointer(b.w-1, b.h-1)
+	settle(x.peer, 500*time.Millisecond, 4*time.Second)
+	m := x.mark()
+	inexact, worst := 0, math.Inf(1)
+	for i, page := range b.pages {
+		if _, err := in.Write([]byte{'n'}); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
+			return err
+		}
+		time.Sleep(time.Until(m.at.Add(time.Duration(i+1) * pageEvery)))
+		if p := psnr(x.image(), page); p < 999 {
+			inexact++
+			worst = min(worst, p)
+		}
+	}
+	settle(x.peer, 600*time.Millisecond, 20*time.Second)
+	x.since(m, r)
+	r.AppS = (time.Duration(len(b.pages)) * pageEvery).Seconds()
+	r.PSNR = min(worst, 999)
+	if inexact > 0 {
+		r.Note = fmt.Sprintf("%d of %d pages were not exact when the next came", inexact, len(b.pages))
+		r.Failed = r.Peer == "hotdesk"
+	}
+	return nil
+}
+
+// psnr compares two pictures of B G R X; 999 is equality.
+func psnr(a, b []byte) float64 {
+	if len(a) != len(b) {
+		return 0
+	}
+	sum := 0
+	for i := 0; i < len(a); i += 4 {
+		if (binary.LittleEndian.Uint32(a[i:])^binary.LittleEndian.Uint32(b[i:]))&0xffffff == 0 {
+			continue
+		}
+		for j := i; j < i+3; j++ {
+			d := int(a[j]) - int(b[j])
+			sum += d * d
+		}
+	}
+	if sum == 0 {
+		return 999
+	}
+	return 10 * math.Log10(255*255*float64(len(a)/4*3)/float64(sum))
+}
