@@ -233,7 +233,8 @@ func (s *shell) pointer(r ctlRequest) error {
 	return nil
 }
 
-// screenshot writes a PNG whole or not at all.
+// screenshot writes a PNG whole or not at all, for the caller's eyes: it shows a
+// person's desktop.
 func (s *shell) screenshot(file string, bare bool) error {
 	if !filepath.IsAbs(file) {
 		return fmt.Errorf("dtu: screenshot to %q: not an absolute path", file)
@@ -248,7 +249,7 @@ func (s *shell) screenshot(file string, bare bool) error {
 	if err != nil {
 		return fmt.Errorf("dtu: screenshot: %w", err)
 	}
-	err = errors.Join(headless.WritePNG(f, pic.RGBA()), f.Chmod(0o644), f.Close())
+	err = errors.Join(headless.WritePNG(f, pic.RGBA()), f.Close()) // CreateTemp made it 0600
 	if err == nil {
 		err = os.Rename(f.Name(), file)
 	}

@@ -59,10 +59,12 @@ func TestAttackUser(t *testing.T) {
 
 	t.Run("files", func(t *testing.T) {
 		f.must(os.Chmod(f.lab.Dir, 0o755)) // the test's own door
+		shot := f.lab.Path("shot.png")
+		f.ctl("screenshot", shot)
 		walk := func(allowed ...string) {
 			t.Helper()
 			asNobody(t, func() {
-				for _, root := range []string{f.host.Runtime, f.lab.Path("state"), screens, f.good.Socket()} {
+				for _, root := range []string{f.host.Runtime, f.lab.Path("state"), screens, shot, f.good.Socket()} {
 					for _, path := range everything(root) {
 						if what := reach(path); what != "" && !fits(allowed, filepath.Base(path)) {
 							t.Errorf("another user can %s %s", what, path)
