@@ -82,8 +82,10 @@ func (s *shell) says(o terminal.OSD) terminal.OSD {
 		return o
 	}
 	if u := s.prompt.Load(); u != nil {
+		print := u.Print.Spaced()
+		half := len(print) / 2 // a space
 		return terminal.OSD{Code: terminal.CodeUntrusted, Title: "Is this your group of servers?",
-			Text: "This terminal has not been used yet. Compare with what your administrator gave you:\n" + u.Print.Spaced() +
+			Text: "This terminal trusts no group yet. Compare with what your administrator gave you:\n" + print[:half] + "\n" + print[half+1:] +
 				"\nReturn trusts this group from now on. Escape declines."}
 	}
 	switch o.Code {

@@ -100,7 +100,7 @@ func TestDnsmasqLearns(t *testing.T) {
 	dnsmasq(l, dnsmasqConf)
 	l.ip("-n " + l.terminal + " addr add 10.77.0.50/24 dev eth0")
 	s := l.start(childConfig{Config{MAC: "02005e0000bb"}, false})
-	got := s.until("a lease", settled)
+	got := s.until("a lease", func(s State) bool { return s.Phase == bootstrap.Holding })
 	if lease := got.State.Lease; lease.Letter() != "B" || !got.State.Up || lease.Addr == addr("10.77.0.50") || lease.Servers() != nil {
 		t.Errorf("%+v", got.State)
 	}
