@@ -11,7 +11,8 @@ import (
 // Replay protection. Each signed message carries boot, counter and time.
 //
 //   - Of a known boot a counter counts once; a bitmap of the last window
-//     counters forgives reordering. Its time may lie back by MaxSkew from where
+//     counters forgives reordering. It is wide because one question to a
+//     thousand hosts takes a thousand counters, of which each sees one. Its time may lie back by MaxSkew from where
 //     the offset of that boot puts it, so that what was recorded and withheld
 //     does not count later. A host that is down may have set its clock back: it
 //     is judged like one not known.
@@ -21,7 +22,7 @@ import (
 //   - A host's last maxBoots boots are remembered, each with its own counters.
 
 const (
-	window   = 64
+	window   = 1024
 	maxBoots = 8
 	lateness = 10 // seconds by which the last messages of a life may come late
 )
@@ -29,11 +30,28 @@ const (
 type boot struct {
 	id     uint64
 	top    uint64 // highest counter that came
-	bits   uint64 // bit i: top-i came
+	came   recent // which of the last window counters up to top came
 	time   int64  // time of top, sender's clock
 	offset int64  // sender's clock minus ours at top, as if ours were never set; seconds
 	since  int64  // our clock when it was first heard, Unix seconds
 	nth    int    // in the order in which they were first heard
+}
+
+// recent is a ring of bits, one for each of the last window counters.
+type recent [window / 64]uint64
+
+func (r *recent) has(n uint64) bool { return r[n%window/64]>>(n%64)&1 != 0 }
+func (r *recent) add(n uint64)      { r[n%window/64] |= 1 << (n % 64) }
+
+// forget makes room for the counters after top, up to next.
+func (r *recent) forget(top, next uint64) {
+	if next-top >= window {
+		*r = recent{}
+		return
+	}
+	for n := top + 1; n <= next; n++ {
+		r[n%window/64] &^= 1 << (n % 64)
+	}
 }
 
 type verdict int
@@ -92,18 +110,15 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 			if slices.ContainsFunc(r.boots, func(o boot) bool { return o.since > b.since && now.Unix()-o.since > lateness }) {
 				r.twice = now
 			}
-			if n := s.Counter - b.top; n < window {
-				b.bits = b.bits<<n | 1
-			} else {
-				b.bits = 1
-			}
+			b.came.forget(b.top, s.Counter)
+			b.came.add(s.Counter)
 			b.top, b.time, b.offset = s.Counter, s.Time, s.Time-steady
 		case b.top-s.Counter >= window:
 			return replayed, "it came before, or long ago"
-		case b.bits&(1<<(b.top-s.Counter)) != 0:
+		case b.came.has(s.Counter):
 			return seen, ""
 		default:
-			b.bits |= 1 << (b.top - s.Counter)
+			b.came.add(s.Counter)
 		}
 		last := *b
 		r.boots = append(slices.Delete(r.boots, i, i+1), last) // the latest used stands last
@@ -126,6 +141,8 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	if len(r.boots) == maxBoots {
 		r.boots = slices.Delete(r.boots, 0, 1)
 	}
-	r.boots = append(r.boots, boot{id: s.Boot, top: s.Counter, bits: 1, time: s.Time, offset: s.Time - steady, since: now.Unix(), nth: nth})
+	first := boot{id: s.Boot, top: s.Counter, time: s.Time, offset: s.Time - steady, since: now.Unix(), nth: nth}
+	first.came.add(s.Counter)
+	r.boots = append(r.boots, first)
 	return newBoot, ""
 }
