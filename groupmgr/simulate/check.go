@@ -272,22 +272,12 @@ const maxPairs = 2000
 func (w *World) Rest() {
 	tokens := sorted(w.tracks)
 	stride := 1 + len(tokens)*len(w.hosts)/maxPairs
+	n := 0
 	for i := 0; i < len(tokens)*len(w.hosts); i += stride {
-		token, x := tokens[i/len(w.hosts)], w.hosts[i%len(w.hosts)]
-		if x.rogue || !x.linked {
-			continue
-		}
-		var newest *session
-		for _, s := range w.tracks[token].sessions {
-			if (s.host == x || w.inTouch(x, s.host, w.now)) && (newest == nil || s.lastAt > newest.lastAt) {
-				newest = s
-			}
-		}
-		if newest != nil {
-			w.newest(x, token, newest)
-		}
+		w.after(time.Duration(n)*5*time.Millisecond, func() { w.newest(w.hosts[i%len(w.hosts)], tokens[i/len(w.hosts)]) })
+		n++
 	}
-	w.Run(time.Second)
+	w.Run(time.Duration(n)*5*time.Millisecond + time.Second)
 	for _, u := range w.units {
 		if !slices.ContainsFunc(w.hosts, func(h *Host) bool {
 			return h.gw != nil && !h.rogue && (u.knows || slices.Contains(h.nets, u.net))
@@ -305,7 +295,19 @@ func (w *World) Rest() {
 	}
 }
 
-func (w *World) newest(x *Host, token alp.Token, newest *session) {
+// newest asks x for a token, and compares.
+func (w *World) newest(x *Host, token alp.Token) {
+	var newest *session
+	if t := w.tracks[token]; t != nil && !x.rogue && x.linked {
+		for _, s := range t.sessions {
+			if (s.host == x || w.inTouch(x, s.host, w.now)) && (newest == nil || s.lastAt > newest.lastAt) {
+				newest = s
+			}
+		}
+	}
+	if newest == nil {
+		return
+	}
 	q := local.Lookup{Token: token, Terminal: "0200ffffffff", Addr: x.nets[0].unit(1)}
 	x.lookup(q, func(a local.Answer, ok bool) {
 		got := w.ids[a.Session]

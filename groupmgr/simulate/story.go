@@ -92,7 +92,11 @@ func (s *Story) run(f []string) error {
 		if err != nil || len(f) != 3 {
 			return errors.Join(err, usage(len(f) == 3))
 		}
-		h.State(group.State(f[2]))
+		st := group.State(f[2])
+		if st != group.Online && st != group.Offline && st != group.Down {
+			return errWords
+		}
+		h.State(st)
 		return nil
 	case "start", "stop", "kill", "crash":
 		return s.power(f)
@@ -118,7 +122,7 @@ func (s *Story) run(f []string) error {
 			s.Cut(f[3], f[1])
 		}
 		return nil
-	case "partition":
+	case "partition": // names that a shrunk story lost are nobody
 		i := slices.Index(f, "|")
 		if i < 0 {
 			return errWords
@@ -160,8 +164,11 @@ func (s *Story) run(f []string) error {
 		return nil
 	case "table":
 		h, err := s.host(f, 1)
-		if err != nil || h.eng == nil {
-			return errors.Join(err, usage(h.eng != nil))
+		switch {
+		case err != nil:
+			return err
+		case h.eng == nil:
+			return fmt.Errorf("%s has no group manager", h.name)
 		}
 		rows := h.table()
 		for _, name := range slices.Sorted(maps.Keys(rows)) {
@@ -387,8 +394,11 @@ func (s *Story) expect(f []string) error {
 		}
 	case len(f) == 4 && f[1] == "has":
 		h, err := s.host(f, 0)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case h.eng == nil:
+			return fmt.Errorf("%s has no group manager", h.name)
 		}
 		got := "unknown"
 		if r, ok := h.table()[f[2]]; ok {

@@ -50,7 +50,11 @@ func (w *World) Unit(name string, n *Net, servers ...*Host) *Unit {
 	u.m = terminal.New(terminal.Config{Identity: id, Layout: "us", Width: 1280, Height: 1024})
 	cfg := bootstrap.Config{Broadcast: len(servers) == 0, Question: group.ServerQ{Hardware: id.Hardware, Terminal: id.Terminal}, Seed: w.rnd.Uint64()}
 	for _, h := range servers {
-		cfg.Servers = append(cfg.Servers, netip.AddrPortFrom(h.ifaces[0].IP, controlPort))
+		at := h.addrOn(n)
+		if !at.IsValid() {
+			at = h.ifaces[0].IP
+		}
+		cfg.Servers = append(cfg.Servers, netip.AddrPortFrom(at, controlPort))
 	}
 	u.find = bootstrap.New(cfg)
 	n.units = append(n.units, u)
