@@ -180,6 +180,9 @@ func (m *Machine) closeControl(reason string) {
 func (m *Machine) lost() {
 	m.unlink()
 	m.asked = false
+	if m.verdict == verdictDisconnected && m.now.Sub(m.verdictAt) < Dying {
+		m.verdict = verdictNone
+	}
 	if m.med.id == 0 {
 		m.bothLost()
 		return

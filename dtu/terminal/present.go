@@ -237,7 +237,7 @@ func (m *Machine) connInf(c alp.ConnInf) {
 func (m *Machine) refuse(v verdict, o OSD) {
 	m.blank(o)
 	m.closeMedia("refused")
-	m.verdict, m.verdictOn, m.presentAt, m.had = v, o, time.Time{}, had{}
+	m.verdict, m.verdictOn, m.verdictAt, m.presentAt, m.had = v, o, m.now, time.Time{}, had{}
 	if m.tok.card == 0 {
 		m.presentAt = m.now.Add(SlowRetry)
 	}

@@ -69,6 +69,9 @@ const (
 	maxProbes  = 6
 	// NoticeAfter is how long a lost connection is not worth a notice.
 	NoticeAfter = time.Second
+	// Dying is how long before its own end what a server said of the end of a
+	// session is part of that: a host's processes die one by one.
+	Dying = time.Second
 	// DetachGrace is how long a terminal whose session was taken off it waits to
 	// be told why, before it asks again.
 	DetachGrace = 2 * time.Second
@@ -244,7 +247,8 @@ type Machine struct {
 	seq       int
 	presented bool // on this control connection
 	verdict   verdict
-	verdictOn OSD    // what the server said with it
+	verdictOn OSD // what the server said with it
+	verdictAt time.Time
 	lastGen   uint64 // highest of lastSes for this presentation
 	lastSes   alp.SessionID
 	had       had
