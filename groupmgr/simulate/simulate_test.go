@@ -57,6 +57,9 @@ func TestHistories(t *testing.T) {
 		lines := History(seed)
 		broken, line, w := Play(seed, lines)
 		packets, steps, lived = packets+w.Packets, steps+w.Steps, lived+w.Now()
+		if seed%10000 == 9999 {
+			t.Logf("%d histories", seed+1)
+		}
 		if broken == "" {
 			continue
 		}
