@@ -44,6 +44,8 @@ type shell struct {
 	engine  *engine.Engine
 	calls   chan func(now time.Time) // run by the owner
 	packets chan engine.Packet
+	ctx     context.Context // of run
+	knocks  sync.WaitGroup
 
 	// The owner's.
 	answers map[uint64]func(engine.Answered)
@@ -62,6 +64,8 @@ type told struct {
 
 func (s *shell) run(ctx context.Context, l *unixListener, watch func(context.Context)) error {
 	ctx, cancel := context.WithCancel(ctx)
+	s.ctx = ctx
+	defer s.knocks.Wait()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		s.sock.receive(func(p engine.Packet) {
@@ -128,6 +132,9 @@ func (s *shell) perform(now time.Time, out engine.Output) {
 	}
 	for _, n := range out.Notices {
 		s.notice(now, n)
+	}
+	for _, k := range out.Knock {
+		s.knock(k)
 	}
 	if out.State {
 		s.changed()

@@ -152,6 +152,7 @@ type Output struct {
 	Send    []Datagram
 	Answers []Answered
 	Notices []member.Notice
+	Knock   []Knock
 	State   bool // the state changed: keep it on disk, tell the gateway
 }
 
@@ -159,6 +160,7 @@ func (o *Output) add(p Output) {
 	o.Send = append(o.Send, p.Send...)
 	o.Answers = append(o.Answers, p.Answers...)
 	o.Notices = append(o.Notices, p.Notices...)
+	o.Knock = append(o.Knock, p.Knock...)
 	o.State = o.State || p.State
 }
 
@@ -331,6 +333,8 @@ func (e *Engine) step(now time.Time, event Event) Output {
 			delete(e.promises, s.Token)
 		}
 		e.describe(now)
+	case Deaf:
+		return e.deaf(now, v.Host)
 	case Ask:
 		h := held{v, len(e.own(now, v.Lookup.Token, true)) > 0}
 		if now.Before(e.release(h)) && len(e.held) < MaxLookups {

@@ -21,6 +21,7 @@ type asking struct {
 	ask     Ask
 	id      uint64 // of its tokenQ
 	ticket  int    // of its tokenQ
+	rounds  int    // of questions so far
 	machine *lookup.Lookup
 	total   map[string]int // sessions of the hosts that answered
 }
@@ -75,7 +76,13 @@ func answer(a Ask, v local.Answer) Output { return Output{Answers: []Answered{{a
 // drive sends what a lookup wants sent and ends it when it has settled.
 func (e *Engine) drive(now time.Time, l *asking) Output {
 	var out Output
-	for _, host := range l.machine.Tick(now) {
+	hosts := l.machine.Tick(now)
+	if len(hosts) > 0 {
+		if l.rounds++; l.rounds == knockRound {
+			out.Knock = e.knock(now, l)
+		}
+	}
+	for _, host := range hosts {
 		row, ok := e.table.Find(host)
 		if !ok {
 			continue

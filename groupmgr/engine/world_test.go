@@ -26,6 +26,7 @@ type world struct {
 	delay  func() time.Duration // nil: always a millisecond
 	drop   func(from *host, d Datagram) bool
 	saw    func(from *host, d Datagram)
+	knock  func(from *host, k Knock)
 }
 
 type flight struct {
@@ -109,6 +110,11 @@ func (w *world) perform(h *host, out Output) {
 	}
 	for _, a := range out.Answers {
 		h.answers[a.ID] = a.Answer
+	}
+	for _, k := range out.Knock {
+		if w.knock != nil {
+			w.knock(h, k)
+		}
 	}
 	h.notices = append(h.notices, out.Notices...)
 	if out.State {

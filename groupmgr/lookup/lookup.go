@@ -9,7 +9,7 @@
 //
 // Invariants:
 //  1. Every host is asked, again after Again[i] until it answers. A suspect host
-//     is asked and not waited for.
+//     is asked and not waited for, nor is one that was given up.
 //  2. Of the sessions found the one with the latest connection wins; one that
 //     is only promised yields to one that exists. Equal ones, and promises, are
 //     told apart by host name and id, so that everybody who asks decides alike.
@@ -169,6 +169,15 @@ func (l *Lookup) Answer(now time.Time, host string, found []group.Found, goesFir
 		l.placed = placed
 	}
 	l.settle(now)
+}
+
+// GiveUp stops waiting for a host of which nothing listens any more. It may
+// still answer.
+func (l *Lookup) GiveUp(now time.Time, host string) {
+	if l.open[host] && !l.first[host] && !l.settled {
+		l.open[host] = false
+		l.settle(now)
+	}
 }
 
 // Placed is the host that some host has just sent a new session to, or empty.
