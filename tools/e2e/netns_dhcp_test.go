@@ -97,6 +97,18 @@ dhcp-option=vendor:SUNW.NewT,%d,"%s"
 	if s.Letter != "D" || len(s.Trusted) != 1 || s.Trusted[0] != authority.Fingerprint() || !s.Network.Up {
 		t.Errorf("by DHCP: %+v", s)
 	}
+	// The plug is pulled, and comes back: the lease is confirmed, and the session
+	// is there as it was.
+	r.hands(a, "insert", "card1")
+	r.desk(a)
+	r.paint(a, "336699")
+	r.must(r.node("a").Link(r.ctx, false))
+	r.see(a, "osd=1")
+	r.must(r.node("a").Link(r.ctx, true))
+	r.colour(a, "336699")
+	if again := status(a); again.Network.Lease.Addr != s.Network.Lease.Addr {
+		t.Errorf("another address: %+v", again.Network)
+	}
 	r.must(a.Proc.Stop(patience))
 
 	b := start("b", "-trust", "first-use", "-find", "dns")
