@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hotdesk/dtu/app"
 )
 
 // Programs are what Build makes: name and package.
@@ -372,18 +374,13 @@ func (l *Lab) Known(name string) *Terminal {
 	return l.known[name]
 }
 
-// Ctl runs `dtu ctl` against the terminal and returns what it prints.
+// Ctl is `dtu ctl` at the terminal; it returns what that prints.
 func (t *Terminal) Ctl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(t.lab.Bin, "dtu"), append([]string{"ctl", "-socket", t.sock}, args...)...)
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			return "", fmt.Errorf("lab: %s: dtu ctl %s: %w: %s", t.Name, strings.Join(args, " "), err, exit.Stderr)
-		}
-		return "", fmt.Errorf("lab: %s: dtu ctl: %w", t.Name, err)
+	var out strings.Builder
+	if err := app.Ctl(ctx, append([]string{"-socket", t.sock}, args...), &out); err != nil {
+		return "", fmt.Errorf("lab: %s: dtu ctl %s: %w", t.Name, strings.Join(args, " "), err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	return strings.TrimSpace(out.String()), nil
 }
 
 // Stop ends a program in good order and waits for it; after the deadline it is
