@@ -250,7 +250,8 @@ func Run(ctx context.Context, c Config) error {
 		return errors.New("groupmgr: no network interface with an IPv4 address is up; bring one up, or use -local")
 	}
 	sock.join(about.Interfaces, c.Log)
-	kept := stateFile(c.stateFile())
+	kept, peers := stateFile(c.keep("groupmgr.state")), peersFile(c.keep("groupmgr.peers"))
+	learned := peers.read()
 	state, err := kept.read()
 	if err != nil {
 		c.Log.Warn("kept state not read, this host is online", "error", err)
@@ -267,12 +268,12 @@ func Run(ctx context.Context, c Config) error {
 	s := &shell{
 		log: c.Log, sock: sock, calls: make(chan func(time.Time)), packets: make(chan engine.Packet, 64),
 		answers: map[uint64]func(engine.Answered){}, noticed: map[string]time.Time{},
-		kept: kept, tell: make(chan told, 1),
+		kept: kept, peers: peers, learned: learned, tell: make(chan told, 1),
 		engine: engine.New(now, engine.Config{
 			Host: c.Host, Port: uint16(sock.port), Ring: ring, Alg: c.Alg, Period: c.Period, Down: c.Down,
 			MaxSkew: c.MaxSkew, Settle: engine.Settle, Limit: c.Limit, Seed: seed,
 			State: state.State, Deadline: state.Deadline,
-			NoBroadcast: !c.Broadcast, Multicast: c.Multicast, Peers: c.Peers,
+			NoBroadcast: !c.Broadcast, Multicast: c.Multicast, Peers: c.Peers, Learned: learned,
 		}),
 	}
 	s.engine.Step(now, about)
@@ -283,13 +284,13 @@ func Run(ctx context.Context, c Config) error {
 	return s.run(ctx, unixSock, func(ctx context.Context) { s.watch(ctx, look, &keys) })
 }
 
-// stateFile is where the state that an admin set is kept: with Local beside the
+// keep is where a file that outlives a restart is: with Local beside the
 // socket, as there one directory of keys serves several hosts.
-func (c *Config) stateFile() string {
+func (c *Config) keep(name string) string {
 	if c.Local {
-		return filepath.Join(c.Runtime, "groupmgr.state")
+		return filepath.Join(c.Runtime, name)
 	}
-	return filepath.Join(c.State, "groupmgr.state")
+	return filepath.Join(c.State, name)
 }
 
 // hostName is the first label of the machine's name; in local mode, where one

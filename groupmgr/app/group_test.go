@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -215,6 +216,29 @@ func TestStateFile(t *testing.T) {
 		if got, err := f.read(); err == nil || got != (engine.SetState{}) || !strings.Contains(err.Error(), "groupmgr ctl") {
 			t.Errorf("%.30q: %+v, %v", bad, got, err)
 		}
+	}
+}
+
+func TestPeersFile(t *testing.T) {
+	f := peersFile(filepath.Join(t.TempDir(), "groupmgr.peers"))
+	if got := f.read(); got != nil {
+		t.Errorf("no file: %v", got)
+	}
+	var list []netip.AddrPort
+	for i := range maxPeers + 5 {
+		list = append(list, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 7009))
+	}
+	if err := f.write(list); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.read(); !slices.Equal(got, list[:maxPeers]) {
+		t.Errorf("%d of them", len(got))
+	}
+	if err := os.WriteFile(string(f), []byte("x\n10.0.0.1:7009\n10.0.0.1\n::1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.read(); !slices.Equal(got, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:7009")}) {
+		t.Errorf("got %v", got)
 	}
 }
 

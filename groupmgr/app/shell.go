@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -53,7 +54,9 @@ type shell struct {
 	gateway *rpc.Conn // the one that said hello last and has not ended
 	noticed map[string]time.Time
 	kept    stateFile
-	tell    chan told // the newest state that the gateway does not know; the owner alone puts it in
+	peers   peersFile
+	learned []netip.AddrPort // what peers has
+	tell    chan told        // the newest state that the gateway does not know; the owner alone puts it in
 }
 
 // told is what a gateway is to be told.
@@ -158,6 +161,18 @@ func (s *shell) changed() {
 	s.tell <- told{s.gateway, state}
 }
 
+// learn keeps the learned peers when they changed.
+func (s *shell) learn(now time.Time) {
+	list := s.engine.Learned(now)
+	if slices.Equal(list, s.learned) || len(list) == 0 { // with all of them down, those known last are the best to try
+		return
+	}
+	s.learned = list
+	if err := s.peers.write(list); err != nil {
+		s.log.Warn("peers not kept over a restart", "error", err)
+	}
+}
+
 func (s *shell) notice(now time.Time, n member.Notice) {
 	key := string(n.Kind) + " " + n.Host
 	if n.Kind == member.Full {
@@ -250,7 +265,10 @@ func (s *shell) watch(ctx context.Context, k kernel, keys *keyFile) {
 			about = now
 		}
 		k.figures(&about)
-		if s.do(ctx, func(now time.Time) { s.perform(now, s.engine.Step(now, about)) }) != nil {
+		if s.do(ctx, func(now time.Time) {
+			s.perform(now, s.engine.Step(now, about))
+			s.learn(now)
+		}) != nil {
 			return
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"hotdesk/groupmgr/engine"
@@ -14,7 +16,10 @@ import (
 	"hotdesk/protocol/group/local"
 )
 
-const maxStateFile = 4 << 10
+const (
+	maxStateFile = 4 << 10
+	maxPeersFile = maxPeers * len("255.255.255.255:65535\n")
+)
 
 // stateFile is the path of the file that keeps what an admin set over a
 // restart: local.State, but for the number of sessions.
@@ -56,9 +61,45 @@ func (f stateFile) write(s local.State) error {
 	if err != nil {
 		return err
 	}
-	fresh := string(f) + ".new"
-	if err := os.WriteFile(fresh, append(text, '\n'), 0o600); err != nil {
+	return replaceFile(string(f), append(text, '\n'))
+}
+
+func replaceFile(path string, text []byte) error {
+	fresh := path + ".new"
+	if err := os.WriteFile(fresh, text, 0o600); err != nil {
 		return fmt.Errorf("groupmgr: state: %w", err)
 	}
-	return os.Rename(fresh, string(f))
+	return os.Rename(fresh, path)
+}
+
+// peersFile is the path of the file that keeps the learned peers over a
+// restart, a line each.
+type peersFile string
+
+// read returns what was kept and can be used; the rest is no loss.
+func (f peersFile) read() []netip.AddrPort {
+	file, err := os.Open(string(f))
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, int64(maxPeersFile)))
+	if err != nil {
+		return nil
+	}
+	var list []netip.AddrPort
+	for line := range strings.Lines(string(text)) {
+		if p, err := parsePeer(strings.TrimSpace(line)); err == nil && p.Port() != 0 && len(list) < maxPeers {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func (f peersFile) write(list []netip.AddrPort) error {
+	var b strings.Builder
+	for _, p := range list[:min(len(list), maxPeers)] {
+		fmt.Fprintln(&b, p)
+	}
+	return replaceFile(string(f), []byte(b.String()))
 }

@@ -84,6 +84,7 @@ type Config struct {
 	NoBroadcast bool
 	Multicast   netip.Addr       // a group that all join on every interface; zero: none
 	Peers       []netip.AddrPort // hosts that neither reaches
+	Learned     []netip.AddrPort // what Learned said before a restart: they are told of the start
 }
 
 // An Event is what Step takes.

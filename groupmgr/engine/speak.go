@@ -59,12 +59,28 @@ func (e *Engine) ways(now time.Time) []Datagram {
 	for _, p := range e.cfg.Peers {
 		ways = append(ways, Datagram{To: p})
 	}
-	for _, a := range e.table.Unicast(now, !e.cfg.NoBroadcast) {
-		if to := e.at(a); !slices.Contains(e.cfg.Peers, to) {
-			ways = append(ways, Datagram{To: to})
-		}
+	unicast := e.Learned(now)
+	if now.Sub(e.start) <= e.cfg.Settle {
+		unicast = append(unicast, e.cfg.Learned...)
+		slices.SortFunc(unicast, netip.AddrPort.Compare)
+	}
+	for _, to := range slices.Compact(unicast) {
+		ways = append(ways, Datagram{To: to})
 	}
 	return ways
+}
+
+// Learned is the hosts that are told by unicast because they told us. They are
+// to be kept over a restart: nobody else could tell us of them before they
+// speak again, and meanwhile their sessions would not be found.
+func (e *Engine) Learned(now time.Time) []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, a := range e.table.Unicast(now, !e.cfg.NoBroadcast) {
+		if to := e.at(a); !slices.Contains(e.cfg.Peers, to) {
+			list = append(list, to)
+		}
+	}
+	return list
 }
 
 // greet tells one host of us.

@@ -50,6 +50,28 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// A host that was told of nobody finds those who know it at once after a
+// restart, or it would make second sessions until they speak again.
+func TestLearnedPeersOutliveARestart(t *testing.T) {
+	w := newWorld(t)
+	w.routed = true
+	a := w.add("a", Config{Peers: []netip.AddrPort{addrPort("10.0.2.1:7009")}}, "10.0.1.1")
+	b := w.add("b", Config{}, "10.0.2.1")
+	w.step(a, Hello{7001})
+	w.step(a, Report{[]local.Session{w.session(a, s1, "card.1", 0)}})
+	w.run(time.Minute)
+	learned := b.Learned(w.now)
+	if !slices.Equal(learned, []netip.AddrPort{addrPort("10.0.1.1:7009")}) {
+		t.Fatalf("learned %v", learned)
+	}
+	w.run(5 * time.Second) // between two periods
+	w.start(b, Config{Learned: learned})
+	w.step(b, Hello{7002})
+	if got, took := w.lookup(b, "card.1", "10.0.2.50"); got.Session != s1 || took > Settle+5*time.Millisecond {
+		t.Errorf("got %+v after %v", got, took)
+	}
+}
+
 // Each interface has its multicast; hosts of one subnet find each other by it
 // alone.
 func TestMulticast(t *testing.T) {

@@ -45,10 +45,8 @@ func (e *Engine) Status(now time.Time) local.Status {
 	for _, p := range e.cfg.Peers {
 		peer(p.Addr().String(), p.String(), true)
 	}
-	for _, a := range e.table.Unicast(now, !e.cfg.NoBroadcast) {
-		if !slices.Contains(e.cfg.Peers, e.at(a)) {
-			peer(a.String(), e.at(a).String(), false)
-		}
+	for _, p := range e.Learned(now) {
+		peer(p.Addr().String(), p.String(), false)
 	}
 	for _, r := range rows {
 		if r.Trusted && !r.Self {
