@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -120,11 +121,16 @@ func TestNetnsRouted(t *testing.T) {
 }
 
 // A partition: each side goes on by itself, and afterwards all agree again and
-// the newer session is the one that a card gets.
+// the newer session is the one that a card gets. The hosts find each other by
+// multicasts alone.
 func TestNetnsPartition(t *testing.T) {
 	r := newRealm(t, []string{"north", "south", "a", "b"})
-	r.host("north", nil)
-	r.host("south", nil)
+	heard := r.capture("b")
+	for _, h := range []string{"north", "south"} {
+		r.host(h, func(c *lab.Installed) {
+			c.GroupArgs = append(c.GroupArgs, "-broadcast=false", "-multicast", "239.255.70.9")
+		})
+	}
 	r.together("north", "south")
 	north, south := r.node("north"), r.node("south")
 	a, b := r.terminal("a", "-server", r.at("north")), r.terminal("b", "-server", r.at("south"))
@@ -164,6 +170,12 @@ func TestNetnsPartition(t *testing.T) {
 	r.shows(a, newer)
 	if at := r.status(a, "server"); at != r.at("south") {
 		t.Errorf("a is at %s", at)
+	}
+	all, _ := heard.All()
+	if slices.ContainsFunc(all, func(d netlab.Datagram) bool {
+		return group.Kind(d.Data) == group.CmdHost && d.To.Addr() == r.node("b").Bcast
+	}) {
+		t.Error("a host that was told not to has broadcast")
 	}
 }
 
