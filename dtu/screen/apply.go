@@ -32,14 +32,15 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 	if d.seq == 0 {
 		s.setShape(shape{}) // the last session's
 	}
-	planes := f.photos.planes
+	planes, flags := f.photos.planes, f.photos.flags
 	for raw := f.raw; len(raw) > 0; {
 		op, rest, err := draw.Next(raw)
 		if err != nil {
 			panic("screen: " + err.Error()) // check accepted it
 		}
 		if op.Code == draw.Photo {
-			planes = restore(s.pic, op, planes)
+			restore(s.pic, op, planes, flags[0])
+			planes, flags = planes[3*op.W*op.H:], flags[1:]
 		} else {
 			s.apply(op)
 		}

@@ -135,7 +135,7 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		return err
 	}
 	f := frame{raw: d.raw, w: d.w, h: d.h, damage: d.damage[:0], photos: &d.photos}
-	d.photos.planes = d.photos.planes[:0]
+	d.photos.planes, d.photos.flags = d.photos.planes[:0], d.photos.flags[:0]
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		d.raw = nil
 	}
 	if cap(d.photos.planes) > keepRaw && !(len(d.photos.planes) > keepRaw && d.big) {
-		d.photos.planes = nil
+		d.photos.planes, d.photos.flags = nil, nil
 	}
 	d.big = big
 	return nil

@@ -146,8 +146,8 @@ func huffed() []byte {
 		panic(err)
 	}
 	b := append([]byte{draw.PlaneHuff, 0, 0, byte(len(out))}, out...)
-	b = append(append(b, draw.PlaneRaw), plane...)
-	return append(b, draw.PlaneFlat, 5)
+	b = append(append(b, draw.PlaneRaw|draw.PlaneMean), plane...)
+	return append(b, draw.PlaneFlat|draw.PlaneAlone|draw.PlaneMean, 5)
 }
 
 type obvious struct {
@@ -192,13 +192,21 @@ func (o *obvious) apply(op draw.Op) bool {
 		})
 	case draw.Photo:
 		var planes [3][]byte
+		var flags [3]byte
 		for k := range planes {
+			if len(op.Pix) == 0 {
+				return false
+			}
+			flags[k] = op.Pix[0] & (draw.PlaneAlone | draw.PlaneMean)
+			op.Pix = append([]byte{op.Pix[0] &^ flags[k]}, op.Pix[1:]...)
 			if planes[k], op.Pix = residues(op.Pix, op.W*op.H); planes[k] == nil {
 				return false
 			}
 			for i, r := range planes[k] {
 				v := planes[k]
 				switch {
+				case i >= op.W && i%op.W > 0 && flags[k]&draw.PlaneMean != 0:
+					v[i] = r + byte((int(v[i-1])+int(v[i-op.W]))/2)
 				case i >= op.W && i%op.W > 0:
 					three := []int{int(v[i-1]), int(v[i-op.W]), int(v[i-1]) + int(v[i-op.W]) - int(v[i-op.W-1])}
 					slices.Sort(three)
@@ -210,10 +218,15 @@ func (o *obvious) apply(op draw.Op) bool {
 				}
 			}
 		}
-		return len(op.Pix) == 0 && each(func(x, y int) [3]byte {
+		return len(op.Pix) == 0 && flags[0]&draw.PlaneAlone == 0 && each(func(x, y int) [3]byte {
 			i := y*op.W + x
-			g := planes[0][i]
-			return [3]byte{planes[1][i] + g + 128, g, planes[2][i] + g + 128}
+			c := [3]byte{planes[1][i], planes[0][i], planes[2][i]}
+			for k := 1; k < 3; k++ {
+				if flags[k]&draw.PlaneAlone == 0 {
+					c[k/2*2] += c[1] + 128
+				}
+			}
+			return c
 		})
 	case draw.Warp:
 		return op.X < o.w && op.Y < o.h

@@ -14,6 +14,7 @@ import (
 // its three planes, one after the other.
 type photos struct {
 	planes []byte
+	flags  [][3]byte // of each
 	huff   *huff0.Scratch
 }
 
@@ -25,12 +26,17 @@ func (p *photos) add(op draw.Op) error {
 	if len(p.planes)+3*n > draw.MaxRaw {
 		return fmt.Errorf("%w: more than %d bytes of them", errPhoto, draw.MaxRaw)
 	}
-	for range 3 {
+	var flags [3]byte
+	for k := range 3 {
 		if len(b) < 2 {
 			return fmt.Errorf("%w: cut short", errPhoto)
 		}
-		kind := b[0]
+		flags[k] = b[0] & (draw.PlaneAlone | draw.PlaneMean)
+		kind := b[0] &^ flags[k]
 		b = b[1:]
+		if k == 0 && flags[k]&draw.PlaneAlone != 0 {
+			return fmt.Errorf("%w: green less itself", errPhoto)
+		}
 		at := len(p.planes)
 		p.grow(n)
 		plane := p.planes[at : at+n : at+n]
@@ -64,6 +70,7 @@ func (p *photos) add(op draw.Op) error {
 	if len(b) > 0 {
 		return fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
 	}
+	p.flags = append(p.flags, flags)
 	return nil
 }
 
@@ -92,27 +99,37 @@ func (p *photos) inflate(dst, src []byte) error {
 	return nil
 }
 
-// restore draws op from its residues and returns those of the next.
-func restore(p *draw.Pixmap, op draw.Op, planes []byte) []byte {
+// restore draws op from its residues.
+func restore(p *draw.Pixmap, op draw.Op, planes []byte, flags [3]byte) {
 	w, n := op.W, op.W*op.H
+	lessB, lessR := -(flags[1] & draw.PlaneAlone >> 2), -(flags[2] & draw.PlaneAlone >> 2)
+	lessB, lessR = ^lessB, ^lessR // all bits where green is to be added
 	for y := range op.H {
 		g, b, r := planes[y*w:][:w], planes[n+y*w:][:w], planes[2*n+y*w:][:w]
-		if y == 0 {
+		switch {
+		case y == 0:
 			for i := 1; i < w; i++ {
 				g[i], b[i], r[i] = g[i]+g[i-1], b[i]+b[i-1], r[i]+r[i-1]
 			}
-		} else {
-			unpredict(g, planes[(y-1)*w:][:w])
-			unpredict(b, planes[n+(y-1)*w:][:w])
-			unpredict(r, planes[2*n+(y-1)*w:][:w])
+		case (flags[0]|flags[1]|flags[2])&draw.PlaneMean == 0:
+			unpredict3(g, b, r, planes[(y-1)*w:][:w], planes[n+(y-1)*w:][:w], planes[2*n+(y-1)*w:][:w])
+		default:
+			for k, row := range [3][]byte{g, b, r} {
+				above := planes[k*n+(y-1)*w:][:w]
+				if flags[k]&draw.PlaneMean != 0 {
+					unmean(row, above)
+				} else {
+					unpredict(row, above)
+				}
+			}
 		}
 		row := p.Row(op.Y+y, op.X, op.X+w)
 		b, r, row = b[:len(g)], r[:len(g)], row[:len(g)*4]
 		for i, green := range g {
-			binary.LittleEndian.PutUint32(row[i*4:], uint32(b[i]+green-128)|uint32(green)<<8|uint32(r[i]+green-128)<<16)
+			less := green - 128
+			binary.LittleEndian.PutUint32(row[i*4:], uint32(b[i]+less&lessB)|uint32(green)<<8|uint32(r[i]+less&lessR)<<16)
 		}
 	}
-	return planes[3*n:]
 }
 
 // unpredict makes a row of its residues and the row above.
@@ -125,6 +142,38 @@ func unpredict(row, above []byte) {
 		v := row[i] + byte(max(min(a, b), min(max(a, b), a+b-c)))
 		row[i] = v
 		a, c = int(v), b
+	}
+}
+
+// unpredict3 is unpredict for three planes at once: each waits for the pixel
+// before, so three take hardly longer than one.
+func unpredict3(r0, r1, r2, above0, above1, above2 []byte) {
+	n := len(r0)
+	r1, r2, above0, above1, above2 = r1[:n], r2[:n], above0[:n], above1[:n], above2[:n]
+	r0[0] += above0[0]
+	r1[0] += above1[0]
+	r2[0] += above2[0]
+	a0, a1, a2 := int(r0[0]), int(r1[0]), int(r2[0])
+	c0, c1, c2 := int(above0[0]), int(above1[0]), int(above2[0])
+	for i := 1; i < n; i++ {
+		b0, b1, b2 := int(above0[i]), int(above1[i]), int(above2[i])
+		a0 = int(r0[i] + byte(max(min(a0, b0), min(max(a0, b0), a0+b0-c0))))
+		a1 = int(r1[i] + byte(max(min(a1, b1), min(max(a1, b1), a1+b1-c1))))
+		a2 = int(r2[i] + byte(max(min(a2, b2), min(max(a2, b2), a2+b2-c2))))
+		r0[i], r1[i], r2[i] = byte(a0), byte(a1), byte(a2)
+		c0, c1, c2 = b0, b1, b2
+	}
+}
+
+// unmean is unpredict for planes that the mean was taken off.
+func unmean(row, above []byte) {
+	above = above[:len(row)]
+	row[0] += above[0]
+	a := uint(row[0])
+	for i := 1; i < len(row); i++ {
+		v := row[i] + byte((a+uint(above[i]))>>1)
+		row[i] = v
+		a = uint(v)
 	}
 }
 

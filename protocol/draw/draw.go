@@ -75,10 +75,10 @@ const (
 	Palette Code = 0xAB
 	// x y w h, u32 length, that many bytes: the planes G, B-G+128 and R-G+128
 	// (modulo 256) of at most MaxPhoto pixels, each as PlaneRaw, PlaneFlat or
-	// PlaneHuff and what that says. A plane is what remains of each pixel when
-	// the median of left, above and left+above-aboveleft is taken off (those
-	// of the same plane; the first row has left, the first column above, the
-	// first pixel nothing).
+	// PlaneHuff, with flags, and what that says. A plane is what remains of
+	// each pixel when the median of left, above and left+above-aboveleft is
+	// taken off (those of the same plane; the first row has left, the first
+	// column above, the first pixel nothing).
 	Photo Code = 0xAC
 )
 
@@ -87,6 +87,9 @@ const (
 	PlaneRaw  = 0 // w*h bytes
 	PlaneFlat = 1 // one byte, the same for all
 	PlaneHuff = 2 // u24 length, that many bytes: Huffman table and four streams (RFC 8878 4.2), w*h bytes in all
+
+	PlaneAlone = 4 // flag, not of the first plane: it is B or R, without G
+	PlaneMean  = 8 // flag: (left+above)/2 was taken off instead of the median
 )
 
 // IndexBits is the size of an index into so many colours.

@@ -167,11 +167,9 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	} else {
 		e.moves(v.Picture, v.Damage)
 		for _, r := range v.Damage {
-			e.compare(v.Picture, r.Intersect(e.shadow.Bounds()))
+			e.compareDamage(v.Picture, r.Intersect(e.shadow.Bounds()))
 		}
-		for _, m := range e.moved { // also where it reaches beyond the damage
-			e.compare(v.Picture, m.to)
-		}
+		e.compareMoved(v.Picture, v.Damage)
 	}
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
 	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.moved) == 0 {

@@ -77,7 +77,7 @@ func TestEncodeDecode(t *testing.T) {
 				case 3: // moves
 					to := rect(src)
 					r.Max = r.Min.Add(image.Pt(min(r.Dx(), to.Dx()), min(r.Dy(), to.Dy())))
-					shift(src, move{image.Rectangle{Min: to.Min, Max: to.Min.Add(r.Size())}, to.Min.Sub(r.Min)})
+					shift(src, move{to: image.Rectangle{Min: to.Min, Max: to.Min.Add(r.Size())}, d: to.Min.Sub(r.Min)})
 					r = r.Union(image.Rectangle{Min: to.Min, Max: to.Min.Add(r.Size())})
 				case 4: // text, of a few colours or many
 					n := rapid.SampledFrom([]int{2, 3, 5, 17, 300}).Draw(t, "colours")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"image"
+	"slices"
 
 	"hotdesk/protocol/draw"
 )
@@ -25,8 +26,9 @@ const (
 
 // A move is what was found again, shifted by d, at to.
 type move struct {
-	to image.Rectangle
-	d  image.Point
+	to    image.Rectangle
+	d     image.Point
+	exact image.Rectangle // what of to was seen to be all the same
 }
 
 // moves looks for parts of the shadow that are at another place in p, applies
@@ -54,14 +56,14 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
 		g := guess{e: e, p: p, box: box, anchors: anchors}
 		least := max(leastMove, changed/8)
 		g.known(damage)
-		to := g.grown()
+		to, exact := g.grown()
 		if to.Dx()*to.Dy() < least && len(e.moved) == 0 {
 			if e.restraint > 0 {
 				e.restraint--
 				return
 			}
 			g.search()
-			if to = g.grown(); to.Dx()*to.Dy() < least {
+			if to, exact = g.grown(); to.Dx()*to.Dy() < least {
 				e.fruitless = min(2*e.fruitless+1, maxRestraint)
 				e.restraint = e.fruitless
 			}
@@ -69,13 +71,42 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
 		if to.Dx()*to.Dy() < least {
 			return
 		}
-		m := move{to, g.best}
+		m := move{to, g.best, exact}
 		e.restraint, e.fruitless = 0, 0
 		if m.d != e.usual[0] {
 			e.usual[0], e.usual[1] = m.d, e.usual[0]
 		}
 		shift(&e.shadow, m)
 		e.moved = append(e.moved, m)
+		if 2*to.Dx()*to.Dy() > changed {
+			return // there is hardly room for another
+		}
+	}
+}
+
+// compareDamage compares r but for what the last move has seen to be exact:
+// the shadow has there what was read.
+func (e *Encoder) compareDamage(p *draw.Pixmap, r image.Rectangle) {
+	x := image.Rectangle{}
+	if n := len(e.moved); n > 0 {
+		x = e.moved[n-1].exact.Intersect(r)
+	}
+	if x.Empty() {
+		e.compare(p, r)
+		return
+	}
+	e.compare(p, image.Rect(r.Min.X, r.Min.Y, r.Max.X, x.Min.Y))
+	e.compare(p, image.Rect(r.Min.X, x.Min.Y, x.Min.X, x.Max.Y))
+	e.compare(p, image.Rect(x.Max.X, x.Min.Y, r.Max.X, x.Max.Y))
+	e.compare(p, image.Rect(r.Min.X, x.Max.Y, r.Max.X, r.Max.Y))
+}
+
+// compareMoved compares what moves have drawn outside the damage.
+func (e *Encoder) compareMoved(p *draw.Pixmap, damage []image.Rectangle) {
+	for _, m := range e.moved {
+		if !slices.ContainsFunc(damage, m.to.In) {
+			e.compareDamage(p, m.to)
+		}
 	}
 }
 
@@ -251,53 +282,59 @@ func (g *guess) search() {
 }
 
 // grown is the largest rectangle that the anchors which agree give.
-func (g *guess) grown() (best image.Rectangle) {
+func (g *guess) grown() (best, exact image.Rectangle) {
 	if g.votes == 0 {
-		return best
+		return best, exact
 	}
 	for _, a := range g.anchors {
 		if a.In(best) || !g.at(a, g.best) {
 			continue
 		}
-		if to := g.e.grow(g.p, g.box, a, g.best); to.Dx()*to.Dy() > best.Dx()*best.Dy() {
-			best = to
+		if to, same := g.e.grow(g.p, g.box, a, g.best); to.Dx()*to.Dy() > best.Dx()*best.Dy() {
+			best, exact = to, same
 		}
 	}
-	return best
+	return best, exact
 }
 
 // grow is the rectangle around a, inside box, in which p is the shadow shifted
 // by d, but for a little: a text cursor that has gone is cheaper to draw over
 // than the line it was in is to send.
-func (e *Encoder) grow(p *draw.Pixmap, box image.Rectangle, a, d image.Point) image.Rectangle {
+func (e *Encoder) grow(p *draw.Pixmap, box image.Rectangle, a, d image.Point) (to, exact image.Rectangle) {
 	box = box.Intersect(e.shadow.Bounds().Add(d))
 	if !a.In(box) {
-		return image.Rectangle{}
+		return to, exact
 	}
-	l, r := e.alike(p, a, d, box.Min.X, box.Max.X, a.Y, false)
-	to := image.Rect(l, a.Y, r, a.Y+1)
+	l, r, _ := e.alike(p, a, d, box.Min.X, box.Max.X, a.Y, false)
+	to = image.Rect(l, a.Y, r, a.Y+1)
+	exact = to
 	for _, dir := range [2]int{-1, 1} {
+		all := true
 		for y := a.Y + dir; y >= box.Min.Y && y < box.Max.Y; y += dir {
-			i, j := e.alike(p, a, d, to.Min.X, to.Max.X, y, true)
+			i, j, same := e.alike(p, a, d, to.Min.X, to.Max.X, y, true)
 			if (j-i)*8 < to.Dx()*7 || j-i < anchorW {
 				break // what follows is worth less than what it costs
 			}
 			to.Min.X, to.Max.X = i, j
 			to.Min.Y, to.Max.Y = min(to.Min.Y, y), max(to.Max.Y, y+1)
+			if all = all && same; all {
+				exact.Min.Y, exact.Max.Y = min(exact.Min.Y, y), max(exact.Max.Y, y+1)
+			}
 		}
 	}
-	return to
+	return to, exact.Intersect(to)
 }
 
 // alike is what is the same around a.X in row y, between l and r: all of it
-// also where a part is not, if mostly says that this is enough.
-func (e *Encoder) alike(p *draw.Pixmap, a, d image.Point, l, r, y int, mostly bool) (int, int) {
+// also where a part is not, if mostly says that this is enough. exact says
+// that what is returned is the same without exception.
+func (e *Encoder) alike(p *draw.Pixmap, a, d image.Point, l, r, y int, mostly bool) (i, j int, exact bool) {
 	now, old := p.Row(y, l, r), e.shadow.Row(y-d.Y, l-d.X, r-d.X)
 	if bytes.Equal(now, old) {
-		return l, r
+		return l, r, true
 	}
 	at := (a.X - l) * 4
-	i, j := at, at
+	i, j = at, at
 	for i >= 4 && same(now[i-4:], old[i-4:]) {
 		i -= 4
 	}
@@ -312,10 +349,10 @@ func (e *Encoder) alike(p *draw.Pixmap, a, d image.Point, l, r, y int, mostly bo
 			}
 		}
 		if n*8 >= len(now)*7 {
-			return l, r
+			return l, r, false
 		}
 	}
-	return l + i/4, l + j/4
+	return l + i/4, l + j/4, true
 }
 
 func same(a, b []byte) bool {

@@ -282,3 +282,32 @@ func benchmarkDecode(b *testing.B, src *draw.Pixmap) {
 
 func BenchmarkDecodeDesktop(b *testing.B) { benchmarkDecode(b, desktop(1280, 1024)) }
 func BenchmarkDecodePhoto(b *testing.B)   { benchmarkDecode(b, photo(1280, 1024)) }
+
+// A terminal that scrolls by a line, and all that is new is that line.
+func BenchmarkEncodeScroll(b *testing.B) {
+	b.ReportAllocs()
+	src := desktop(1280, 1024)
+	e, err := encode.NewEncoder()
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := e.Encode(nil, encode.View{Picture: src})
+	win := image.Rect(20, 41, 600, 41+13*60)
+	damage := []image.Rectangle{win}
+	line := make([]byte, win.Dx()*4)
+	frames, sum := 0, 0
+	for b.Loop() {
+		for y := win.Min.Y; y < win.Max.Y; y++ {
+			if y < win.Max.Y-13 {
+				copy(src.Row(y, win.Min.X, win.Max.X), src.Row(y+13, win.Min.X, win.Max.X))
+				continue
+			}
+			from := 41 + (frames*7)%700 + y - (win.Max.Y - 13)
+			copy(line, src.Row(from, win.Min.X, win.Max.X))
+			copy(src.Row(y, win.Min.X, win.Max.X), line)
+		}
+		buf = e.Encode(buf[:0], encode.View{Picture: src, Damage: damage})
+		frames, sum = frames+1, sum+len(buf)
+	}
+	b.ReportMetric(float64(sum)/float64(frames), "bytes/frame")
+}

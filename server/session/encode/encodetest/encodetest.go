@@ -71,8 +71,15 @@ func Draw(p *draw.Pixmap, op draw.Op) (*draw.Pixmap, error) {
 
 func photo(pix [][3]byte, op draw.Op) error {
 	b := op.Pix
+	var alone [3]bool
 	var planes [3][]byte // G, B-G+128, R-G+128
 	for k := range planes {
+		var flags byte
+		if len(b) > 0 {
+			flags = b[0] & (draw.PlaneAlone | draw.PlaneMean)
+			b = append([]byte{b[0] &^ flags}, b[1:]...)
+		}
+		alone[k] = flags&draw.PlaneAlone != 0
 		residues, rest, err := plane(b, len(pix))
 		if err != nil {
 			return err
@@ -91,17 +98,26 @@ func photo(pix [][3]byte, op draw.Op) error {
 				left, above, corner := int(v[i-1]), int(v[i-op.W]), int(v[i-op.W-1])
 				m := left + above - corner
 				m = min(max(m, min(left, above)), max(left, above))
+				if flags&draw.PlaneMean != 0 {
+					m = (left + above) / 2
+				}
 				v[i] = r + byte(m)
 			}
 		}
 		planes[k], b = v, rest
 	}
-	if len(b) > 0 {
+	if len(b) > 0 || alone[0] {
 		return fmt.Errorf("%d bytes after the planes", len(b))
 	}
 	for i := range pix {
 		g := planes[0][i]
-		pix[i] = [3]byte{planes[1][i] + g - 128, g, planes[2][i] + g - 128}
+		pix[i] = [3]byte{planes[1][i], g, planes[2][i]}
+		if !alone[1] {
+			pix[i][0] += g - 128
+		}
+		if !alone[2] {
+			pix[i][2] += g - 128
+		}
 	}
 	return nil
 }
