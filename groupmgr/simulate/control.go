@@ -35,6 +35,8 @@ func (u *Unit) dial(a terminal.Connect) {
 		h := c.host
 		switch {
 		case u.conns[c.id] != c:
+		case h != nil && h.killed && u.w.reaches(u, a.Server.Addr()) && u.w.both(u.name, h.name):
+			fail("connection refused")
 		case h != nil && h.on && u.w.reaches(u, a.Server.Addr()) && u.w.both(u.name, h.name):
 			if h.gw == nil || a.Server.Port() != controlPort {
 				fail("connection refused")

@@ -27,6 +27,7 @@ type Host struct {
 	off    time.Duration
 	ring   group.Ring
 	on     bool
+	killed bool // every process has ended, the kernel runs
 
 	eng     *engine.Engine // nil: the group manager does not run
 	life    int            // of the group manager
@@ -137,13 +138,14 @@ func (h *Host) On() {
 	if h.on {
 		return
 	}
-	h.on = true
+	h.on, h.killed = true, false
 	h.StartGroup()
 	h.StartGateway()
 }
 
 // Crash switches the host off: its sessions are lost, nobody is told.
 func (h *Host) Crash() {
+	h.killed = false
 	if !h.on {
 		return
 	}
@@ -314,6 +316,9 @@ func (h *Host) perform(out engine.Output) {
 		h.w.tell(h, d)
 		h.w.send(h, d)
 	}
+	for _, k := range out.Knock {
+		h.knock(k)
+	}
 	for _, n := range slices.SortedFunc(slices.Values(out.Notices), func(a, b member.Notice) int {
 		return strings.Compare(string(a.Kind)+a.Host, string(b.Kind)+b.Host)
 	}) {
@@ -415,8 +420,22 @@ func (h *Host) Kill() {
 	}
 	w := h.w
 	w.after(slowest, func() {
-		if h.gw == nil {
+		if h.gw == nil && h.on {
 			h.Crash()
+			h.killed = true
+		}
+	})
+}
+
+// knock finds out whether nothing listens at a host any more: its kernel says
+// so, if it still runs. The port of the gateway outlives the gateway.
+func (h *Host) knock(k engine.Knock) {
+	o, _ := h.w.named[k.Host].(*Host)
+	life := h.life
+	h.w.after(2*h.w.delay(), func() {
+		if o != nil && o.killed && h.life == life && h.w.both(h.name, o.name) {
+			h.w.say("%s knocks at %s: nothing listens", h.name, o.name)
+			h.step(engine.Deaf{Host: k.Host})
 		}
 	})
 }

@@ -104,6 +104,9 @@ type World struct {
 	// Broken is what did not hold, oldest first, at most maxBroken.
 	Broken []string
 	kind   string // of the first
+	// Steady has everything take a millisecond where the weather is good, so
+	// that what is recorded does not change with what it does not tell of.
+	Steady bool
 	// Packets counts datagrams that were delivered, Steps the machines' steps.
 	Packets, Steps int
 }

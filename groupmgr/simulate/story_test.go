@@ -46,6 +46,7 @@ func TestStories(t *testing.T) {
 func tell(t *testing.T, text string) string {
 	s := NewStory(1)
 	s.Tell()
+	s.Steady = true
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")

@@ -91,7 +91,10 @@ func (w *World) open(from, to string) bool { return len(w.cuts) == 0 || !w.cuts[
 func (w *World) both(a, b string) bool { return w.open(a, b) && w.open(b, a) }
 
 func (w *World) delay() time.Duration {
-	d := quickest + time.Duration(w.rnd.Int64N(int64(slowest-quickest)))
+	d := time.Millisecond
+	if !w.Steady {
+		d = quickest + time.Duration(w.rnd.Int64N(int64(slowest-quickest)))
+	}
 	if w.slow > 0 {
 		d += time.Duration(w.rnd.Int64N(int64(w.slow)))
 	}
