@@ -233,7 +233,7 @@ func TestRun(t *testing.T) {
 		if err != nil {
 			continue // that thread has ended
 		}
-		for _, s := range strings.Fields(string(text)) {
+		for s := range strings.FieldsSeq(string(text)) {
 			pid, err := strconv.Atoi(s)
 			if err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil {
 				killed++
