@@ -49,8 +49,9 @@ func TestScripts(t *testing.T) {
 			"keep":     cmdKeep,     // keep TERMINAL AS: remember its picture once it rests
 			"same":     cmdSame,     // same TERMINAL AS: its picture becomes (with !: is not) the remembered one
 			"colour":   cmdColour,   // colour TERMINAL X Y RRGGBB: that pixel gets that colour
-			"crash":    cmdCrash,    // crash WHAT NAME [TERMINAL]: SIGKILL gateway, parent, groupmgr of a host, keeper, media, x of its session; dtu of a terminal
-			"start":    cmdStart,    // start server|groupmgr HOST: again
+			"crash":    cmdCrash,    // crash WHAT NAME [TERMINAL]: SIGKILL gateway, parent, groupmgr of a host, or host: all its processes at once; keeper, media, x of its session, or front: media and the gateway; dtu of a terminal
+			"stall":    cmdStall,    // stall HOST: SIGSTOP to all its processes, as if its link were cut; crash host ends that
+			"start":    cmdStart,    // start server|groupmgr|host HOST: again; a host at its old addresses
 			"logged":   cmdLogged,   // logged NAME COUNT TEXT: so many log lines have the text
 			"stranger": cmdStranger, // stranger DIR: another group's authority
 			"sessions": cmdSessions, // sessions HOST|* COUNT: of that host, or of all
@@ -157,6 +158,7 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 	if h != nil {
 		w.hosts[args[0]] = h
 		ts.Setenv(args[0], h.Runtime)
+		ts.Setenv(args[0]+"_addr", h.Addr)
 	}
 	check(ts, err)
 }
@@ -273,6 +275,14 @@ func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	h := w.host(ts, args[1])
 	switch args[0] {
+	case "host":
+		check(ts, h.Crash(w.ctx))
+	case "front":
+		st, _, err := h.Keeper(w.ctx, w.session(ts, h, args[2:]))
+		check(ts, err)
+		gateway, err := h.Gateway()
+		check(ts, err)
+		lab.Signal([]int{st.Media, gateway}, syscall.SIGKILL)
 	case "groupmgr":
 		h.GroupMgr.Signal(syscall.SIGKILL)
 		<-h.GroupMgr.Done()
@@ -310,13 +320,21 @@ func (w *world) session(ts *testscript.TestScript, h *lab.Host, terminal []strin
 	return ids[0]
 }
 
+func cmdStall(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "stall HOST")
+	w := worldOf(ts)
+	check(ts, w.host(ts, args[0]).Stall(w.ctx))
+}
+
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 2, "start server|groupmgr HOST")
+	need(ts, neg, args, 2, "start server|groupmgr|host HOST")
 	w := worldOf(ts)
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
 	h := w.host(ts, args[1])
 	switch args[0] {
+	case "host":
+		check(ts, h.Boot(ctx))
 	case "server":
 		check(ts, h.StartServer(ctx))
 	case "groupmgr":

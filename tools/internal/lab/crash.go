@@ -37,16 +37,29 @@ func (h *Host) All(ctx context.Context) ([]int, error) {
 	return all, nil
 }
 
-// Crash kills every process of the host at once and returns when it did; what
-// the kernel would have lost with the host is not cleaned up.
-func (h *Host) Crash(ctx context.Context) (at time.Time, err error) {
-	all, err := h.All(ctx)
-	if err != nil {
-		return at, err
+// Crash kills every process of the host at once, also when it is stalled, and
+// returns when they are gone. What the kernel would have lost with a real host
+// is not cleaned up.
+func (h *Host) Crash(ctx context.Context) error {
+	all := h.stalled
+	if all == nil {
+		var err error
+		if all, err = h.All(ctx); err != nil {
+			return err
+		}
 	}
-	at = time.Now()
+	h.stalled = nil
 	Signal(all, syscall.SIGKILL)
-	return at, h.Gone(ctx, all)
+	return h.Gone(ctx, all)
+}
+
+// Stall stops every process of the host: it is as silent as behind a link that
+// was cut. Only Crash ends that.
+func (h *Host) Stall(ctx context.Context) (err error) {
+	if h.stalled, err = h.All(ctx); err == nil {
+		Signal(h.stalled, syscall.SIGSTOP)
+	}
+	return err
 }
 
 // Signal sends a signal to processes; those that have ended are passed over.

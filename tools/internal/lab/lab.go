@@ -244,6 +244,7 @@ type Host struct {
 	installed  *Installed // nil: its programs run with -local
 	oldAddr    []string   // flags of the addresses that it had before it crashed
 	oldPort    []string
+	stalled    []int // processes that Stall stopped
 }
 
 // Host starts the programs of a host; serverArgs are added to its server's.
