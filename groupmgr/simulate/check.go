@@ -201,6 +201,7 @@ func (w *World) Heal(r group.Ring) {
 		}
 		h.Step(-h.off)
 		h.Keys(r)
+		h.State(group.Online)
 		h.On()
 		h.StartGroup()
 		h.StartGateway()

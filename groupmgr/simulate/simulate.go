@@ -19,14 +19,15 @@
 //     with its sender.
 //  2. A redirect names an address at which its host is on the terminal's own
 //     subnet, or, where no host of the group is on that, a primary address.
-//  3. No session is made of a token of which a session is on a host in touch:
-//     its processes run, and for a Period past no cut, loss or delay was
-//     between the two and no clock of the two was refused. Nothing more can
-//     hold: whoever cannot ask must choose between a second session and none.
-//     Likewise Here and There name the latest session of all hosts in touch (one
-//     whose group manager is just starting again is not waited for by a host
-//     that has a session itself),
-//     and what any host answered during the lookup, in touch or not.
+//  3. No session is made of a token of which a session is on a host in touch.
+//     In touch: its processes run (a group manager that said goodbye may be away
+//     for a restart, a gateway for a few seconds), and for a Period past no cut,
+//     loss or delay was between the two and no clock of the two was refused.
+//     Nothing more can hold: whoever cannot ask must choose between a second
+//     session and none. Likewise Here and There name the latest session of all
+//     hosts in touch, and one that a host told of in time, in touch or not; only
+//     a host that has a session itself does not wait for a group manager that
+//     is just starting again.
 //  4. A machine whose time has come does not want to be called again at once.
 //
 // and at rest, after Heal (Agree, Rest):
