@@ -74,6 +74,9 @@ const (
 	StartWithin = 30 * time.Second
 	// KeeperWithin is how long a keeper may take to answer.
 	KeeperWithin = 5 * time.Second
+	// EndWithin is how long word of a session's end may take after its keeper
+	// has refused to attach.
+	EndWithin = 500 * time.Millisecond
 
 	maxQueued = 64 // lines that wait for a terminal to take them
 )

@@ -725,6 +725,79 @@ func TestAskedForAfterItsEnd(t *testing.T) {
 	})
 }
 
+// The keeper of a session that ends refuses to attach before word of the end
+// is heard: the end decides what the terminal gets.
+func TestRefusedAtItsEnd(t *testing.T) {
+	const why = "The X server of your session stopped."
+	begin := func(r *rig) (u *unit, c alp.ConnInf, k *controltest.Keeper) {
+		u = r.dial(a)
+		u.insert("card.1")
+		c = u.shown()
+		k = r.parent.Keeper(c.Session)
+		k.SetRefuse(true)
+		return u, c, k
+	}
+	t.Run("asked for", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u, c, k := begin(r)
+			again := u.request("card.1")
+			again.Session, again.Gen = c.Session, c.Gen
+			u.send(again.Message())
+			synctest.Wait()
+			k.End(why)
+			if d := u.denied(); d.Cause != why {
+				t.Errorf("denied because %q", d.Cause)
+			}
+			r.starts(1)
+		})
+	})
+	t.Run("inserted", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u, c, k := begin(r)
+			u.remove("card.1")
+			u.insert("card.1")
+			synctest.Wait()
+			k.End(why)
+			if d := u.shown(); d.Session == c.Session {
+				t.Errorf("%+v", d)
+			}
+			r.starts(2)
+		})
+	})
+	t.Run("no end", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u, _, k := begin(r)
+			u.remove("card.1")
+			u.insert("card.1")
+			time.Sleep(control.EndWithin)
+			if d := u.denied(); !strings.Contains(d.Cause, "does not answer") {
+				t.Errorf("denied because %q", d.Cause)
+			}
+			k.SetRefuse(false)
+			u.remove("card.1")
+			u.insert("card.1")
+			u.shown()
+			r.starts(1)
+		})
+	})
+	// Media falls over with its X server, and is first to be missed.
+	t.Run("media first", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			k := r.parent.Keeper(u.shown().Session)
+			k.SetHold(make(chan struct{}))
+			k.RestartMedia()
+			synctest.Wait()
+			k.End(why)
+			if d := u.denied(); d.Cause != why {
+				t.Errorf("denied because %q", d.Cause)
+			}
+			r.starts(1)
+		})
+	})
+}
+
 func TestKeeperLost(t *testing.T) {
 	run(t, nil, func(r *rig) {
 		u := r.dial(a)
@@ -773,7 +846,7 @@ func TestKeeperSilent(t *testing.T) {
 		synctest.Wait()
 		k.SetHold(make(chan struct{}))
 		u.insert("card.1")
-		time.Sleep(control.KeeperWithin)
+		time.Sleep(control.KeeperWithin + control.EndWithin)
 		u.denied()
 		k.SetHold(nil)
 	})

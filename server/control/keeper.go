@@ -184,9 +184,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 				case k.ended || k.client != c || err == nil && o.Gen <= k.void:
 					s.lookup(p) // it has ended, or its media has, since
 				case err != nil:
-					s.log.Error("session does not attach", "terminal", p.t.id, "token", p.token, "session", id, "err", err)
-					p.refused = id
-					s.deny(p, osdNoSession, "Your session does not answer. Wait a moment, then insert the card again.")
+					s.unattached(p, k, err)
 				default:
 					s.offer(p, id, o)
 				}
@@ -195,6 +193,24 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 					s.detach(id, o.Gen)
 				}
 			}
+	})
+}
+
+// unattached: the keeper gave no ticket. If that is because the session ends,
+// word of it is on its way, and decides.
+func (s *Server) unattached(p *presentation, k *keeper, err error) {
+	k.waiting = append(k.waiting, p)
+	time.AfterFunc(EndWithin, func() {
+		s.post(func() {
+			i := slices.Index(k.waiting, p)
+			if i < 0 {
+				return
+			}
+			k.waiting = slices.Delete(k.waiting, i, i+1)
+			s.log.Error("session does not attach", "terminal", p.t.id, "token", p.token, "session", k.id, "err", err)
+			p.refused = k.id
+			s.deny(p, osdNoSession, "Your session does not answer. Wait a moment, then insert the card again.")
+		})
 	})
 }
 
@@ -280,6 +296,7 @@ func (s *Server) mediaRestarted(k *keeper, c client.Change) {
 	}
 	if last != nil && last.conn != nil && last.now != nil && !last.busy {
 		last.shown = attachment{}
+		last.now.must = k.id // it may be ending: then the terminal is told so
 		s.attach(last.now, k.id)
 	}
 }
@@ -387,7 +404,9 @@ func (s *Server) giveUp(k *keeper) {
 	waiting := k.waiting
 	k.waiting = nil
 	for _, p := range waiting {
-		s.lookup(p)
+		if p.current() {
+			s.lookup(p)
+		}
 	}
 }
 

@@ -210,6 +210,7 @@ type Keeper struct {
 	status  client.Status
 	conns   map[*rpc.Conn]bool
 	hold    chan struct{}
+	refuse  bool
 	offers  map[uint64]client.Attach
 	detachs []uint64
 	dead    bool
@@ -243,6 +244,13 @@ func (k *Keeper) SetHold(c chan struct{}) {
 	k.hold = c
 }
 
+// SetRefuse has Attach fail.
+func (k *Keeper) SetRefuse(refuse bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refuse = refuse
+}
+
 func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (any, error) {
 	k.mu.Lock()
 	hold := k.hold
@@ -266,6 +274,9 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
+		if k.refuse {
+			return nil, errors.New("the session is over")
+		}
 		if k.offers == nil {
 			k.offers = map[uint64]client.Attach{}
 		}
