@@ -1,16 +1,20 @@
 // Package identity names a card: it finds the token type and id under which
 // the group knows it.
 //
-// Source: design section 3; reference/alp.md section 11.
+// Source: design section 3; reference/alp.md section 11; NIST SP 800-73-4 (PIV);
+// the OpenPGP application 3.4, section 4.2.1; ISO 7816-4 section 12.2.3 and
+// ISO 7816-15 (EF.GDO); PC/SC part 3 section 3.2.2.1.3 (UID of a contactless card).
 //
-// A list of rules is asked in order, the first that knows the card names it:
-// Hotdesk's simple card (SELECT, GET DATA), then the ATR as last resort, which
-// tells kinds of cards apart, not cards. A name is no proof: ids can be copied.
+// A list of rules is asked in order, the first that knows the card names it; an
+// admin writes it, see ParseRules. The ATR, the last resort, tells kinds of
+// cards apart, not cards. A name is no proof: ids can be copied.
 //
 // Invariants:
 //  1. A Token that Identify returns is a valid alp.Token.
 //  2. A card that left while it was asked gives reader.ErrRemoved, any other
 //     card that no rule can name gives ErrUnreadable.
+//  3. A card that a rule knows and cannot read to the end is unreadable: a
+//     later rule does not make another token of it.
 //
 // Exchanges are bounded by the caller's context. Limit: MaxID.
 package identity
@@ -45,14 +49,6 @@ type Rule struct {
 	ID   func(ctx context.Context, c reader.Card) (id string, ok bool, err error)
 }
 
-// Rules returns the rules in the order they are asked.
-func Rules() []Rule {
-	return []Rule{
-		{"simple", simple},
-		{"atr", byATR},
-	}
-}
-
 // Identify asks the rules in order.
 func Identify(ctx context.Context, c reader.Card, rules []Rule) (Token, error) {
 	var last error
@@ -63,6 +59,8 @@ func Identify(ctx context.Context, c reader.Card, rules []Rule) (Token, error) {
 			return Token{}, err
 		case ctx.Err() != nil:
 			return Token{}, fmt.Errorf("%w (%w)", ErrUnreadable, ctx.Err())
+		case errors.Is(err, errBroken):
+			return Token{}, fmt.Errorf("%w (%s: %w)", ErrUnreadable, r.Type, err)
 		case err != nil:
 			last = err
 		case ok && len(id) <= MaxID && alp.Token(r.Type+"."+id).Valid():
@@ -72,22 +70,7 @@ func Identify(ctx context.Context, c reader.Card, rules []Rule) (Token, error) {
 	if last != nil {
 		return Token{}, fmt.Errorf("%w (%w)", ErrUnreadable, last)
 	}
-	return Token{}, ErrUnreadable
-}
-
-func simple(ctx context.Context, c reader.Card) (string, bool, error) {
-	r, err := transmit(ctx, c, apdu.Select(apdu.SimpleAID))
-	if err != nil || r.Status != apdu.OK {
-		return "", false, err
-	}
-	r, err = transmit(ctx, c, apdu.GetData(apdu.SimpleID))
-	if err != nil {
-		return "", false, err
-	}
-	if r.Status != apdu.OK || len(r.Data) != apdu.SimpleIDSize {
-		return "", false, fmt.Errorf("identity: simple card answered %d bytes, status %04x", len(r.Data), r.Status)
-	}
-	return hex.EncodeToString(r.Data), true, nil
+	return Token{}, fmt.Errorf("%w (no naming rule knows this card)", ErrUnreadable)
 }
 
 func byATR(_ context.Context, c reader.Card) (string, bool, error) {
@@ -95,10 +78,19 @@ func byATR(_ context.Context, c reader.Card) (string, bool, error) {
 	return hex.EncodeToString(atr), len(atr) > 0 && len(atr) <= alp.MaxATR, nil
 }
 
+// transmit carries a command through chaining and GET RESPONSE.
 func transmit(ctx context.Context, c reader.Card, cmd apdu.Command) (apdu.Response, error) {
-	b, err := c.Transmit(ctx, cmd.Append(nil))
-	if err != nil {
-		return apdu.Response{}, err
+	for d := apdu.NewDialog(cmd, false); ; {
+		b, err := c.Transmit(ctx, d.Command().Append(nil))
+		if err != nil {
+			return apdu.Response{}, err
+		}
+		r, err := apdu.ParseResponse(b)
+		if err != nil {
+			return apdu.Response{}, err
+		}
+		if whole, done, err := d.Take(r); done {
+			return whole, err
+		}
 	}
-	return apdu.ParseResponse(b)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 
 	"hotdesk/smartcard/reader"
@@ -48,7 +49,7 @@ func TestIdentify(t *testing.T) {
 	}{
 		{"simple", card{atr: atr, answers: map[string]string{sel: "9000", get: "0123456789abcdef9000"}}, Token{"simple", "0123456789abcdef", atrOf(atr)}, nil},
 		{"another application", card{atr: atr, answers: map[string]string{sel: "6a82"}}, Token{"atr", atr, atrOf(atr)}, nil},
-		{"short id", card{atr: atr, answers: map[string]string{sel: "9000", get: "01239000"}}, Token{"atr", atr, atrOf(atr)}, nil},
+		{"short id", card{atr: atr, answers: map[string]string{sel: "9000", get: "01239000"}}, Token{}, ErrUnreadable},
 		{"mute, but it has an ATR", card{atr: atr}, Token{"atr", atr, atrOf(atr)}, nil},
 		{"mute from the start", card{}, Token{}, ErrUnreadable},
 		{"no answer worth it", card{answers: map[string]string{sel: "90"}}, Token{}, ErrUnreadable},
@@ -69,6 +70,82 @@ func TestFirstMatchWins(t *testing.T) {
 	if want := []string{sel, get}; !reflect.DeepEqual(c.sent, want) {
 		t.Errorf("sent %q, want %q", c.sent, want)
 	}
+}
+
+// refusing answers what its table lacks with "not found".
+type refusing struct{ card }
+
+func (c *refusing) Transmit(ctx context.Context, cmd []byte) ([]byte, error) {
+	b, err := c.card.Transmit(ctx, cmd)
+	if errors.Is(err, reader.ErrMute) {
+		return []byte{0x6a, 0x82}, nil
+	}
+	return b, err
+}
+
+func TestRules(t *testing.T) {
+	const (
+		piv   = "00a4040009a0000003080000100000"
+		chuid = "00cb3fff055c035fc10200"
+		pgp   = "00a4040006d2760001240100"
+		mf    = "00a4000c023f00"
+		gdo   = "00a4020c022f02"
+		all   = DefaultRules
+	)
+	for _, tc := range []struct {
+		name, list string
+		answers    map[string]string
+		want       string // type.id, or what the error says
+	}{
+		{"PIV", all, map[string]string{piv: "9000", chuid: "53123410000102030405060708090a0b0c0d0e0f9000"}, "piv.000102030405060708090a0b0c0d0e0f"},
+		{"PIV in pieces", all, map[string]string{piv: "9000", chuid: "531234106110", "00c0000010": "000102030405060708090a0b0c0d0e0f9000"}, "piv.000102030405060708090a0b0c0d0e0f"},
+		{"PIV without a CHUID", all, map[string]string{piv: "9000"}, "atr." + atr},
+		{"PIV with a bad CHUID", all, map[string]string{piv: "9000", chuid: "5302ffff9000"}, "piv: identity: the card stopped"},
+		{"OpenPGP", all, map[string]string{pgp: "9000", "00ca004f00": "d276000124010304000612345678" + "00009000"}, "openpgp.000612345678"},
+		{"GDO", all, map[string]string{mf: "9000", gdo: "9000", "00b0000000": "5a0a802760010112345678909000"}, "iccsn.80276001011234567890"},
+		{"GDO, end of file", all, map[string]string{"00a4000c": "9000", gdo: "9000", "00b0000000": "5a04010203046282"}, "iccsn.01020304"},
+		{"UID", all, map[string]string{"ffca000000": "04a1b2c3d4e5f69000"}, "uid.04a1b2c3d4e5f6"},
+		{"UID made up", all, map[string]string{"ffca000000": "08a1b2c39000"}, "atr." + atr},
+		{"file", "file:a000000001:0005:4:6:badge,atr", map[string]string{"00a4040005a00000000100": "9000", "00a4020c020005": "9000", "00b0000406": "1122334455669000"}, "badge.112233445566"},
+		{"file too short", "file:a000000001:0005:4:6:badge,atr", map[string]string{"00a4040005a00000000100": "9000", "00a4020c020005": "9000", "00b0000406": "11229000"}, "2 bytes at 4, 6 wanted"},
+		{"order", "uid, piv", map[string]string{piv: "9000", chuid: "53123410000102030405060708090a0b0c0d0e0f9000", "ffca000000": "04a1b2c39000"}, "uid.04a1b2c3"},
+		{"none", "simple,piv", nil, "no naming rule knows this card"},
+	} {
+		rules, err := ParseRules(tc.list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Identify(t.Context(), &refusing{card{atr: atr, answers: tc.answers}}, rules)
+		if err != nil && (!errors.Is(err, ErrUnreadable) || !strings.Contains(err.Error(), tc.want)) || err == nil && got.Type+"."+got.ID != tc.want {
+			t.Errorf("%s: %s.%s, %v; want %s", tc.name, got.Type, got.ID, err, tc.want)
+		}
+	}
+	for list, want := range map[string]string{
+		"":                                 "no rule",
+		"gold":                             "no rule",
+		"atr,":                             "no rule",
+		strings.Repeat("atr,", 16) + "atr": "more than",
+		"file:a0":                          "1 parts",
+		"file:a0:0005:0:4:x":               "AID",
+		"file:a000000001:5:0:4:x":          "four hex",
+		"file:a000000001:0005:40000:4:x":   "offset",
+		"file:a000000001:0005:0:33:x":      "length",
+		"file:a000000001:0005:0:4:X.y":     "type",
+	} {
+		if r, err := ParseRules(list); !errors.Is(err, ErrRules) || !strings.Contains(err.Error(), want) || r != nil {
+			t.Errorf("%q: %v, want %q", list, err, want)
+		}
+	}
+}
+
+func FuzzParseRules(f *testing.F) {
+	f.Add(DefaultRules)
+	f.Add("file:a000000001:0005:4:6:badge,atr")
+	f.Fuzz(func(t *testing.T, list string) {
+		if rules, err := ParseRules(list); (err == nil) != (len(rules) > 0) || len(rules) > MaxRules {
+			t.Fatalf("%q: %d rules, %v", list, len(rules), err)
+		}
+	})
 }
 
 func TestGivesUpWithItsContext(t *testing.T) {

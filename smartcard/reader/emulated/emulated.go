@@ -1,11 +1,18 @@
 // Package emulated is a card reader without hardware: cards are small text
 // files, put in and pulled out by name.
 //
+// A simple card has an application, apdu.SimpleAID, with an id of 64 bits, which
+// GET DATA tells, and a secret of 128 bits, with which it answers INTERNAL
+// AUTHENTICATE: HMAC-SHA-256 of apdu.SimpleLabel and the challenge. A PIV card
+// answers SELECT, GET DATA, VERIFY and GENERAL AUTHENTICATE.
+//
 // Source: package reader (the contract); ISO 7816-4 for the simple card's
-// answers; the file format is this project's, see Parse.
+// answers; NIST SP 800-73-4 for the PIV card's; the file format is this
+// project's, see Parse.
 //
 // Invariants: those of package reader. A file is read when its card is put in,
-// so that an edited file is another card the next time.
+// so that an edited file is another card the next time; wrong PINs count as
+// long as the Reader lives.
 //
 // A Reader is safe for concurrent use; Insert and Remove never wait for the
 // reader of Events. Limits: MaxFile, MaxCards.
@@ -20,6 +27,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"hotdesk/smartcard/apdu"
 	"hotdesk/smartcard/reader"
@@ -41,16 +49,17 @@ type Reader struct {
 	done   chan struct{} // closed when events is
 
 	mu     sync.Mutex
-	queue  []reader.Event // told, not yet taken
-	wake   chan struct{}  // has something when queue or closed changed
-	in     *Card          // the card that is in
+	queue  []reader.Event           // told, not yet taken
+	wake   chan struct{}            // has something when queue or closed changed
+	in     *Card                    // the card that is in
+	wrong  map[string]*atomic.Int32 // by card: PINs in a row
 	closed bool
 }
 
 // New makes a reader. The files of cards with Suffix are the cards that can be
 // put in.
 func New(cards fs.FS) *Reader {
-	r := &Reader{cards: cards, events: make(chan reader.Event), done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	r := &Reader{cards: cards, events: make(chan reader.Event), done: make(chan struct{}), wake: make(chan struct{}, 1), wrong: map[string]*atomic.Int32{}}
 	r.tell(reader.Event{Kind: reader.ReaderAdded, Reader: Name})
 	go r.deliver()
 	return r
@@ -100,6 +109,10 @@ func (r *Reader) Insert(name string) (*Card, error) {
 		return nil, errors.New("emulated: reader closed")
 	}
 	r.pull()
+	if r.wrong[name] == nil {
+		r.wrong[name] = new(atomic.Int32)
+	}
+	c.chip.piv.wrong = r.wrong[name]
 	r.in = c
 	r.tell(reader.Event{Kind: reader.Inserted, Reader: Name, Card: c})
 	return c, nil
@@ -142,6 +155,9 @@ func (r *Reader) load(name string) (Plastic, error) {
 		return Plastic{}, fmt.Errorf("emulated: %w", err)
 	}
 	p, err := Parse(string(text))
+	if err == nil {
+		err = p.loadKeys(r.cards)
+	}
 	if err != nil {
 		return Plastic{}, fmt.Errorf("%s: %w", name+Suffix, err)
 	}
@@ -215,6 +231,15 @@ func (c *Card) ATR() []byte { return slices.Clone(c.chip.ATR) }
 // Removed is closed when the card is out.
 func (c *Card) Removed() <-chan struct{} { return c.removed }
 
+// Reset puts the card's program back to its start, as a reader does that
+// takes the power away: nothing is selected, no PIN is verified. Tries of the
+// PIN stay counted.
+func (c *Card) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chip.reset()
+}
+
 // Transmit lets the card answer. A card without an ATR does not.
 func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	c.mu.Lock()
@@ -234,5 +259,5 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 	if err != nil {
 		return apdu.Response{Status: apdu.WrongLength}.Append(nil), nil
 	}
-	return c.chip.answer(cmd).Append(nil), nil
+	return c.chip.exchange(cmd).Append(nil), nil
 }

@@ -68,7 +68,7 @@ func TestParse(t *testing.T) {
 		good + "id = 0123456789abcdef":      "twice",
 		good + "colour = blue":              "unknown key",
 		good + "nonsense":                   "not 'key = value'",
-		"type = gold":                       "known are simple and plain",
+		"type = gold":                       "known are simple, piv and plain",
 		"atr = 3":                           "not hex",
 		"atr = " + strings.Repeat("3b", 34): "more than 33 bytes",
 		"id = 012345678":                    "16 hex digits",
