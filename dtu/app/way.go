@@ -9,6 +9,7 @@ import (
 
 	"hotdesk/dtu/bootstrap"
 	"hotdesk/dtu/network"
+	"hotdesk/dtu/osd"
 	"hotdesk/dtu/terminal"
 	"hotdesk/dtu/trust"
 )
@@ -52,6 +53,14 @@ type decision struct {
 
 // networkIs takes in what became of the network.
 func (s *shell) networkIs(st network.State) {
+	if was := s.way.net.Link; was != st.Link && s.machine.Status().OSD.Code == 0 {
+		// The picture stays until its host counts as dead; say at once why it
+		// stands still.
+		s.screen.Notice(nil)
+		if was {
+			s.screen.Notice(osd.Corner(osd.Message{Code: codeLink, Title: "The network cable is out"}))
+		}
+	}
 	s.way.net, s.way.shown = st, &st
 	now := time.Now()
 	if p := st.Lease.Options.Fingerprint; st.Settled && p != nil {

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"hotdesk/dtu/network"
 	"hotdesk/dtu/terminal"
 	"hotdesk/dtu/trust"
 	"hotdesk/protocol/alp"
@@ -165,6 +167,61 @@ func TestSays(t *testing.T) {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
+}
+
+// TestUnplugged: over a picture a corner says that the cable is out, and only
+// while it is.
+func TestUnplugged(t *testing.T) {
+	g, m := newGateway(t), newMediaEnd(t)
+	cfg := Default()
+	cfg.Authority, cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = g.file, []netip.AddrPort{g.addr}, 0, 320, 240
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := cfg.openTrust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newShell(cfg, store, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.run(ctx)
+	}()
+	defer func() { cancel(); <-ended }()
+	l := g.accept()
+	l.send(m.allow(l.presented(), session, green))
+	m.next()
+	wait := func(conditions ...string) {
+		t.Helper()
+		if err := s.wait(ctx, conditions, patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait("picture", "pixel=300,220,00ff00")
+	before := hash(s.screen.Snapshot())
+	watch := s.screen.Watch()
+	defer watch.Close()
+	corner := func(there bool) {
+		t.Helper()
+		for late := time.After(patience); ; {
+			watch.Take()
+			if (hash(s.screen.Snapshot()) != before) == there {
+				return
+			}
+			select {
+			case <-watch.Changed():
+			case <-late:
+				t.Fatalf("a notice: %v", !there)
+			}
+		}
+	}
+	s.fromNetwork(network.State{Link: true, Up: true})
+	s.fromNetwork(network.State{})
+	corner(true)
+	s.fromNetwork(network.State{Link: true, Up: true})
+	corner(false)
 }
 
 // TestWayFlags: flags that contradict each other are refused with a way out.
