@@ -57,13 +57,13 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
 		least := max(leastMove, changed/8)
 		g.known(damage)
 		to, exact := g.grown()
-		if to.Dx()*to.Dy() < least && len(e.moved) == 0 {
+		if to.Dx()*to.Dy() < least {
 			if e.restraint > 0 {
 				e.restraint--
 				return
 			}
 			g.search()
-			if to, exact = g.grown(); to.Dx()*to.Dy() < least {
+			if to, exact = g.grown(); to.Dx()*to.Dy() < least && len(e.moved) == 0 {
 				e.fruitless = min(2*e.fruitless+1, maxRestraint)
 				e.restraint = e.fruitless
 			}
