@@ -305,3 +305,53 @@ func TestCopy(t *testing.T) {
 		}
 	}
 }
+
+// Photos that are not what they say draw nothing; the memory for those that
+// are is bounded.
+func TestPhotosRefused(t *testing.T) {
+	flat := func(kind byte) []byte {
+		return []byte{kind | draw.PlaneFlat, 1, draw.PlaneFlat, 2, draw.PlaneFlat, 3}
+	}
+	photo := func(w, h int, b []byte) draw.Op { return draw.Op{Code: draw.Photo, W: w, H: h, Pix: b} }
+	for name, op := range map[string]draw.Op{
+		"nothing":            photo(4, 4, nil),
+		"two planes":         photo(4, 4, flat(0)[:4]),
+		"four planes":        photo(4, 4, append(flat(0), draw.PlaneFlat, 4)),
+		"an unknown kind":    photo(4, 4, flat(2)),
+		"an unknown flag":    photo(4, 4, flat(16)),
+		"green less itself":  photo(4, 4, flat(draw.PlaneAlone)),
+		"raw, cut short":     photo(4, 4, append([]byte{draw.PlaneRaw}, make([]byte, 15)...)),
+		"Huffman, cut short": photo(4, 4, []byte{draw.PlaneHuff, 0, 0, 9, 1, 2}),
+		"Huffman of nothing": photo(4, 4, []byte{draw.PlaneHuff, 0, 0, 0, draw.PlaneFlat, 1, draw.PlaneFlat, 1}),
+		"other Huffman":      photo(4, 4, append(append([]byte{draw.PlaneHuff, 0, 0, 40}, bytes.Repeat([]byte{0x81}, 40)...), 1, 1, 1, 1)),
+		"of another size":    photo(16, 11, huffed()),
+		"beyond the picture": photo(17, 1, flat(0)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(16, 12)
+			d, st := s.Attach(), newStream(t, draw.Window)
+			decode(t, d, st.frame(size(16, 12)))
+			before := s.Snapshot()
+			if _, err := d.Decode(in(st.frame(fillOp(0, 0, 16, 12, 9), op))); !errors.Is(err, ErrFrame) {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(s.Snapshot().Pix, before.Pix) {
+				t.Error("it drew")
+			}
+		})
+	}
+	// A few bytes each, and three planes of megabytes all together.
+	s := New(512, 256)
+	d, st := s.Attach(), newStream(t, draw.Window)
+	ops := []draw.Op{size(512, 256)}
+	for range draw.MaxRaw / (3 * draw.MaxPhoto) {
+		ops = append(ops, photo(512, 256, flat(0)))
+	}
+	decode(t, d, st.frame(ops...))
+	if _, err := d.Decode(in(st.frame(append(ops, ops[1])...))); !errors.Is(err, ErrFrame) {
+		t.Errorf("photos of more than %d bytes: %v", draw.MaxRaw, err)
+	}
+	if cap(d.photos.planes) > 0 {
+		t.Errorf("%d bytes are kept after the end", cap(d.photos.planes))
+	}
+}

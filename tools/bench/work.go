@@ -52,7 +52,7 @@ func (b *bench) typing(r *Result, x *session) error {
 		x.arm()
 		pressed := time.Now()
 		x.key(i % 26)
-		if seen, ok := x.wait(time.Second); ok {
+		if seen, ok := x.wait(patience); ok {
 			r.LatMS = append(r.LatMS, float64(seen.Sub(pressed).Microseconds())/1000)
 		} else {
 			r.Lost++

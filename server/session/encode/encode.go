@@ -12,8 +12,11 @@
 //     makes no frame.
 //  3. In the steady state Encode allocates nothing but what dst needs.
 //
-// An Encoder keeps a copy of what the terminal has, compares damage with it,
-// and sends rectangles of one colour as FILL and others as SET. It is not safe
+// An Encoder keeps a copy of what the terminal has. It looks for what has moved
+// and sends that as COPY, compares damage with what the copy is after it, and
+// sends rectangles of one colour as FILL, of few as PALETTE, photos as PHOTO
+// and others as SET. What is sent always comes from the copy, so it does not
+// matter that the X server draws meanwhile. It is not safe
 // for concurrent use, does no I/O and reads no clock. Limits: draw.MaxSide and
 // draw.MaxPixels (of a larger picture the rest is not shown), draw.MaxCursor,
 // draw.MaxRaw and draw.MaxDrawn (a picture that needs more becomes several

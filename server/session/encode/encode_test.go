@@ -3,6 +3,7 @@ package encode
 import (
 	"bytes"
 	"image"
+	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -258,15 +259,26 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	p := draw.NewPixmap(640, 480)
 	noise(p, p.Bounds(), 1)
 	dst := e.Encode(nil, View{Picture: p})
-	damage := []image.Rectangle{image.Rect(100, 100, 300, 200), image.Rect(7, 300, 13, 313)}
-	seed := uint64(0)
+	damage := []image.Rectangle{image.Rect(100, 100, 300, 200), image.Rect(7, 300, 13, 313), image.Rect(320, 20, 620, 460)}
+	scroll := move{to: image.Rect(320, 20, 620, 447), d: image.Pt(0, -13)}
+	text(p, damage[2], 1, 2)
+	seed, moved := uint64(0), 0
 	change := func() {
 		seed++
+		shift(p, scroll)
+		for y := 447; y < 460; y++ { // a new line of text
+			for x := 320; x < 620; x++ {
+				paint(p, image.Rect(x, y, x+1, y+1), uint32(bits.OnesCount64((uint64(x*y)+seed)*0x9e3779b97f4a7c15)&1)*0xffffff)
+			}
+		}
 		paint(p, image.Rect(100, 100, 300, 150), uint32(seed))
 		noiseInto(p, image.Rect(120, 120, 300, 200), seed)
 		noiseInto(p, damage[1], seed)
 		if dst = e.Encode(dst[:0], View{Picture: p, Damage: damage}); len(dst) == 0 {
 			t.Error("no frame")
+		}
+		if e.usual[0] == scroll.d {
+			moved++
 		}
 	}
 	for range 100 {
@@ -274,6 +286,9 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, change); n != 0 {
 		t.Errorf("%v allocations a frame", n)
+	}
+	if moved < 100 {
+		t.Errorf("only %d frames knew that it scrolls", moved)
 	}
 }
 
