@@ -137,6 +137,18 @@ func (w *world) checkLogs(t *testing.T) {
 	}
 }
 
+// shoot writes what every terminal shows to $HOTDESK_SHOTS, when that is set,
+// for the person who looks for a failure's cause.
+func (w *world) shoot() {
+	dir := os.Getenv("HOTDESK_SHOTS")
+	if dir == "" {
+		return
+	}
+	for name, t := range w.terminals {
+		_, _ = t.Ctl(w.ctx, "screenshot", filepath.Join(dir, name+".png"))
+	}
+}
+
 func check(ts *testscript.TestScript, err error) {
 	if err != nil {
 		ts.Fatalf("%v", err)
@@ -414,6 +426,7 @@ func cmdFile(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(until) {
+			worldOf(ts).shoot()
 			ts.Fatalf("%s holds %q, want %q", args[0], have, want)
 		}
 	}
