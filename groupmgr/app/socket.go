@@ -42,6 +42,11 @@ type groupSocket struct {
 func listenGroup(localMode bool, addr netip.Addr, port int, multicast netip.Addr, ttl int) (*groupSocket, error) {
 	s := &groupSocket{multicast: multicast}
 	var err error
+	if port == 0 {
+		if port, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
 	if s.shared, err = listenUDP(fmt.Sprintf(":%d", port), localMode); err != nil {
 		return nil, fmt.Errorf("groupmgr: group port %d: %w; another program has it, choose one by -port", port, err)
 	}
@@ -63,6 +68,17 @@ func listenGroup(localMode bool, addr netip.Addr, port int, multicast netip.Addr
 		return nil, fmt.Errorf("groupmgr: -multicast-ttl: %w", err)
 	}
 	return s, nil
+}
+
+// freePort finds a port that nobody has. Asked for a socket that shares its
+// port, the kernel might choose one that others share.
+func freePort() (int, error) {
+	probe, err := net.ListenUDP("udp4", &net.UDPAddr{})
+	if err != nil {
+		return 0, fmt.Errorf("groupmgr: no free port: %w", err)
+	}
+	defer probe.Close()
+	return probe.LocalAddr().(*net.UDPAddr).Port, nil
 }
 
 // join makes the socket hear the multicast group on each interface; on those
