@@ -193,6 +193,8 @@ func (s *shell) errNoPicture() error {
 
 func (s *shell) strokes(ctx context.Context, strokes []keymap.Stroke) error {
 	target := s.target.Load()
+	pause := time.NewTicker(strokesPause)
+	defer pause.Stop()
 	for i, k := range strokes {
 		if target == nil || s.target.Load() != target {
 			return fmt.Errorf("%w; %d of %d key strokes were sent", s.errNoPicture(), i, len(strokes))
@@ -201,10 +203,14 @@ func (s *shell) strokes(ctx context.Context, strokes []keymap.Stroke) error {
 		if i%strokesAtOnce != strokesAtOnce-1 {
 			continue
 		}
-		select {
-		case <-time.After(strokesPause):
-		case <-ctx.Done():
-			return ctx.Err()
+		// At least one pause, and as many as a session that is slow to listen
+		// needs: what waits too long would be given up.
+		for wait := true; wait; wait = target.Waiting() > 0 && s.target.Load() == target {
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil

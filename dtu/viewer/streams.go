@@ -73,6 +73,13 @@ func (q *queue) take(b []byte) []byte {
 	return b
 }
 
+// len is the number of records that wait.
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.records)
+}
+
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -224,6 +224,9 @@ func (v *Viewer) Send(r input.Record) {
 	}
 }
 
+// Waiting is the number of records that are not on their way yet.
+func (v *Viewer) Waiting() int { return v.q.len() }
+
 // Drawn is closed after the first frame is drawn.
 func (v *Viewer) Drawn() <-chan struct{} { return v.drawn }
 
