@@ -18,6 +18,9 @@ const (
 	// maxRestraint bounds the Views for which nobody searches after searches
 	// that found nothing: video moves, but never as a whole.
 	maxRestraint = 32
+	// patience is how many such searches change nothing: between the steps of
+	// a drag windows are redrawn.
+	patience = 4
 
 	anchorW   = 15 // pixels; 60 bytes is what bytes.Index finds fastest
 	anchorMax = 6
@@ -64,8 +67,10 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
 			}
 			g.search()
 			if to, exact = g.grown(); to.Dx()*to.Dy() < least && len(e.moved) == 0 {
-				e.fruitless = min(2*e.fruitless+1, maxRestraint)
-				e.restraint = e.fruitless
+				if e.fruitless++; e.fruitless > patience {
+					e.restraint = min(1<<(e.fruitless-patience), maxRestraint)
+					e.fruitless = min(e.fruitless, 2*patience)
+				}
 			}
 		}
 		if to.Dx()*to.Dy() < least {
@@ -233,9 +238,11 @@ func (g *guess) known(damage []image.Rectangle) {
 	if g.votes >= enough(len(g.anchors)) || g.e.usual[0] == (image.Point{}) {
 		return
 	}
-	for dy := -near; dy <= near; dy++ {
-		for dx := -near; dx <= near; dx++ {
-			g.ask(g.e.usual[0].Add(image.Pt(dx, dy)))
+	for steps := range 2 { // one step like the last, or two at once
+		for dy := -near; dy <= near; dy++ {
+			for dx := -near; dx <= near; dx++ {
+				g.ask(g.e.usual[0].Mul(steps + 1).Add(image.Pt(dx, dy)))
+			}
 		}
 	}
 }
