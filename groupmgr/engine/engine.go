@@ -407,7 +407,11 @@ func (e *Engine) packet(now time.Time, p Packet) Output {
 				if r.Total > 0 {
 					l.total[r.Host] = r.Total - 1
 				}
-				l.machine.Answer(now, r.Host, r.Found, r.Asking, r.Placed)
+				if row, _ := e.table.Find(r.Host); r.Asking && row.Host.Control == 0 {
+					l.machine.Starts(now, r.Host) // without a gateway it asks for nobody
+				} else {
+					l.machine.Answer(now, r.Host, r.Found, r.Asking, r.Placed)
+				}
 				return e.drive(now, l)
 			}
 		}

@@ -36,6 +36,10 @@ const Settle = 150 * time.Millisecond
 // Patience is when a lookup ends though a host that goes first has not decided.
 const Patience = 500 * time.Millisecond
 
+// StartPatience is the same for a host that is just starting and knows nothing
+// yet. It is shorter: those who wait for us to decide must not give up with us.
+const StartPatience = Patience / 2
+
 // poll is the time between two questions to a host that goes first.
 const poll = 25 * time.Millisecond
 
@@ -59,7 +63,8 @@ type Candidate struct {
 type Lookup struct {
 	start   time.Time
 	open    map[string]bool // hosts that have not answered; true: waited for
-	first   map[string]bool // those of open that go first
+	first   map[string]bool // those of open that go first, or are starting
+	starts  map[string]bool // those of first that are starting
 	sent    int             // how many of again are over
 	polled  time.Time       // when those that go first were asked last
 	ticked  time.Time       // the last Tick
@@ -70,7 +75,7 @@ type Lookup struct {
 
 // New starts a lookup. own are the sessions of this host, named self.
 func New(now time.Time, self string, own []group.Found, ask []Ask) *Lookup {
-	l := &Lookup{start: now, open: map[string]bool{}, first: map[string]bool{}}
+	l := &Lookup{start: now, open: map[string]bool{}, first: map[string]bool{}, starts: map[string]bool{}}
 	for _, a := range ask {
 		l.open[a.Host] = !a.Suspect
 	}
@@ -95,7 +100,10 @@ func (l *Lookup) Own(now time.Time, self string, own []group.Found) {
 func (l *Lookup) settle(now time.Time) {
 	for host, waited := range l.open {
 		limit := Settle
-		if l.first[host] {
+		switch {
+		case l.starts[host]:
+			limit = StartPatience
+		case l.first[host]:
 			limit = Patience
 		}
 		if waited && now.Before(l.start.Add(limit)) {
@@ -119,7 +127,7 @@ func (l *Lookup) Next() time.Time {
 		return l.start.Add(Settle)
 	}
 	next := l.polled.Add(poll)
-	for _, at := range []time.Time{l.start.Add(Settle), l.start.Add(Patience)} {
+	for _, at := range []time.Time{l.start.Add(Settle), l.start.Add(StartPatience), l.start.Add(Patience)} {
 		if at.After(l.ticked) && at.Before(next) {
 			next = at
 		}
@@ -158,6 +166,7 @@ func (l *Lookup) Answer(now time.Time, host string, found []group.Found, goesFir
 	if _, asked := l.open[host]; !asked || l.settled {
 		return
 	}
+	delete(l.starts, host)
 	if goesFirst && len(found) == 0 {
 		l.open[host], l.first[host] = true, true
 		return
@@ -176,6 +185,14 @@ func (l *Lookup) Answer(now time.Time, host string, found []group.Found, goesFir
 func (l *Lookup) GiveUp(now time.Time, host string) {
 	if l.open[host] && !l.first[host] && !l.settled {
 		l.open[host] = false
+		l.settle(now)
+	}
+}
+
+// Starts takes the word of a host that it knows of no sessions yet.
+func (l *Lookup) Starts(now time.Time, host string) {
+	if _, asked := l.open[host]; asked && !l.settled {
+		l.open[host], l.first[host], l.starts[host] = true, true, true
 		l.settle(now)
 	}
 }

@@ -164,3 +164,28 @@ func TestOneThatGoesFirst(t *testing.T) {
 		t.Fatalf("got %+v", best)
 	}
 }
+
+// Of two who wait for a host that is starting, the one that goes first decides
+// before the other gives up waiting for it.
+func TestStartingHost(t *testing.T) {
+	first := New(start, "a", nil, []Ask{{Host: "b"}, {Host: "c"}})
+	second := New(start, "b", nil, []Ask{{Host: "a"}, {Host: "c"}})
+	first.Answer(start, "b", nil, false, "")
+	second.Answer(start, "a", nil, true, "")
+	for _, l := range []*Lookup{first, second} {
+		l.Starts(start, "c")
+	}
+	if at := start.Add(StartPatience - time.Millisecond); len(first.Tick(at)) == 0 || first.Settled() {
+		t.Fatal("it does not wait for the host that is starting, or does not ask it")
+	}
+	at := start.Add(StartPatience)
+	first.Tick(at)
+	second.Tick(at)
+	if !first.Settled() || second.Settled() {
+		t.Fatalf("first settled %v, second %v", first.Settled(), second.Settled())
+	}
+	second.Answer(at, "a", nil, false, "a")
+	if second.Tick(at); !second.Settled() || second.Placed() != "a" {
+		t.Fatal("the second does not follow")
+	}
+}
