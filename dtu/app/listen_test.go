@@ -1,0 +1,71 @@
+package app
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hotdesk/protocol/group"
+)
+
+// hostMessage is one of a host whose only address is addr.
+func hostMessage(addr netip.Addr) []byte {
+	return group.Host{Name: "north", Addr: addr, Time: 1, CPUs: 1, Control: 7443, State: group.Online, Boot: 1, Counter: 1,
+		Interfaces: []group.Interface{{Name: "lo0", IP: addr, Mask: netip.AddrFrom4([4]byte{255}), Bcast: netip.AddrFrom4([4]byte{127, 255, 255, 255})}}}.Append(nil)
+}
+
+// broadcast says something to every terminal at port, from an address.
+func broadcast(t *testing.T, from netip.Addr, port int, data []byte) {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1) })
+	if err == nil {
+		_, err = c.WriteToUDP(data, &net.UDPAddr{IP: net.IPv4(127, 255, 255, 255), Port: port})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHearsHosts: a host that broadcasts is known, one that somebody else
+// speaks of is not.
+func TestHearsHosts(t *testing.T) {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() // so that nobody else gets the port
+	port := c.LocalAddr().(*net.UDPAddr).Port
+	g, m := newGateway(t), newMediaEnd(t)
+	b := start(t, func(c *Config) {
+		c.Servers, c.Authority, c.GroupPort = []netip.AddrPort{g.addr}, g.file, port
+	})
+	l := g.accept()
+	l.send(m.allow(l.presented(), "", red))
+	m.next()
+	b.ctl("wait", "picture")
+	x, y, z := netip.MustParseAddr("127.0.0.8"), netip.MustParseAddr("127.0.0.9"), netip.MustParseAddr("127.0.0.10")
+	for code, until := 1, time.Now().Add(patience); code != 0; { // until the terminal listens
+		if time.Now().After(until) {
+			t.Fatal("the host is not known")
+		}
+		broadcast(t, x, port, hostMessage(y))
+		broadcast(t, x, port, []byte("nonsense"))
+		broadcast(t, z, port, hostMessage(z))
+		_, _, code = b.try("wait", "-timeout", "100ms", "known=2")
+	}
+	if s := b.status(); s.Known != 2 {
+		t.Errorf("%d servers are known", s.Known)
+	}
+}
