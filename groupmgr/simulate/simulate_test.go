@@ -29,7 +29,7 @@ func TestInstant(t *testing.T) {
 }
 
 // TestHistories plays random histories. HOTDESK_SEED plays one again, shrunk if
-// it breaks, and tells it; HOTDESK_SEEDS sets how many.
+// it breaks, and tells it; HOTDESK_SEEDS=FROM-TO plays others.
 func TestHistories(t *testing.T) {
 	if seed, err := strconv.ParseUint(os.Getenv("HOTDESK_SEED"), 10, 64); err == nil {
 		lines := History(seed)
@@ -43,17 +43,22 @@ func TestHistories(t *testing.T) {
 		}
 		return
 	}
-	n := 500
+	from, to := uint64(0), uint64(500)
 	if long {
-		n = 100000
+		to = 100000
 	}
-	if m, err := strconv.Atoi(os.Getenv("HOTDESK_SEEDS")); err == nil {
-		n = m
+	if a, b, ok := strings.Cut(os.Getenv("HOTDESK_SEEDS"), "-"); ok {
+		var err, err2 error
+		from, err = strconv.ParseUint(a, 10, 64)
+		to, err2 = strconv.ParseUint(b, 10, 64)
+		if err != nil || err2 != nil || from >= to {
+			t.Fatal("HOTDESK_SEEDS is FROM-TO")
+		}
 	}
 	bad := 0
 	var packets, steps int
 	var lived time.Duration
-	for seed := range uint64(n) {
+	for seed := from; seed < to; seed++ {
 		lines := History(seed)
 		broken, line, w := Play(seed, lines)
 		packets, steps, lived = packets+w.Packets, steps+w.Steps, lived+w.Now()
@@ -70,5 +75,5 @@ func TestHistories(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d histories, %d datagrams, %d steps, %v", n, packets, steps, lived.Round(time.Hour))
+	t.Logf("%d histories, %d datagrams, %d steps, %v", to-from, packets, steps, lived.Round(time.Hour))
 }
