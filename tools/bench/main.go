@@ -55,14 +55,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "bench: -geom %q: want WxH, 640x480 to 3840x2160\n", *geom)
 		return 2
 	}
-	for _, w := range strings.Split(*work, ",") {
+	for w := range strings.SplitSeq(*work, ",") {
 		if !slices.Contains(works, w) {
 			fmt.Fprintf(stderr, "bench: no workload %q; there are %s\n", w, strings.Join(works, ", "))
 			return 2
 		}
 		b.works = append(b.works, w)
 	}
-	for _, p := range strings.Split(*peers, ",") {
+	for p := range strings.SplitSeq(*peers, ",") {
 		switch {
 		case p == "hotdesk":
 			for _, need := range []string{"Xvfb", "xterm", "xsetroot"} {

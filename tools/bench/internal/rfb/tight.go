@@ -11,7 +11,7 @@ import (
 
 func (c *Client) compact() (int, error) {
 	n := 0
-	for s := 0; s < 3; s++ {
+	for s := range 3 {
 		b, err := c.br.ReadByte()
 		if err != nil {
 			return 0, err
@@ -51,7 +51,7 @@ func (c *Client) tightRect(r rect) error {
 	if err != nil {
 		return err
 	}
-	for i := 0; i < 4; i++ {
+	for i := range 4 {
 		if ctl&(1<<i) != 0 {
 			c.tight[i].reset()
 		}
@@ -134,7 +134,7 @@ func (c *Client) tightRect(r rect) error {
 			for y := 0; y < r.h; y++ {
 				row := d[y*r.w*3:][:r.w*3]
 				for x := 0; x < r.w; x++ {
-					for k := 0; k < 3; k++ {
+					for k := range 3 {
 						v := int(prev[x*3+k])
 						if x > 0 {
 							v += int(row[x*3-3+k]) - int(prev[x*3-3+k])

@@ -115,9 +115,9 @@ func (c *Client) zrleTile(z *zrd, x0, y0, w, h int) error {
 			return err
 		}
 		m := byte(1<<bits - 1)
-		for y := 0; y < h; y++ {
+		for y := range h {
 			row := c.FB[((y0+y)*c.W+x0)*4:]
-			for x := 0; x < w; x++ {
+			for x := range w {
 				o := x * bits
 				binary.LittleEndian.PutUint32(row[x*4:], pal[b[y*rb+o/8]>>(8-bits-o%8)&m])
 			}
