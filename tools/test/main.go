@@ -76,6 +76,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"staticcheck", func(ctx context.Context, c config) error { return goTool(ctx, c, "tool", "staticcheck", "./...") }},
 		{"static build", staticBuild},
 		{"tests, race", tests},
+		{"tests, tags", func(ctx context.Context, c config) error {
+			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "./smartcard/...")
+		}},
 		{"codecs, 32 bit", codecs386},
 		{"fuzz", fuzz},
 		{"benchmarks once", func(ctx context.Context, c config) error {
@@ -121,7 +124,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func packages(ctx context.Context, c config) error {
-	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, []string{"gcc", "libc6-dev", "nftables"})
+	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, []string{"gcc", "libc6-dev", "nftables"})
 	return debian.Need(ctx, c.out, need...)
 }
 

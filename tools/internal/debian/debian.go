@@ -25,6 +25,10 @@ var Browser = []string{"chromium"}
 // namespaces to run them in.
 var DHCP = []string{"dnsmasq-base", "kea-dhcp4-server", "iproute2"}
 
+// Cards is what the tests with a real PC/SC service need: the service with a
+// virtual reader, its library to link with, and the tools that read cards.
+var Cards = []string{"pcscd", "vsmartcard-vpcd", "libpcsclite-dev", "pkg-config", "opensc", "iproute2"}
+
 // Need installs those of the packages that are missing.
 func Need(ctx context.Context, out io.Writer, packages ...string) error {
 	var missing []string
