@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"sync"
@@ -16,6 +17,9 @@ type mediaConn struct {
 	id     int
 	cancel context.CancelFunc
 
+	shows chan struct{}   // closed by show
+	dec   *screen.Decoder // before shows is closed
+
 	mu     sync.Mutex
 	view   *viewer.Viewer // nil while dialling
 	closed bool
@@ -23,14 +27,14 @@ type mediaConn struct {
 	w, h   int // what the media end is to be told when dialled; 0: nothing
 }
 
-// openMedia opens a connection that draws with dec. post tells the loop.
-func openMedia(ctx context.Context, wg *sync.WaitGroup, id int, cfg viewer.Config, dec *screen.Decoder, post func(any)) *mediaConn {
+// openMedia begins to open a connection; show must follow. post tells the loop.
+func openMedia(ctx context.Context, wg *sync.WaitGroup, id int, cfg viewer.Config, post func(any)) *mediaConn {
 	ctx, cancel := context.WithCancel(ctx)
-	m := &mediaConn{id: id, cancel: cancel}
-	cfg.Decoder = dec
+	m := &mediaConn{id: id, cancel: cancel, shows: make(chan struct{})}
+	cfg.Decoder = m
 	wg.Go(func() {
 		defer cancel()
-		defer dec.Close()
+		defer func() { <-m.shows; m.dec.Close() }()
 		v, err := viewer.Dial(ctx, cfg)
 		if err == nil {
 			stop := context.AfterFunc(ctx, func() { v.Close("terminal off") })
@@ -55,6 +59,18 @@ func openMedia(ctx context.Context, wg *sync.WaitGroup, id int, cfg viewer.Confi
 		post(down)
 	})
 	return m
+}
+
+// show says what to draw with. The words of the step are drawn meanwhile.
+func (m *mediaConn) show(dec *screen.Decoder) {
+	m.dec = dec
+	close(m.shows)
+}
+
+// Decode draws a frame.
+func (m *mediaConn) Decode(r *bufio.Reader) (seq uint32, err error) {
+	<-m.shows
+	return m.dec.Decode(r)
 }
 
 func (m *mediaConn) set(v *viewer.Viewer) {

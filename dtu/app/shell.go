@@ -332,12 +332,13 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.control.send(a.Message)
 			}
 		case terminal.OpenMedia:
-			s.draw() // before the decoder: words would end it
-			s.dark = false
 			s.counters.Attaches++
 			s.media = openMedia(s.ctx, &s.wg, a.Media, viewer.Config{
 				Addr: a.Addr, Cert: a.Cert, Hello: a.Hello, Log: s.log,
-			}, s.screen.Attach(), s.fromNetwork)
+			}, s.fromNetwork)
+			s.draw() // before the decoder: words would end it
+			s.dark = false
+			s.media.show(s.screen.Attach())
 		case terminal.CloseMedia:
 			s.target.Store(nil)
 			if s.media != nil && s.media.id == a.Media {
