@@ -19,6 +19,7 @@ import (
 
 	"github.com/ebfe/scard"
 
+	"hotdesk/smartcard/apdu"
 	"hotdesk/smartcard/identity"
 	"hotdesk/smartcard/piv"
 	"hotdesk/smartcard/reader"
@@ -350,7 +351,8 @@ func TestNoService(t *testing.T) {
 }
 
 // TestPIV: the emulated PIV card is named through the whole way: pcscd, vpcd's
-// driver, the card.
+// driver, the card. A PIN that was verified is none for who opens the reader
+// next.
 func TestPIV(t *testing.T) {
 	d := newDesk(t, pivCards(t))
 	d.insert("rsa")
@@ -361,6 +363,33 @@ func TestPIV(t *testing.T) {
 	tok, err := identity.Identify(t.Context(), c, identity.Rules())
 	if err != nil || tok.Type != "piv" || len(tok.ID) != 2*piv.GUIDSize {
 		t.Errorf("%+v, %v", tok, err)
+	}
+	verify, err := piv.Verify("123456")
+	if err != nil {
+		t.Fatal(err)
+	}
+	status(t, c, piv.Select(), apdu.OK)
+	status(t, c, verify, apdu.OK)
+	status(t, c, piv.Tries(), apdu.OK)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	again := openFirst(t)
+	defer again.Close()
+	next(t, again, reader.ReaderAdded)
+	c = next(t, again, reader.Inserted).Card
+	status(t, c, piv.Select(), apdu.OK)
+	status(t, c, piv.Tries(), apdu.TriesLeft|3)
+}
+
+func status(t *testing.T, c reader.Card, cmd apdu.Command, want uint16) {
+	t.Helper()
+	b, err := c.Transmit(t.Context(), cmd.Append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := apdu.ParseResponse(b); err != nil || r.Status&0xff00 != apdu.MoreData && r.Status != want {
+		t.Errorf("%02x: %x, %v; want %04x", cmd.INS, b, err, want)
 	}
 }
 
