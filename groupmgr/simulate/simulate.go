@@ -7,10 +7,11 @@
 // Source: issue "The group", "Pure machines, simulated"; design sections 2 to 4.
 //
 // Everything follows from the seed of the World and the order of the calls:
-// the same calls give the same history. Faults are calls: Cut, Partition,
-// Loss, Delay, Step of a clock, Stop and Start of a group manager, a gateway
-// or a host, Keys, Rogue, Replay, Rewire. Story reads them from files in
-// domain words; History makes them at random.
+// the same calls give the same history. Faults are calls: Cut and Partition,
+// Weather (loss, delay, copies), Step of a clock, stops and starts of group
+// managers, gateways and hosts, Keys, a rogue, Tap and Replay. Story reads them
+// from files in domain words (Usage); History makes them at random. Not modelled:
+// the hints of host messages that terminals hear, DHCP, multicast, peers.
 //
 // Invariants that every World watches over its machines, after each step for
 // what the step touched (Broken lists what did not hold):

@@ -2,8 +2,10 @@ package simulate
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -55,25 +57,41 @@ func TestHistories(t *testing.T) {
 			t.Fatal("HOTDESK_SEEDS is FROM-TO")
 		}
 	}
-	bad := 0
-	var packets, steps int
-	var lived time.Duration
-	for seed := from; seed < to; seed++ {
+	var (
+		mu             sync.Mutex
+		next           = from
+		packets, steps int
+		lived          time.Duration
+		bad            []uint64
+		wg             sync.WaitGroup
+	)
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for next < to && len(bad) < 5 {
+				seed := next
+				next++
+				mu.Unlock()
+				broken, _, w := Play(seed, History(seed))
+				mu.Lock()
+				packets, steps, lived = packets+w.Packets, steps+w.Steps, lived+w.Now()
+				if broken != "" {
+					bad = append(bad, seed)
+				}
+				if next%10000 == 0 {
+					t.Logf("%d histories", next-from)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, seed := range bad {
 		lines := History(seed)
-		broken, line, w := Play(seed, lines)
-		packets, steps, lived = packets+w.Packets, steps+w.Steps, lived+w.Now()
-		if seed%10000 == 9999 {
-			t.Logf("%d histories", seed+1)
-		}
-		if broken == "" {
-			continue
-		}
+		broken, line, _ := Play(seed, lines)
 		short := Shrink(seed, lines, 300)
 		again, _, _ := Play(seed, short)
 		t.Errorf("seed %d, line %d: %s\nin short: %s\n  %s\nHOTDESK_SEED=%d tells all that happens", seed, line, broken, again, strings.Join(short, "\n  "), seed)
-		if bad++; bad == 5 {
-			break
-		}
 	}
-	t.Logf("%d histories, %d datagrams, %d steps, %v", to-from, packets, steps, lived.Round(time.Hour))
+	t.Logf("%d histories, %d datagrams, %d steps, %v", next-from, packets, steps, lived.Round(time.Hour))
 }

@@ -14,7 +14,7 @@ import (
 // terminals are switched on within a minute, users come, move, and lose some
 // hosts. In CI it is a smaller place.
 func TestThousandHosts(t *testing.T) {
-	hosts, units, users := 40, 4000, 400
+	hosts, units, users := 30, 2000, 200
 	if long {
 		hosts, units, users = 1000, 100000, 5000
 	}
