@@ -22,7 +22,6 @@ type Host struct {
 	nets   []*Net
 	ifaces []group.Interface
 	about  engine.Describe
-	limit  int
 	rogue  bool // has a key of its own
 	off    time.Duration
 	ring   group.Ring
@@ -175,7 +174,7 @@ func (h *Host) StartGroup() {
 	h.began, h.told = h.w.now, false
 	cfg := engine.Config{
 		Host: h.name, Port: group.Port, Ring: h.ring, Alg: group.SHA1, Period: Period, Down: Down, MaxSkew: MaxSkew,
-		Settle: engine.Settle, Limit: h.limit, State: h.state,
+		Settle: engine.Settle, State: h.state,
 	}
 	if h.gmLeft >= 0 && h.w.now-h.gmLeft < time.Second {
 		h.gmUntil = h.gmWas // a restart, as its supervisor makes it: others wait

@@ -79,6 +79,7 @@ func (w *World) tell(h *Host, d engine.Datagram) {
 	}
 }
 
+// pair names the two in one order.
 func pair(a, b string) [2]string {
 	if a > b {
 		a, b = b, a
@@ -86,8 +87,10 @@ func pair(a, b string) [2]string {
 	return [2]string{a, b}
 }
 
+// open reports whether the way from one to another is not cut.
 func (w *World) open(from, to string) bool { return len(w.cuts) == 0 || !w.cuts[[2]string{from, to}] }
 
+// both reports the same of the two ways between them.
 func (w *World) both(a, b string) bool { return w.open(a, b) && w.open(b, a) }
 
 func (w *World) delay() time.Duration {
