@@ -148,8 +148,11 @@ func (m *Machine) present() {
 	if m.probe {
 		// keepAliveReq first: its answer waits for nothing.
 		m.probe = false
-		m.keepAlive()
 		m.deadAt = m.now.Add(ProbeAfter)
+		if !m.quietAt.IsZero() {
+			m.deadAt = m.quietAt.Add(AnswerWithin) // asked already
+		}
+		m.keepAlive()
 	}
 	r := m.info(m.tok)
 	if m.med.id != 0 {
