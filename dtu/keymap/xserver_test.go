@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -94,10 +95,8 @@ func TestLayoutsOnX(t *testing.T) {
 		check := func(c rune, p place) {
 			checked++
 			got := at(p)
-			for _, k := range keysyms(c) {
-				if got == k {
-					return
-				}
+			if slices.Contains(keysyms(c), got) {
+				return
 			}
 			t.Errorf("%s: %q (U+%04X) is not at usage %#x level %d: keysym %#x is", layout, c, c, p.usage, p.level, got)
 		}

@@ -197,7 +197,7 @@ func wrap(f font.Face, s string, width int) []string {
 	var lines []string
 	for paragraph := range strings.SplitSeq(s, "\n") {
 		now := ""
-		for _, word := range strings.Fields(paragraph) {
+		for word := range strings.FieldsSeq(paragraph) {
 			if now != "" && advance(f, now+" "+word) <= width {
 				now += " " + word
 				continue

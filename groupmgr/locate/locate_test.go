@@ -36,7 +36,7 @@ func rows(t *testing.T, text string) []member.Row {
 	for i, line := range strings.Split(text, "\n") {
 		name, rest, _ := strings.Cut(line, " ")
 		r := member.Row{Self: i == 0, Trusted: true, Host: group.Host{Name: name}}
-		for _, f := range strings.Split(rest, ", ") {
+		for f := range strings.SplitSeq(rest, ", ") {
 			w := strings.Fields(f)
 			r.Host.Interfaces = append(r.Host.Interfaces, group.Interface{Name: w[0], IP: addr(t, w[1]), Mask: addr(t, w[2])})
 			var pkt time.Time

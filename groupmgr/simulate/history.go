@@ -198,7 +198,7 @@ func Told(seed uint64, lines []string) []string {
 func (s *Story) play(lines []string, heard func(line string, out []string)) (n int, err error) {
 	rest := []string{"after " + (Period + margin).String(), "expect agreement", "after " + (Down + Period + 30*time.Second).String(), "expect agreement", "expect rest"}
 	all := append(slices.Clone(lines), rest...)
-	for i := 0; i < len(all); i++ {
+	for i := range all {
 		if i == len(lines) {
 			all[i] = "after " + s.AgreeWithin().String()
 		}

@@ -51,7 +51,7 @@ func TestKeyCodes(t *testing.T) {
 // of its pair, and every code is within what an X keycode can carry.
 func TestKeyCodesRoundTrip(t *testing.T) {
 	keys := 0
-	for usage := uint16(0); usage < 0x200; usage++ {
+	for usage := range uint16(0x200) {
 		code, ok := Evdev(usage)
 		if !ok {
 			continue

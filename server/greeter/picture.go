@@ -233,7 +233,7 @@ func (c *canvas) text(s string, size float64, col color.RGBA, heavy bool, y floa
 func wrap(d *font.Drawer, s string, width fixed.Int26_6) []string {
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(s) {
+	for word := range strings.FieldsSeq(s) {
 		for d.MeasureString(word) > width {
 			cut := len(word)
 			for i := range word {

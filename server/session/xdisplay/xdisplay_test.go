@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -59,12 +60,7 @@ func settle(tb testing.TB, d *Display) {
 }
 
 func covers(damage []image.Rectangle, p image.Point) bool {
-	for _, r := range damage {
-		if p.In(r) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(damage, p.In)
 }
 
 func TestCapture(t *testing.T) {

@@ -78,7 +78,7 @@ func TestEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-last.Done()
-	for _, text := range strings.Fields(line) {
+	for text := range strings.FieldsSeq(line) {
 		pid, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
