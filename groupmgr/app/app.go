@@ -92,7 +92,7 @@ func flags(c *Config) *flag.FlagSet {
 		c.Alg = group.Alg(s)
 		return nil
 	})
-	fs.IntVar(&c.Limit, "max-sessions", c.Limit, "`NUMBER` of sessions that this host takes (0: what its processors carry)")
+	fs.IntVar(&c.Limit, "max-sessions", c.Limit, "`NUMBER` of sessions that this host takes (0: no number of its own; new ones then go by processors and memory alone)")
 	fs.BoolVar(&c.Offline, "offline", false, "start offline: keep the sessions that are here, take no new ones (without it the state of 'groupmgr ctl' before the stop holds)")
 	fs.BoolVar(&c.Broadcast, "broadcast", c.Broadcast, "speak to the broadcast address of each interface")
 	fs.Func("multicast", "speak to and hear this multicast `ADDRESS` on each interface, the same on every host, for example 239.255.70.9 (empty: none)", func(s string) error {

@@ -73,7 +73,7 @@ type Config struct {
 	Down    time.Duration
 	MaxSkew time.Duration
 	Settle  time.Duration
-	Limit   int      // sessions that this host takes, 0: what its processors carry
+	Limit   int      // sessions that this host takes, 0: no number of its own
 	Seed    [32]byte // random: boot id, question ids, choices
 
 	State    group.State // empty: online
