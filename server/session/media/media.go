@@ -27,6 +27,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -233,11 +234,19 @@ func (m *media) detach(ctx context.Context, gen uint64) error {
 	return nil
 }
 
+// tidyAfter is how long no terminal must have come or gone before memory is
+// given back: a card on its way to the next terminal is not held up by it.
+const tidyAfter = 5 * time.Second
+
 // tidy gives memory back to the system when a terminal has gone.
 func (m *media) tidy(ctx context.Context) {
+	rest := time.NewTimer(tidyAfter)
+	defer rest.Stop()
 	for {
 		select {
 		case <-m.quiet:
+			rest.Reset(tidyAfter)
+		case <-rest.C:
 			debug.FreeOSMemory()
 		case <-ctx.Done():
 			return

@@ -261,7 +261,11 @@ func (t *tour) moves(ctx context.Context, n int, picture string) error {
 	}
 	var times []time.Duration
 	from, to := t.a, t.b
+	// Faster than any person, slower than what the gateway takes for a flood.
+	pause := time.NewTicker(150 * time.Millisecond)
+	defer pause.Stop()
 	for range n {
+		<-pause.C
 		if err := t.ctl(ctx, from, "remove"); err != nil {
 			return err
 		}
