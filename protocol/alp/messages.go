@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Commands of the control connection, with sender and moment.
@@ -20,6 +21,7 @@ const (
 	CmdDiscInf       = "discInf"          // gateway: the session is no longer yours
 	CmdRedirectInf   = "redirectInf"      // gateway: present the token at another host
 	CmdProtocolError = "protocolErrorInf" // gateway: a line could not be understood
+	CmdNoticeInf     = "noticeInf"        // gateway: something to be read over the picture (ours)
 )
 
 // Bounds of what a terminal says of itself.
@@ -30,6 +32,7 @@ const (
 	MaxText = 256  // bytes of a free text: firmware, cause, message
 
 	MaxLayout = 32 // bytes of the name of a keyboard layout
+	MaxHost   = 64 // bytes of a host's name
 )
 
 // Identity is what every message of a terminal carries (alp.md section 2,
@@ -57,6 +60,22 @@ type InfoReq struct {
 	Layout  string    // kbd: keyboard layout, "us" when absent (ours)
 	Session SessionID // session: the one still shown, when Connected; else the one that was shown for this token until its media was lost (ours)
 	Gen     uint64    // gen: its attachment (ours)
+
+	// Failed is the server that a redirect named and that did not answer, when
+	// an insertion is made at another because of that. Circle: servers sent the
+	// terminal round. Whoever hears it does not send the terminal there again
+	// unasked (ours).
+	Failed netip.AddrPort
+	Circle bool
+	Lost   Lost // of an insertion (ours)
+}
+
+// Lost is a session that was shown for the token until its server stopped
+// answering. The zero value is none.
+type Lost struct {
+	Session SessionID     // lostSession
+	Host    string        // lostHost: as connInf named it
+	Ago     time.Duration // lostAgo: whole seconds since
 }
 
 // Token is the name that the request presents.
@@ -79,6 +98,7 @@ type ConnInf struct {
 	Ticket    []byte   // TicketSize bytes, or none
 	Gen       uint64
 	Session   SessionID
+	Host      string // where the session is, for the user; may be empty (ours)
 }
 
 // TicketSize is the length of a media ticket in bytes.
@@ -98,6 +118,18 @@ type RedirectInf struct {
 	Port     int        // authport: the control port there
 	Props    string     // redirectProps, to be handed over as it is
 }
+
+// NoticeInf is noticeInf: a text for the user, over the picture of tokenSeq.
+// Where there is no picture yet it waits for one, at another server too. A
+// later one takes its place; an empty text takes it away.
+type NoticeInf struct {
+	TokenSeq int
+	Seconds  int // how long it stays, 0: until the card is pulled
+	Text     string
+}
+
+// MaxNotice bounds NoticeInf.Seconds.
+const MaxNotice = 24 * 60 * 60
 
 // Message builds the line.
 func (r InfoReq) Message() Message {
@@ -130,6 +162,20 @@ func (r InfoReq) Message() Message {
 	if r.Session != "" {
 		m.Add("session", string(r.Session))
 		m.Add("gen", strconv.FormatUint(r.Gen, 10))
+	}
+	if r.Remove {
+		return m
+	}
+	if r.Failed.IsValid() {
+		m.Add("failed", r.Failed.String())
+	}
+	if r.Circle {
+		m.Add("circle", "true")
+	}
+	if r.Lost.Session != "" {
+		m.Add("lostSession", string(r.Lost.Session))
+		m.Add("lostHost", r.Lost.Host)
+		m.AddInt("lostAgo", int(r.Lost.Ago/time.Second))
 	}
 	return m
 }
@@ -167,6 +213,20 @@ func ParseInfoReq(m Message) (InfoReq, error) {
 	}
 	if r.Layout = p.text("kbd", MaxLayout); !only(r.Layout, func(c byte) bool { return c >= 'a' && c <= 'z' }) {
 		p.failf("kbd %q", r.Layout)
+	}
+	if v := m.Get("failed"); v != "" {
+		var err error
+		if r.Failed, err = netip.ParseAddrPort(v); err != nil || !r.Failed.Addr().Is4() {
+			p.failf("failed %q", v)
+		}
+	}
+	r.Circle = m.Get("circle") == "true"
+	if v := m.Get("lostSession"); v != "" {
+		if r.Lost.Session = SessionID(v); !r.Lost.Session.Valid() {
+			p.failf("lostSession %q", v)
+		}
+		r.Lost.Host = p.text("lostHost", MaxHost)
+		r.Lost.Ago = time.Duration(p.int("lostAgo", 0, 1<<31-1)) * time.Second
 	}
 	return done(r, p)
 }
@@ -271,6 +331,9 @@ func (c ConnInf) Message() Message {
 	if c.Session != "" {
 		m.Add("session", string(c.Session))
 	}
+	if c.Host != "" {
+		m.Add("host", c.Host)
+	}
 	return m
 }
 
@@ -300,6 +363,7 @@ func ParseConnInf(m Message) (ConnInf, error) {
 	if c.Session != "" && !c.Session.Valid() {
 		p.failf("session %q", c.Session)
 	}
+	c.Host = p.text("host", MaxHost)
 	return done(c, p)
 }
 
@@ -348,6 +412,25 @@ func ParseRedirectInf(m Message) (RedirectInf, error) {
 		r.TokenSeq = p.int("tokenSeq", 0, 1<<31-1)
 	}
 	return done(r, p)
+}
+
+// Message builds the line.
+func (n NoticeInf) Message() Message {
+	m := Message{Command: CmdNoticeInf}
+	m.AddInt("tokenSeq", n.TokenSeq)
+	m.AddInt("seconds", n.Seconds)
+	m.Add("text", n.Text)
+	return m
+}
+
+// ParseNoticeInf reads a noticeInf.
+func ParseNoticeInf(m Message) (NoticeInf, error) {
+	p := reader{m: m, command: CmdNoticeInf}
+	return done(NoticeInf{
+		TokenSeq: p.int("tokenSeq", 0, 1<<31-1),
+		Seconds:  p.int("seconds", 0, MaxNotice),
+		Text:     p.text("text", MaxText),
+	}, p)
 }
 
 func pick(b bool, yes, no string) string {

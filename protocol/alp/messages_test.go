@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 var unit = Identity{Firmware: "hotdesk-1", Hardware: "HotdeskDTU", Terminal: "080020c0ffee", Port: 1}
@@ -39,8 +40,12 @@ var (
 	denied    = ConnInf{TokenSeq: 5, Token: "mondex.1", Module: "Group", Cause: "Try again.", OSD: 22}
 	gone      = DiscInf{TokenSeq: 9, Cause: "Your session is shown at another terminal.", OSD: 5}
 	elsewhere = RedirectInf{TokenSeq: 6, Addr: netip.MustParseAddr("127.0.0.2"), Port: 7443, Props: "x=1"}
-	idle      = State{Identity: unit}
-	shown     = State{Identity: unit, Connected: true}
+	failed    = InfoReq{Identity: unit, Type: "mondex", ID: "1", Width: 64, Height: 64, TokenSeq: 3, Failed: netip.MustParseAddrPort("10.0.0.2:7443"), Circle: true,
+		Lost: Lost{Session: "0123456789abcdef", Host: "north", Ago: 63 * time.Second}}
+	hosted = ConnInf{TokenSeq: 2, Allowed: true, Token: "mondex.1", Module: "m", Gen: 3, Session: "0123456789abcdef", Host: "north"}
+	notice = NoticeInf{TokenSeq: 4, Seconds: 60, Text: "Save your work."}
+	idle   = State{Identity: unit}
+	shown  = State{Identity: unit, Connected: true}
 )
 
 const common = "fw=hotdesk-1 hw=HotdeskDTU pn=1 sn=080020c0ffee namespace=IEEE802 "
@@ -52,6 +57,11 @@ var messages = []messageCase{
 		card, reads(ParseInfoReq)},
 	{"redirected", redirected.Message(), "infoReq _=1 event=insert fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=1 pn=1 sn=080020c0ffee state=disconnected type=mondex cause=redirect initState=1 startRes=64x8192 tokenSeq=3 redirectProps=s\\=a\\ b,k\\=1\n",
 		redirected, reads(ParseInfoReq)},
+	{"failed", failed.Message(), "infoReq _=1 event=insert fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=1 pn=1 sn=080020c0ffee state=disconnected type=mondex cause=insert initState=1 startRes=64x64 tokenSeq=3 failed=10.0.0.2:7443 circle=true lostSession=0123456789abcdef lostHost=north lostAgo=63\n",
+		failed, reads(ParseInfoReq)},
+	{"hosted", hosted.Message(), "connInf useReal=true encUpType=none tokenSeq=2 module=m access=allowed token=mondex.1 encDownType=none gen=3 session=0123456789abcdef host=north\n",
+		hosted, reads(ParseConnInf)},
+	{"noticeInf", notice.Message(), "noticeInf tokenSeq=4 seconds=60 text=Save\\ your\\ work.\n", notice, reads(ParseNoticeInf)},
 	{"removal", removal.Message(), "infoReq _=1 event=remove fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=1 pn=1 sn=080020c0ffee state=connected type=mondex tokenSeq=4 session=0123456789abcdef gen=8\n",
 		removal, reads(ParseInfoReq)},
 	{"connRsp", unit.ConnRsp(true, true), "connRsp _=1 access=allowed " + common + "state=connected\n", shown, reads(ParseState)},
@@ -108,6 +118,8 @@ func TestReadersRefuse(t *testing.T) {
 		{"insert", "tokenSeq", "-1"}, {"insert", "tokenSeq", ""}, {"insert", "tokenSeq", "2147483648"},
 		{"insert", "atr", strings.Repeat("00", MaxATR+1)}, {"insert", "atr", "3"}, {"insert", "atr", "zz"},
 		{"insert", "kbd", "us,de"}, {"insert", "kbd", strings.Repeat("u", MaxLayout+1)},
+		{"failed", "failed", "10.0.0.2"}, {"failed", "failed", "[::1]:7443"}, {"failed", "lostSession", "x"}, {"failed", "lostAgo", "-1"}, {"failed", "lostHost", strings.Repeat("h", MaxHost+1)},
+		{"hosted", "host", strings.Repeat("h", MaxHost+1)}, {"noticeInf", "seconds", "-1"}, {"noticeInf", "seconds", "86401"}, {"noticeInf", "text", strings.Repeat("t", MaxText+1)},
 		{"removal", "session", "0123"}, {"removal", "gen", "-1"}, {"removal", "gen", "18446744073709551616"}, {"removal", "tokenSeq", "x"},
 		{"keepAliveReq", "sn", "x"}, {"keepAliveReq", "state", ""}, {"discReq", "cause", strings.Repeat("c", MaxText+1)},
 		{"allowed", "access", "maybe"}, {"allowed", "tokenSeq", ""}, {"allowed", "mediaPort", "0"}, {"allowed", "mediaCert", "ab"},
@@ -180,6 +192,9 @@ func FuzzInfoReq(f *testing.F) { fuzzReader(f, CmdInfoReq, ParseInfoReq, InfoReq
 func FuzzState(f *testing.F)   { fuzzReader(f, CmdKeepAliveReq, ParseState, nil) }
 func FuzzConnInf(f *testing.F) { fuzzReader(f, CmdConnInf, ParseConnInf, ConnInf.Message) }
 func FuzzDiscInf(f *testing.F) { fuzzReader(f, CmdDiscInf, ParseDiscInf, DiscInf.Message) }
+func FuzzNoticeInf(f *testing.F) {
+	fuzzReader(f, CmdNoticeInf, ParseNoticeInf, NoticeInf.Message)
+}
 func FuzzRedirectInf(f *testing.F) {
 	fuzzReader(f, CmdRedirectInf, ParseRedirectInf, RedirectInf.Message)
 }
