@@ -45,12 +45,17 @@ type Kind int
 const (
 	InsertCard Kind = iota + 1 // asks for a card
 	Denied                     // Text says why
+	Question                   // Text says what is wrong, Answers what can be done
 )
 
 // A Screen is what is shown.
 type Screen struct {
 	Kind Kind
 	Text string
+	// Of a Question: the first ones that are not empty, and which one Return
+	// takes.
+	Answers [MaxAnswers]string
+	Marked  int
 }
 
 // A Request is for a terminal to show a screen. Came and Gone, which may be
@@ -61,6 +66,7 @@ type Request struct {
 	Width, Height int
 	Screen        Screen
 	Came, Gone    func(gen uint64)
+	Chose         func(gen uint64, option int) // of a Question, once at most
 }
 
 // Config says where a Greeter listens and what its pictures say.
@@ -114,6 +120,9 @@ func (g *Greeter) Show(r Request) (client.Offer, error) {
 	f := &feed{g: g, screen: r.Screen, changed: make(chan struct{}, 1)}
 	f.Resize(r.Width, r.Height)
 	spec := attach.Spec{Terminal: r.Terminal, Addr: r.Addr, Gen: gen, Source: f, Sink: f, Still: true}
+	if r.Screen.Kind == Question && r.Chose != nil {
+		spec.Sink = &chooser{feed: f, take: func(option int) { r.Chose(gen, option) }}
+	}
 	if r.Came != nil {
 		spec.Attached = func() { r.Came(gen) }
 	}

@@ -269,7 +269,7 @@ func TestPictures(t *testing.T) {
 func TestPaintAnything(t *testing.T) {
 	long := string(bytes.Repeat([]byte("a"), MaxText))
 	for _, size := range [][2]int{{alp.MinSide, alp.MinSide}, {alp.MinSide, 1200}, {1920, alp.MinSide}, {641, 479}} {
-		for _, s := range []Screen{{Kind: InsertCard}, {Kind: Denied}, {Denied, long}, {Denied, "\xff\xfe \x00 ok \U0001f600"}} {
+		for _, s := range []Screen{{Kind: InsertCard}, {Kind: Denied}, {Kind: Denied, Text: long}, {Kind: Denied, Text: "\xff\xfe \x00 ok \U0001f600"}} {
 			if p := paint(s, long, size[0], size[1]); p.W != size[0] || p.H != size[1] {
 				t.Errorf("%v: %dx%d", size, p.W, p.H)
 			}

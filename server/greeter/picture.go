@@ -63,6 +63,11 @@ func paint(s Screen, host string, w, h int) *draw.Pixmap {
 		c.card(c.w/2, c.h*0.34)
 		y := c.text("Insert your card", 5.4, bright, true, c.h*0.655)
 		c.text("Your desktop appears here as you left it.", 2.7, soft, false, y+1.2*c.u)
+	case Question:
+		c.sign(c.w/2, c.h*0.2)
+		y := c.text("Your desktop cannot be shown yet", 5, bright, true, c.h*0.36)
+		c.text(s.Text, 2.7, soft, false, y+1.4*c.u)
+		c.questions(s)
 	case Denied:
 		c.sign(c.w/2, c.h*0.33)
 		y := c.text("Your desktop cannot be shown", 5, bright, true, c.h*0.57)
