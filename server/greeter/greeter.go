@@ -8,7 +8,9 @@
 //     same size; at most MaxPictures are kept.
 //  2. No picture is larger than Config.Most, whatever a terminal says of its
 //     screen; a terminal centres a smaller one.
-//  3. Input does nothing, but for a change of the screen's size.
+//  3. Input does nothing, but for a change of the screen's size and on forms.
+//  4. A form that nobody has touched for awakeFor has no picture of its own.
+//     What was typed into it is wiped when it is answered or gone.
 //
 // A Greeter is safe for concurrent use; Serve is its life.
 package greeter
@@ -46,6 +48,8 @@ const (
 	InsertCard Kind = iota + 1 // asks for a card
 	Denied                     // Text says why
 	Question                   // Text says what is wrong, Answers what can be done
+
+	formKind // Text stands for the form
 )
 
 // A Screen is what is shown.
@@ -59,12 +63,16 @@ type Screen struct {
 }
 
 // A Request is for a terminal to show a screen. Came and Gone, which may be
-// nil, are called when it does and when it does no longer.
+// nil, are called when it does and when it does no longer. With a Form, that
+// is shown in place of Screen, and Answer gets what comes of it, once for each
+// form that is Put.
 type Request struct {
 	Terminal      alp.TerminalID
 	Addr          netip.Addr
 	Width, Height int
 	Screen        Screen
+	Form          *Form
+	Answer        func(gen uint64, a Answer)
 	Came, Gone    func(gen uint64)
 	Chose         func(gen uint64, option int) // of a Question, once at most
 }
@@ -85,7 +93,8 @@ type Greeter struct {
 	gen  atomic.Uint64
 
 	mu       sync.Mutex
-	pictures []picture // the one used last comes last
+	pictures []picture        // the one used last comes last
+	forms    map[uint64]*feed // by gen
 }
 
 type picture struct {
@@ -104,7 +113,7 @@ func New(conf Config) (*Greeter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("greeter: %w", err)
 	}
-	g := &Greeter{conf: conf, end: end, cert: id.CertHash()}
+	g := &Greeter{conf: conf, end: end, cert: id.CertHash(), forms: map[uint64]*feed{}}
 	// Numbers go on rising when the gateway is restarted.
 	g.gen.Store(uint64(time.Now().UnixMicro()))
 	return g, nil
@@ -118,19 +127,38 @@ func (g *Greeter) Show(r Request) (client.Offer, error) {
 	r.Screen.Text = r.Screen.Text[:min(len(r.Screen.Text), MaxText)]
 	gen := g.gen.Add(1)
 	f := &feed{g: g, screen: r.Screen, changed: make(chan struct{}, 1)}
+	if r.Form != nil {
+		if err := r.Form.check(); err != nil {
+			return client.Offer{}, err
+		}
+		s := fill(r.Form.bounded(), nil)
+		f.form = &formScreen{gen: gen, answer: r.Answer, s: s, key: formKey(s.form)}
+	}
 	f.Resize(r.Width, r.Height)
-	spec := attach.Spec{Terminal: r.Terminal, Addr: r.Addr, Gen: gen, Source: f, Sink: f, Still: true}
+	spec := attach.Spec{Terminal: r.Terminal, Addr: r.Addr, Gen: gen, Source: f, Sink: f, Still: true, Awake: f.awake}
 	if r.Screen.Kind == Question && r.Chose != nil {
 		spec.Sink = &chooser{feed: f, take: func(option int) { r.Chose(gen, option) }}
 	}
-	if r.Came != nil {
-		spec.Attached = func() { r.Came(gen) }
+	spec.Attached = func() {
+		f.mu.Lock()
+		f.came = true
+		f.mu.Unlock()
+		if r.Came != nil {
+			r.Came(gen)
+		}
 	}
-	if r.Gone != nil {
-		spec.Detached = func(string) { r.Gone(gen) }
+	spec.Detached = func(string) {
+		g.dropForm(gen)
+		if r.Gone != nil {
+			r.Gone(gen)
+		}
+	}
+	if f.form != nil {
+		g.keepForm(gen, f)
 	}
 	ticket, err := g.end.Offer(spec)
 	if err != nil {
+		g.dropForm(gen)
 		return client.Offer{}, fmt.Errorf("greeter: %w", err)
 	}
 	return client.Offer{Port: g.end.Port(), Cert: g.cert[:], Ticket: ticket, Gen: gen}, nil
@@ -143,6 +171,11 @@ func (g *Greeter) Hide(terminal alp.TerminalID, gen uint64) {
 
 // picture returns a screen's picture, drawn now or before.
 func (g *Greeter) picture(s Screen, w, h int) *draw.Pixmap {
+	return g.shared(s, w, h, func() *draw.Pixmap { return paint(s, g.conf.Host, w, h) })
+}
+
+// shared returns the picture that goes by s, made now or before.
+func (g *Greeter) shared(s Screen, w, h int, make func() *draw.Pixmap) *draw.Pixmap {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, p := range g.pictures {
@@ -151,7 +184,7 @@ func (g *Greeter) picture(s Screen, w, h int) *draw.Pixmap {
 			return p.pixmap
 		}
 	}
-	p := picture{s, w, h, paint(s, g.conf.Host, w, h)}
+	p := picture{s, w, h, make()}
 	if len(g.pictures) == MaxPictures {
 		g.pictures = g.pictures[1:]
 	}
@@ -168,9 +201,12 @@ type feed struct {
 	screen  Screen
 	changed chan struct{}
 
+	form *formScreen // nil for other screens
+
 	mu   sync.Mutex
 	w, h int
 	new  bool // the size has changed since the last View
+	came bool // the ticket was redeemed
 }
 
 func (f *feed) Changed() <-chan struct{} { return f.changed }
@@ -178,6 +214,10 @@ func (f *feed) Changed() <-chan struct{} { return f.changed }
 func (f *feed) View(show func(encode.View)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.form != nil {
+		show(f.viewForm())
+		return
+	}
 	v := encode.View{Picture: f.g.picture(f.screen, f.w, f.h), Cursor: hidden}
 	if f.new {
 		v.Damage = []image.Rectangle{v.Picture.Bounds()}
@@ -194,13 +234,31 @@ func (f *feed) Resize(w, h int) {
 		return
 	}
 	f.w, f.h, f.new = w, h, true
-	select {
-	case f.changed <- struct{}{}:
-	default:
+	if f.form != nil {
+		f.form.sheet, f.form.own = nil, nil
+	}
+	f.poke()
+}
+
+func (f *feed) Key(usage uint16, down bool) {
+	if f.form != nil {
+		f.keyForm(usage, down)
 	}
 }
 
-func (f *feed) Key(uint16, bool)       {}
-func (f *feed) Pointer(int, int, byte) {}
-func (f *feed) Wheel(int, int)         {}
-func (f *feed) Release()               {}
+func (f *feed) Pointer(x, y int, buttons byte) {
+	if f.form != nil {
+		f.pointerForm(x, y, buttons)
+	}
+}
+
+func (f *feed) Wheel(int, int) {}
+
+func (f *feed) Release() {
+	if f.form != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.form.s.keys.release()
+		f.form.pressed = false
+	}
+}

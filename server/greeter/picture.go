@@ -24,7 +24,7 @@ var (
 	bottom  = color.RGBA{0x12, 0x1a, 0x24, 0xff}
 	bright  = color.RGBA{0xf2, 0xf5, 0xf7, 0xff}
 	soft    = color.RGBA{0xa3, 0xb3, 0xc2, 0xff}
-	faint   = color.RGBA{0x6b, 0x7d, 0x8e, 0xff}
+	faint   = color.RGBA{0x8a, 0x9b, 0xab, 0xff}
 	paper   = color.RGBA{0xe9, 0xee, 0xf2, 0xff}
 	shade   = color.RGBA{0xcb, 0xd5, 0xde, 0xff}
 	gold    = color.RGBA{0xd9, 0xb2, 0x5f, 0xff}
@@ -53,10 +53,15 @@ type canvas struct {
 	u    float64 // the unit that everything is sized by: one hundredth of the picture
 }
 
-// paint draws a screen of w by h pixels.
-func paint(s Screen, host string, w, h int) *draw.Pixmap {
+func newCanvas(w, h int) *canvas {
 	c := &canvas{img: image.NewRGBA(image.Rect(0, 0, w, h)), w: float64(w), h: float64(h)}
 	c.u = math.Min(c.w*0.75, c.h) / 100
+	return c
+}
+
+// paint draws a screen of w by h pixels.
+func paint(s Screen, host string, w, h int) *draw.Pixmap {
+	c := newCanvas(w, h)
 	c.background()
 	switch s.Kind {
 	case InsertCard:

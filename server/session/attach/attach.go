@@ -93,6 +93,7 @@ type Spec struct {
 	Source   encode.Source // of a comparable type: one Source has one attachment
 	Sink     Sink
 	Still    bool                // it hardly ever changes: between changes it costs no memory
+	Awake    func() bool         // if not nil and true after a change, a Still one is about to change again
 	Attached func()              // before the first frame
 	Detached func(reason string) // after the last call of Sink; only if Attached was called
 }

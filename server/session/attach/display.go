@@ -53,7 +53,7 @@ func (a *attachment) display() {
 		if buf = buf[:0]; cap(buf) > keepBuffer {
 			buf = nil
 		}
-		if a.spec.Still {
+		if a.spec.Still && (a.spec.Awake == nil || !a.spec.Awake()) {
 			enc.Rest()
 		}
 		select {
