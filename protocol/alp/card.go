@@ -28,16 +28,16 @@ const (
 // ControlSmartCard is controlSmartCard: an APDU for the card, or (ours) the
 // question for the PIN, which the terminal asks and gives to the card itself.
 type ControlSmartCard struct {
-	TokenSeq       int    // the presentation that it belongs to (ours)
-	Tag            string // of the answer
-	PIN            bool   // command=pinReq (ours), else apduInf
-	CLA, INS       byte
-	P1, P2         byte
-	Data           []byte // tdata, at most MaxCardData
-	Le             int    // rlen, 0 to MaxCardReply
-	Purpose        string // what for, where the card is to authenticate itself (ours)
-	Nonce          []byte // the same: NonceSize bytes (ours)
-	Time           int64  // Unix seconds of the server (ours)
+	TokenSeq int    // the presentation that it belongs to (ours)
+	Tag      string // of the answer
+	PIN      bool   // command=pinReq (ours), else apduInf
+	CLA, INS byte
+	P1, P2   byte
+	Data     []byte // tdata, at most MaxCardData
+	Le       int    // rlen, 0 to MaxCardReply
+	Purpose  string // what for, where the card is to authenticate itself (ours)
+	Nonce    []byte // the same: NonceSize bytes (ours)
+	Time     int64  // Unix seconds of the server (ours)
 }
 
 // InfoSmartCard is infoSmartCard.

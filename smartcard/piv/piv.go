@@ -42,7 +42,9 @@ const (
 // Algorithms of keys.
 const (
 	RSA2048 = 0x07
+	RSA3072 = 0x05
 	P256    = 0x11
+	P384    = 0x14
 )
 
 // Sizes in bytes.
@@ -53,6 +55,9 @@ const (
 	MinPIN    = 6
 	RSASize   = 256 // of a challenge for RSA-2048, padded by the caller
 	HashSize  = 32  // of a challenge for P-256
+
+	RSA3072Size = 384 // of a challenge for RSA-3072
+	Hash384Size = 48  // of a challenge for P-384
 )
 
 // ErrObject is wrapped by the errors of the parsers.
@@ -88,6 +93,9 @@ func Verify(pin string) (apdu.Command, error) {
 	data := append([]byte(pin), bytes.Repeat([]byte{0xFF}, MaxPIN-len(pin))...)
 	return apdu.Command{INS: apdu.InsVerify, P2: 0x80, Data: data}, nil
 }
+
+// Forget takes a verified PIN back (SP 800-73-4 part 2, section 3.2.1).
+func Forget() apdu.Command { return apdu.Command{INS: apdu.InsVerify, P1: 0xFF, P2: 0x80} }
 
 // Tries asks how many tries the PIN has left, see apdu.Tries; 9000: verified.
 func Tries() apdu.Command { return apdu.Command{INS: apdu.InsVerify, P2: 0x80} }

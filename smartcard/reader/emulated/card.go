@@ -60,7 +60,7 @@ func (PIN) LogValue() slog.Value { return slog.StringValue("(secret)") }
 
 // A Key is a key of a PIV card and its certificate.
 type Key struct {
-	Private crypto.Signer // *ecdsa.PrivateKey of P-256, or *rsa.PrivateKey of 2048 bits
+	Private crypto.Signer // *ecdsa.PrivateKey of P-256 or P-384, or *rsa.PrivateKey of 2048 or 3072 bits
 	Cert    []byte        // DER
 }
 

@@ -99,15 +99,15 @@ func parseKey(der []byte) (crypto.Signer, error) {
 	}
 	switch k := key.(type) {
 	case *ecdsa.PrivateKey:
-		if k.Curve == elliptic.P256() {
+		if k.Curve == elliptic.P256() || k.Curve == elliptic.P384() {
 			return k, nil
 		}
 	case *rsa.PrivateKey:
-		if k.N.BitLen() == 2048 {
+		if n := k.N.BitLen(); n == 2048 || n == 3072 {
 			return k, nil
 		}
 	}
-	return nil, errors.New("neither P-256 nor RSA of 2048 bits")
+	return nil, errors.New("neither P-256, P-384 nor RSA of 2048 or 3072 bits")
 }
 
 func status(s uint16) apdu.Response { return apdu.Response{Status: s} }
@@ -149,7 +149,7 @@ func (c *chip) selectPIV(cmd apdu.Command) apdu.Response {
 	v := apdu.AppendTLV(nil, 0x4F, full[5:])
 	v = apdu.AppendTLV(v, 0x79, apdu.AppendTLV(nil, 0x4F, piv.AID[:5]))
 	v = apdu.AppendTLV(v, 0x50, []byte("Hotdesk emulated PIV card"))
-	for _, algorithm := range []byte{piv.RSA2048, piv.P256} {
+	for _, algorithm := range []byte{piv.RSA2048, piv.RSA3072, piv.P256, piv.P384} {
 		inner := apdu.AppendTLV(apdu.AppendTLV(nil, 0x80, []byte{algorithm}), 0x06, []byte{0})
 		v = apdu.AppendTLV(v, 0xAC, inner)
 	}
@@ -258,25 +258,33 @@ func (c *chip) authenticate(cmd apdu.Command) apdu.Response {
 	var signature []byte
 	switch k := key.Private.(type) {
 	case *ecdsa.PrivateKey:
-		if cmd.P1 != piv.P256 {
+		algorithm, size := byte(piv.P256), piv.HashSize
+		if k.Curve == elliptic.P384() {
+			algorithm, size = piv.P384, piv.Hash384Size
+		}
+		if cmd.P1 != algorithm {
 			return status(apdu.WrongParameters)
 		}
-		if len(challenge) != piv.HashSize {
+		if len(challenge) != size {
 			return status(apdu.WrongData)
 		}
 		signature, err = ecdsa.SignASN1(rand.Reader, k, challenge)
 	case *rsa.PrivateKey:
-		if cmd.P1 != piv.RSA2048 {
+		algorithm := byte(piv.RSA2048)
+		if k.N.BitLen() == 3072 {
+			algorithm = piv.RSA3072
+		}
+		if cmd.P1 != algorithm {
 			return status(apdu.WrongParameters)
 		}
 		// The card raises what it gets to its key's power; padding is the
 		// caller's. crypto/rsa has no such operation, and an emulated card's
 		// key needs no protection from those who measure time.
 		m := new(big.Int).SetBytes(challenge)
-		if len(challenge) != piv.RSASize || m.Cmp(k.N) >= 0 {
+		if len(challenge) != k.Size() || m.Cmp(k.N) >= 0 {
 			return status(apdu.WrongData)
 		}
-		signature = m.Exp(m, k.D, k.N).FillBytes(make([]byte, piv.RSASize))
+		signature = m.Exp(m, k.D, k.N).FillBytes(make([]byte, k.Size()))
 	}
 	if err != nil {
 		return status(apdu.NoDiagnosis)

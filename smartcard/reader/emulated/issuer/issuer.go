@@ -23,6 +23,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net/url"
 	"strings"
 	"time"
 
@@ -64,6 +65,10 @@ type Spec struct {
 	PIN  string
 	RSA  bool      // 9A is RSA-2048, otherwise P-256; 9E is P-256
 	Now  time.Time // certificates are valid for a year around it; zero: that of New
+
+	Algorithm byte               // of both keys, of package piv; 0: as RSA says
+	GUID      [piv.GUIDSize]byte // zero: a new one
+	Unbound   bool               // the certificates do not name the card
 }
 
 // ATR is that of every card: T=1, compact-TLV, chaining and extended length.
@@ -78,18 +83,32 @@ func (i *Issuer) Card(s Spec) (map[string][]byte, error) {
 	if !s.Now.IsZero() {
 		i.now = s.Now
 	}
-	var guid [piv.GUIDSize]byte
-	rand.Read(guid[:])
-	guid[6], guid[8] = guid[6]&0x0f|0x40, guid[8]&0x3f|0x80 // a random UUID, RFC 4122
+	guid := s.GUID
+	if guid == [piv.GUIDSize]byte{} {
+		rand.Read(guid[:])
+		guid[6], guid[8] = guid[6]&0x0f|0x40, guid[8]&0x3f|0x80 // a random UUID, RFC 4122
+	}
+	var names []*url.URL
+	if !s.Unbound {
+		// FIPS 201-3 section 4.2.1: the card's UUID, as a URN.
+		names = []*url.URL{{Scheme: "urn", Opaque: fmt.Sprintf("uuid:%x-%x-%x-%x-%x", guid[:4], guid[4:6], guid[6:8], guid[8:10], guid[10:])}}
+	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "# An emulated PIV card, made for tests.\natr = %s\ntype = piv\nname = %s\nguid = %s\npin = %s\n",
 		hex.EncodeToString(ATR()), s.Name, hex.EncodeToString(guid[:]), s.PIN)
 	files := map[string][]byte{}
+	first, second := byte(piv.P256), byte(piv.P256)
+	if s.RSA {
+		first = piv.RSA2048
+	}
+	if s.Algorithm != 0 {
+		first, second = s.Algorithm, s.Algorithm
+	}
 	for _, slot := range []struct {
-		name string
-		rsa  bool
-	}{{"9a", s.RSA}, {"9e", false}} {
-		key, cert, err := i.pair(s.Name+" "+slot.name, slot.rsa)
+		name      string
+		algorithm byte
+	}{{"9a", first}, {"9e", second}} {
+		key, cert, err := i.pair(s.Name+" "+slot.name, slot.algorithm, names)
 		if err != nil {
 			return nil, err
 		}
@@ -106,18 +125,24 @@ func (i *Issuer) Card(s Spec) (map[string][]byte, error) {
 	return files, nil
 }
 
-func (i *Issuer) pair(name string, asRSA bool) (crypto.Signer, []byte, error) {
+func (i *Issuer) pair(name string, algorithm byte, names []*url.URL) (crypto.Signer, []byte, error) {
 	var key crypto.Signer
 	var err error
-	if asRSA {
+	switch algorithm {
+	case piv.RSA2048:
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
-	} else {
+	case piv.RSA3072:
+		key, err = rsa.GenerateKey(rand.Reader, 3072)
+	case piv.P384:
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	default:
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("issuer: %w", err)
 	}
 	t := i.template(name)
+	t.URIs = names
 	t.KeyUsage, t.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, t, i.Authority, key.Public(), i.key)
 	if err != nil {
