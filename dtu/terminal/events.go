@@ -71,6 +71,10 @@ type (
 	}
 	// MediaQuiet: that connection's sign of life is late. It is not lost yet.
 	MediaQuiet struct{ Media int }
+
+	// Link: the network's link is up or down, where the kernel tells. It is up
+	// until something else is said.
+	Link struct{ Up bool }
 )
 
 func (PowerOn) event()        {}
@@ -88,6 +92,7 @@ func (Line) event()           {}
 func (MediaDrawn) event()     {}
 func (MediaDown) event()      {}
 func (MediaQuiet) event()     {}
+func (Link) event()           {}
 
 // An Action is something to be done. Its text is for logs and scenarios.
 type Action interface {

@@ -48,7 +48,7 @@ func (m *Machine) found(e Found) {
 
 func (m *Machine) searched(e Searched) {
 	switch {
-	case !m.seeking || m.osd.Code == CodeNoSession:
+	case !m.seeking || m.osd.Code == CodeNoSession || m.osd == osdLink:
 	case e.Error != "":
 		m.say(OSD{CodeNetworkDown, "The network is down", clean(e.Error)})
 	case m.untrusted == "":
@@ -97,7 +97,7 @@ func (m *Machine) controlUp(e ControlUp) {
 		}
 	}
 	m.dials, m.queue, m.seeking, m.racing, m.widened = nil, nil, false, false, false
-	m.nextAt, m.widenAt, m.touchAt = time.Time{}, time.Time{}, time.Time{}
+	m.nextAt, m.widenAt, m.touchAt, m.targetAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	m.control, m.server, m.shun = won.n, won.server, netip.AddrPort{}
 	m.link, m.known, m.untrusted, m.tries, m.quietAt = linkUp, m.server, "", 0, time.Time{}
 	m.deadAt = m.now.Add(DeadAfter)
@@ -127,8 +127,9 @@ func (m *Machine) notReached(e ControlDown) {
 		m.untrusted = clean(e.Reason)
 	}
 	switch {
-	case m.redirect && m.tries+1 < maxTries:
+	case m.redirect: // until it has had its time
 		m.tries++
+		m.say(osdTrying)
 		m.wait(m.tries)
 	case m.med.id != 0:
 		m.fails++
@@ -142,14 +143,10 @@ func (m *Machine) notReached(e ControlDown) {
 	case m.racing && !m.widened:
 		m.widen()
 	default:
-		if m.redirect {
-			m.say(osdLost)
-		}
 		from := FromNext
-		if m.redirect || !m.asked {
+		if !m.asked {
 			from = FromKnown
 		}
-		m.redirect, m.props = false, ""
 		m.locate(from)
 	}
 }
@@ -210,6 +207,7 @@ func (m *Machine) touch() {
 // bothLost goes on where neither control nor media is left: with all servers
 // that are known, at a falling rate where they do not keep us.
 func (m *Machine) bothLost() {
+	m.mourn()
 	m.sayLost()
 	m.touchAt = time.Time{}
 	if m.raced && len(m.dials) == 0 {
@@ -239,7 +237,11 @@ func (m *Machine) widen() {
 // sayLost says that there is no server, unless there is something to say about
 // the card.
 func (m *Machine) sayLost() {
-	if m.osd.Code != CodeNoSession {
+	switch {
+	case m.osd.Code == CodeNoSession:
+	case m.linkOut && m.linkAt.IsZero():
+		m.say(osdLink)
+	default:
 		m.say(osdLost)
 	}
 }
@@ -277,8 +279,13 @@ func (m *Machine) dead() {
 	}
 	m.unlink()
 	m.fails++
-	m.sayLost()
 	m.shun = m.server
+	if m.target.IsValid() { // it took the connection, and says nothing
+		m.unreached()
+	} else {
+		m.mourn()
+		m.sayLost()
+	}
 	m.race()
 }
 
@@ -290,7 +297,7 @@ func (m *Machine) openMedia(c alp.ConnInf) {
 	}
 	m.presentAt = time.Time{}
 	m.medias++
-	m.med = media{id: m.medias, session: c.Session, gen: c.Gen}
+	m.med = media{id: m.medias, session: c.Session, gen: c.Gen, host: clean(c.Host)}
 	if at := m.now.Add(KeepAlive); m.aliveAt.After(at) {
 		m.aliveAt = at
 	}
@@ -310,7 +317,10 @@ func (m *Machine) mediaDrawn(e MediaDrawn) {
 		return
 	}
 	m.med.drawn, m.osd = true, OSD{}
-	m.had = had{m.server, m.med.session, m.med.gen}
+	if m.med.session != "" {
+		m.had = had{server: m.server, session: m.med.session, gen: m.med.gen, host: m.med.host}
+		m.arrived()
+	}
 	m.mediaAt = m.now.Add(Stable)
 	if m.link == linkUp {
 		if at := m.now.Add(StableShown); m.stableAt.After(at) {
@@ -318,6 +328,7 @@ func (m *Machine) mediaDrawn(e MediaDrawn) {
 		}
 		m.quiet()
 	}
+	m.speak()
 }
 
 func (m *Machine) mediaDown(e MediaDown) {

@@ -2,7 +2,6 @@ package terminal
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,10 @@ var (
 	osdLost       = OSD{CodeDisconnected, "No connection to the server", "The terminal asks the other servers of the group. If the session's server is down, another begins a new one."}
 	osdDetached   = OSD{CodeDisconnected, "Disconnected", "The session is no longer shown here."}
 	osdRedirected = OSD{CodeRedirected, "Going to another server", "The session is there."}
-	osdCircle     = OSD{CodeDisconnected, "Sent from server to server", "The servers do not agree where the session is. The terminal asks again in a while; tell the administrator."}
+	osdTrying     = OSD{CodeRedirected, "The server that has the session does not answer", "The terminal tries for a moment."}
+	osdUnanswered = OSD{CodeDisconnected, "The server that has the session does not answer", "The terminal asks another server what can be done."}
+	osdCircle     = OSD{CodeDisconnected, "Sent from server to server", "The servers do not agree where the session is; one of them may be starting. The terminal asks again in a moment."}
+	osdLink       = OSD{CodeLink, "No network", "The terminal has no link to the network. Check that the cable is plugged in at both ends."}
 	osdGraphics   = OSD{CodeGraphics, "Waiting for the picture", "The session is about to be shown."}
 	osdReading    = OSD{CodeServer, "Reading the card", "Leave the card in."}
 	osdBroadcast  = OSD{CodeBroadcast, "Looking for a server", "The terminal asks the whole network. If this stays, check that a server is on."}
@@ -114,6 +116,9 @@ func (m *Machine) release(o OSD, reason string) {
 	m.verdict, m.verdictOn, m.lastGen, m.lastSes = verdictNone, OSD{}, 0, ""
 	m.presentAt, m.broken, m.redirects = time.Time{}, 0, 0
 	m.redirect, m.props = false, ""
+	m.answered()
+	m.arrived()
+	m.told, m.tellAt = "", time.Time{}
 	m.had = had{}
 }
 
@@ -145,7 +150,7 @@ func (m *Machine) present() {
 	m.presentAt = time.Time{}
 	m.seq++
 	m.presented, m.verdict, m.lastGen, m.lastSes = true, verdictNone, 0, ""
-	if m.probe {
+	if m.probe || m.redirect {
 		// keepAliveReq first: its answer waits for nothing.
 		m.probe = false
 		m.deadAt = m.now.Add(ProbeAfter)
@@ -165,6 +170,7 @@ func (m *Machine) present() {
 			m.say(osdServer)
 		}
 	}
+	m.news(&r)
 	r.Redirect, r.Props = m.redirect, m.props
 	m.redirect, m.props = false, ""
 	m.send(r.Message())
@@ -205,6 +211,11 @@ func (m *Machine) line(e Line) {
 		if r, err = alp.ParseRedirectInf(e.Message); err == nil && r.TokenSeq == m.seq && m.presented {
 			m.redirectInf(r)
 		}
+	case alp.CmdNoticeInf:
+		var n alp.NoticeInf
+		if n, err = alp.ParseNoticeInf(e.Message); err == nil && n.TokenSeq == m.seq && m.presented {
+			m.noticeInf(n)
+		}
 	case alp.CmdProtocolError:
 		m.closeControl("the server did not understand: " + clean(e.Message.Get("cause")))
 		m.lost()
@@ -216,6 +227,7 @@ func (m *Machine) line(e Line) {
 }
 
 func (m *Machine) connInf(c alp.ConnInf) {
+	m.answered()
 	switch {
 	case !c.Allowed:
 		m.refuse(verdictDenied, said(cmp.Or(c.OSD, CodeDenied), c.Cause))
@@ -247,28 +259,9 @@ func (m *Machine) refuse(v verdict, o OSD) {
 }
 
 func (m *Machine) discInf(d alp.DiscInf) {
+	m.answered()
 	m.refuse(verdictDisconnected, said(cmp.Or(d.OSD, CodeDisconnected), cmp.Or(d.Cause, osdDetached.Text)))
 	m.send(m.cfg.Identity.DiscRsp())
-}
-
-func (m *Machine) redirectInf(r alp.RedirectInf) {
-	if !r.Addr.Is4() || r.Addr.IsUnspecified() || r.Addr.IsMulticast() {
-		m.closeControl("redirect to " + r.Addr.String())
-		m.lost()
-		return
-	}
-	if m.redirects++; m.redirects > MaxRedirects {
-		m.refuse(verdictDenied, osdCircle)
-		m.presentAt = m.now.Add(SlowRetry)
-		return
-	}
-	m.blank(osdRedirected)
-	m.closeMedia("redirected")
-	m.send(m.cfg.Identity.DiscReq("redirect"))
-	m.closeControl("redirected")
-	m.unlink()
-	m.redirect, m.props, m.tries, m.verdict = true, r.Props, 0, verdictNone
-	m.dial(netip.AddrPortFrom(r.Addr, uint16(r.Port)))
 }
 
 // said is what a server wants the screen to say.

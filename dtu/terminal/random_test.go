@@ -192,6 +192,10 @@ func TestInvariants(t *testing.T) {
 					step(CardOut{n})
 				}
 			},
+			"link": func(t *rapid.T) { step(Link{rapid.Bool().Draw(t, "up")}) },
+			"notice": func(t *rapid.T) {
+				step(Line{pick("control", w.control), alp.NoticeInf{TokenSeq: seq(), Seconds: rapid.IntRange(0, 3).Draw(t, "seconds"), Text: rapid.SampledFrom([]string{"", "read this"}).Draw(t, "text")}.Message()})
+			},
 			"found": func(t *rapid.T) {
 				var e Found
 				for i := range rapid.SampledFrom([]int{1, 2, 5, MaxServers + 1}).Draw(t, "servers") {

@@ -112,6 +112,8 @@ func (w *world) run(line string) (string, error) {
 				c.Gen = uint64(number(f[i+1]))
 			case "session":
 				c.Session = alp.SessionID(f[i+1])
+			case "host":
+				c.Host = f[i+1]
 			case "seq":
 				c.TokenSeq = number(f[i+1])
 			case "ticket":
@@ -126,6 +128,10 @@ func (w *world) run(line string) (string, error) {
 	case f[0] == "redirect":
 		to := netip.MustParseAddrPort(f[1])
 		out = w.line(alp.RedirectInf{TokenSeq: w.m.seq, Addr: to.Addr(), Port: int(to.Port()), Props: "secret"}.Message())
+	case f[0] == "notice":
+		out = w.line(alp.NoticeInf{TokenSeq: w.m.seq, Seconds: number(f[1]), Text: rest(2)}.Message())
+	case f[0] == "link":
+		out = w.step(Link{Up: f[1] == "up"})
 	case f[0] == "line":
 		m, err := alp.Parse([]byte(rest(1)))
 		if err != nil {

@@ -21,6 +21,8 @@
 //     listening, or silent for a second of which AnswerWithin followed a
 //     question. Then every known server is dialled at once, and none waits for
 //     another.
+//  7. Of a session that a redirect could not reach, or that was lost with its
+//     server, the next server is told. None is asked to make another.
 //
 // The package does no I/O, has no goroutines and reads no clock. A Machine is
 // not safe for concurrent use. Limits: MaxCards, MaxServers, MaxDials, MaxRedirects.
@@ -44,6 +46,8 @@ const (
 	// MaxRedirects bounds how often one token is sent on before the terminal
 	// takes a rest.
 	MaxRedirects = 5
+	// MaxCircles bounds those rests. Then a server is told, and asks the user.
+	MaxCircles = 2
 )
 
 // Times. Those of ALP are from alp.md section 4, the others are ours.
@@ -84,11 +88,20 @@ const (
 
 	minRetry = 50 * time.Millisecond
 	maxRetry = 2 * time.Second
-	maxTries = 3 // to reach the target of a redirect
+
+	// RedirectWithin is the time the target of a redirect has to answer. Then
+	// another server is told that it did not.
+	RedirectWithin = 2 * time.Second
+	// CirclePause is a rest from being sent from server to server.
+	CirclePause = 3 * time.Second
+	// LinkGrace is how long the network's link may be down before what is no
+	// session's is taken off the screen.
+	LinkGrace = time.Second
 )
 
 // On-screen codes (alp.md section 10).
 const (
+	CodeLink         = 1
 	CodeNoSession    = 5
 	CodeDenied       = 6
 	CodeUntrusted    = 15
@@ -197,14 +210,18 @@ type media struct {
 	drawn   bool
 	session alp.SessionID
 	gen     uint64
+	host    string
 }
 
 // had is the session that the token was last shown, and where. A server that
-// is told of it says when it has ended, instead of making another in silence.
+// is told of it says when it has ended, instead of making another in silence;
+// one that makes another after the first server was lost says that.
 type had struct {
 	server  netip.AddrPort
 	session alp.SessionID
 	gen     uint64
+	host    string    // its name
+	lost    time.Time // when that server was lost; zero: it was not
 }
 
 // dialling is a control connection that is being made.
@@ -242,7 +259,10 @@ type Machine struct {
 	props     string           // redirect proof for the server that is dialled
 	redirect  bool             // the server that is dialled is a redirect's target
 	tries     int              // at that target
+	target    netip.AddrPort   // of a redirect; zero once it has answered
+	failed    netip.AddrPort   // the target that did not
 	redirects int              // of this token
+	circles   int              // rests from them
 
 	seq       int
 	presented bool // on this control connection
@@ -253,11 +273,15 @@ type Machine struct {
 	lastSes   alp.SessionID
 	had       had
 	med       media
-	medias    int  // counts media connections
-	broken    int  // media losses since one was stable
-	probe     bool // media was lost: the next presentation shows whether the host lives
-	probes    int  // of media, since control was lost
-	noticed   bool
+	medias    int    // counts media connections
+	broken    int    // media losses since one was stable
+	probe     bool   // media was lost: the next presentation shows whether the host lives
+	probes    int    // of media, since control was lost
+	noticed   bool   // a connection is lost, and the user was told
+	told      string // what a server wants to be read over the picture
+	tellFor   time.Duration
+	corner    string // what the corner says
+	linkOut   bool   // the network's link is down
 
 	quietAt time.Time // control was asked, as media was quiet, and says nothing; zero: it was not
 
@@ -272,6 +296,9 @@ type Machine struct {
 	nextAt    time.Time // dial the next of queue
 	widenAt   time.Time // ask the network too
 	touchAt   time.Time // touch media
+	targetAt  time.Time // the target of a redirect has not answered
+	tellAt    time.Time // what was told has been read
+	linkAt    time.Time // the link has been down for too long
 }
 
 // New makes a machine that is switched off.
@@ -321,6 +348,8 @@ func (m *Machine) network(e Event) {
 		m.mediaDown(e)
 	case MediaQuiet:
 		m.mediaQuiet(e)
+	case Link:
+		m.linkIs(e)
 	default:
 		panic(fmt.Sprintf("terminal: event %T", e))
 	}
@@ -347,6 +376,9 @@ func (m *Machine) timers() []timer {
 		{&m.nextAt, m.dialMore},
 		{&m.widenAt, m.widen},
 		{&m.touchAt, m.touch},
+		{&m.targetAt, m.unanswered},
+		{&m.tellAt, func() { m.told = ""; m.speak() }},
+		{&m.linkAt, m.linkLost},
 	}
 }
 
@@ -426,7 +458,7 @@ func (m *Machine) power() {
 	m.closeMedia("power off")
 	m.closeControl("power off")
 	*m = Machine{cfg: m.cfg, now: m.now, out: m.out, powered: true, cards: m.cards, osd: m.osd,
-		controls: m.controls, seq: m.seq, medias: m.medias}
+		controls: m.controls, seq: m.seq, medias: m.medias, linkOut: m.linkOut}
 	m.settle()
 	m.locate(FromKnown)
 }
@@ -450,26 +482,8 @@ func (m *Machine) say(o OSD) {
 
 // blank shows an on-screen display, which takes away whatever was there.
 func (m *Machine) blank(o OSD) {
-	m.osd, m.noticed, m.noticeAt = o, false, time.Time{}
+	m.osd, m.noticed, m.noticeAt, m.corner = o, false, time.Time{}, ""
 	m.do(Blank{o})
-}
-
-// quiet takes the notice away.
-func (m *Machine) quiet() {
-	m.noticeAt = time.Time{}
-	if m.noticed {
-		m.noticed = false
-		m.do(Notice{})
-	}
-}
-
-func (m *Machine) notice() {
-	m.noticed = true
-	if m.link == linkUp {
-		m.do(Notice{"The picture stands still: the connection to the session is being made again"})
-		return
-	}
-	m.do(Notice{"The server does not answer; the session goes on while the terminal reconnects"})
 }
 
 // closeMedia ends media, if there is any.
