@@ -21,6 +21,7 @@ type Config struct {
 	IFSD int           // bytes that we take; other than 32 it is told to the card first
 	CRC  bool          // otherwise LRC
 	NAD  byte          // node addresses, usually 0
+	Told bool          // the reader tells the card IFSD by itself
 	BWT  time.Duration // how long the card may take
 }
 
@@ -70,7 +71,7 @@ func NewT1(c Config) *T1 {
 	if c.IFSC < 1 || c.IFSC > MaxINF || c.IFSD < 1 || c.IFSD > MaxINF || c.BWT <= 0 {
 		panic(fmt.Sprintf("tpdu: T=1 with %+v", c))
 	}
-	return &T1{cfg: c, told: c.IFSD == 32}
+	return &T1{cfg: c, told: c.Told || c.IFSD == 32}
 }
 
 // Begin sends a command. It panics while another is out (a caller's bug).

@@ -1,0 +1,217 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"hotdesk/smartcard/ccid"
+	"hotdesk/smartcard/reader"
+)
+
+// slot is one slot of a reader. Its goroutine alone touches what is below
+// changes.
+type slot struct {
+	l       *link
+	tell    func(reader.Event)
+	name    string
+	number  byte
+	changes chan ccid.Change
+
+	card  *Card
+	heard bool // the interrupt pipe spoke of it
+}
+
+// run follows the slot's cards until the reader is gone or closed.
+func (s *slot) run(present bool) {
+	defer s.pull()
+	if present {
+		s.push()
+	}
+	for {
+		var lost <-chan struct{}
+		if s.card != nil {
+			lost = s.card.lost
+		}
+		select {
+		case <-s.l.ctx.Done():
+			return
+		case c := <-s.changes:
+			s.change(c)
+		case <-lost: // without power: see the driver's invariant 3
+			s.change(ccid.Change{Present: true, Changed: true})
+		}
+	}
+}
+
+// change follows one message about the slot. The first of a reader that was
+// just opened may tell what its status told already.
+func (s *slot) change(c ccid.Change) {
+	again := c.Changed && s.heard
+	s.heard = true
+	switch in := s.card != nil; {
+	case c.Present && in && again:
+		s.pull()
+		s.push()
+	case c.Present && !in:
+		s.push()
+	case !c.Present && in:
+		s.pull()
+	case !c.Present && again: // came and went between two messages
+		s.card = newCard(s.l, nil, reader.ErrRemoved)
+		s.tell(reader.Event{Kind: reader.Inserted, Reader: s.name, Card: s.card})
+		s.pull()
+	}
+}
+
+func (s *slot) push() {
+	k, err := s.power()
+	if s.l.ctx.Err() != nil {
+		return
+	}
+	s.card = newCard(s.l, k, err)
+	s.tell(reader.Event{Kind: reader.Inserted, Reader: s.name, Card: s.card})
+}
+
+func (s *slot) power() (*contact, error) {
+	if err := s.l.begin(s.l.ctx); err != nil {
+		return nil, err
+	}
+	defer s.l.done()
+	k, err := powerOn(s.l.ctx, s.l, s.number)
+	switch {
+	case err != nil:
+		return nil, explain(err)
+	case len(s.changes) > 0: // it may be another card's ATR
+		return nil, reader.ErrRemoved
+	case k.warn != nil:
+		s.l.log.Warn("card cannot be spoken with; pull it out, clean it and push it in again", "slot", s.number, "err", k.warn)
+	}
+	return k, nil
+}
+
+func (s *slot) pull() {
+	c := s.card
+	if c == nil {
+		return
+	}
+	s.card = nil
+	c.pull()
+	s.tell(reader.Event{Kind: reader.Removed, Reader: s.name, Card: c})
+}
+
+// explain maps what a link says to what package reader says.
+func explain(err error) error {
+	var refused *ccid.SlotError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.Icc == ccid.IccAbsent, errors.Is(err, ErrGone), errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w (%w)", reader.ErrRemoved, err)
+	}
+	return fmt.Errorf("%w (%w)", reader.ErrMute, err)
+}
+
+// Card is one insertion.
+type Card struct {
+	l       *link
+	atr     []byte
+	err     error // why it cannot be spoken with
+	removed chan struct{}
+	lost    chan struct{} // closed when it has no power
+	once    sync.Once
+	ctx     context.Context // of exchanges
+	cancel  context.CancelFunc
+
+	contact *contact // of who has the link's turn
+}
+
+func newCard(l *link, k *contact, err error) *Card {
+	c := &Card{l: l, contact: k, err: err, removed: make(chan struct{}), lost: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancel(l.ctx)
+	if k != nil {
+		c.atr = k.atr
+	}
+	return c
+}
+
+// pull ends the card. An exchange that runs has some time to end by itself, as
+// a reader that sees the card go answers at once.
+func (c *Card) pull() {
+	close(c.removed)
+	time.AfterFunc(grace, c.cancel)
+}
+
+// ATR is what the card said.
+func (c *Card) ATR() []byte { return slices.Clone(c.atr) }
+
+// Removed is closed when the card is out.
+func (c *Card) Removed() <-chan struct{} { return c.removed }
+
+func (c *Card) out() bool {
+	select {
+	case <-c.removed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Transmit has an exchange with the card. One that the context ends goes on
+// at the reader; the next one waits for it.
+func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	switch {
+	case c.out():
+		return nil, reader.ErrRemoved
+	case c.err != nil:
+		return nil, c.err
+	}
+	if err := c.l.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, reader.ErrRemoved
+	}
+	type result struct {
+		answer []byte
+		err    error
+	}
+	ended := make(chan result, 1)
+	command = slices.Clone(command)
+	go func() {
+		defer c.l.done()
+		b, err := c.exchange(command)
+		ended <- result{b, err}
+	}()
+	select {
+	case r := <-ended:
+		if c.out() {
+			return nil, reader.ErrRemoved
+		}
+		return r.answer, r.err
+	case <-c.removed:
+		return nil, reader.ErrRemoved
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// exchange is called by who has the turn.
+func (c *Card) exchange(command []byte) ([]byte, error) {
+	if c.out() {
+		return nil, reader.ErrRemoved
+	}
+	if c.contact.warn != nil {
+		return nil, fmt.Errorf("%w (%w)", reader.ErrMute, c.contact.warn)
+	}
+	b, err := c.contact.exchange(c.ctx, command)
+	var refused *ccid.SlotError
+	if errors.As(err, &refused) && refused.Icc == ccid.IccInactive {
+		c.once.Do(func() { close(c.lost) })
+		return nil, fmt.Errorf("%w (%w)", reader.ErrRemoved, err)
+	}
+	return b, explain(err)
+}
