@@ -124,7 +124,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func packages(ctx context.Context, c config) error {
-	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, []string{"gcc", "libc6-dev", "nftables", "xauth"})
+	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, debian.Machine, []string{"gcc", "libc6-dev", "nftables", "xauth"})
 	return debian.Need(ctx, c.out, need...)
 }
 

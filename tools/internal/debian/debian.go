@@ -29,6 +29,10 @@ var DHCP = []string{"dnsmasq-base", "kea-dhcp4-server", "iproute2"}
 // virtual reader, its library to link with, and the tools that read cards.
 var Cards = []string{"pcscd", "vsmartcard-vpcd", "libpcsclite-dev", "pkg-config", "opensc", "iproute2"}
 
+// Machine is what tests with virtual computers need; the kernel that these boot
+// is downloaded by package vm and not installed.
+var Machine = []string{"qemu-system-x86", "seabios"}
+
 // Need installs those of the packages that are missing.
 func Need(ctx context.Context, out io.Writer, packages ...string) error {
 	var missing []string
