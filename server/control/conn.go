@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/smartcard/identity"
 )
 
 // A conn is one control connection. Its fields from t on are the owner's.
@@ -23,7 +24,10 @@ type conn struct {
 	addr netip.Addr
 	out  chan []byte // to the writer; closed by the owner at the end
 
+	channel [identity.ChannelSize]byte // the connection's name within TLS
+
 	t      *terminal // nil until it named one
+	proven proven
 	closed bool
 	bad    int // lines that were wrong
 }
@@ -44,6 +48,7 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	defer stop()
 	nc.SetDeadline(time.Now().Add(GreetWithin))
 	stream := nc
+	var name [identity.ChannelSize]byte
 	if s.conf.TLS != nil {
 		sec := tls.Server(nc, s.conf.TLS)
 		if err := sec.HandshakeContext(ctx); err != nil {
@@ -54,9 +59,13 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 			s.lost(ctx, seat, peer, errNoALPN)
 			return
 		}
+		if name, err = channel(sec); err != nil {
+			s.lost(ctx, seat, peer, fmt.Errorf("handshake: %w", err))
+			return
+		}
 		stream = sec
 	}
-	c := &conn{nc: nc, addr: address(nc), out: make(chan []byte, maxQueued)}
+	c := &conn{nc: nc, addr: address(nc), out: make(chan []byte, maxQueued), channel: name}
 	if !s.post(func() { s.conns[c] = struct{}{} }) {
 		return
 	}

@@ -21,6 +21,8 @@
 //  4. A terminal that loses its session to another one is told when that one
 //     has it, not before.
 //  5. A lost control connection ends nothing: the media end decides.
+//  6. No session is made, offered or redirected to for a card that has not
+//     given the proof that it needs for that (see mayGoOn).
 //
 // A Server is safe for concurrent use; Serve is its life. Limits: those below
 // and alp.MaxLine.
@@ -119,6 +121,7 @@ type Config struct {
 	Group   Group
 	Parent  Parent
 	Screens Screens
+	Proofs  Proofs       // nil: cards need none
 	Ready   func()       // called once the sessions of before are known; may be nil
 	Log     *slog.Logger // nil: silent
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/proof"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
 )
@@ -161,6 +162,9 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 	k := s.keepers[id]
 	if k == nil {
 		s.lookup(p)
+		return
+	}
+	if id != p.own && !s.mayGoOn(p, proof.Reattach, func() { s.attach(p, id) }) {
 		return
 	}
 	if k.client == nil {

@@ -15,6 +15,7 @@ import (
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/greeter"
 	"hotdesk/server/parent"
+	"hotdesk/server/proof"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
 )
@@ -32,6 +33,10 @@ type presentation struct {
 	must    alp.SessionID // a redirect, or the terminal that showed it, named it: no other is made in its place
 	refused alp.SessionID // its keeper did not attach: if it ends now, that is why
 	lookups int
+
+	proof   *proving      // under way
+	vouched proof.Use     // a redirect's proof says that the card has given its own for that
+	own     alp.SessionID // was made for it
 }
 
 // current reports whether p is still what its terminal wants.
@@ -86,8 +91,10 @@ func (s *Server) verify(p *presentation) {
 				s.say(p.t, slog.LevelWarn, "redirect without proof", "token", p.token, "reason", v.Reason)
 				s.lookup(p)
 			case v.Session == "":
+				p.vouched = proof.First
 				s.here(p)
 			default:
+				p.vouched = proof.Reattach
 				p.must = v.Session
 				if row, ok := s.table.Get(v.Session); ok && row.Token == p.token {
 					s.attach(p, v.Session)
@@ -167,6 +174,9 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		}
 		s.here(p)
 	case local.Unreachable:
+		if !s.mayGoOn(p, proof.Reattach, func() { s.answer(p, a) }) {
+			return
+		}
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: fmt.Sprintf("Your session is on the host %s, which this terminal cannot reach. Go to a terminal near that host.", a.Host)})
 	case local.Refused:
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: a.Reason})
@@ -187,6 +197,13 @@ func (s *Server) here(p *presentation) {
 
 // redirect sends the terminal to another host.
 func (s *Server) redirect(p *presentation, a local.Answer) {
+	use := proof.Reattach
+	if a.Session == "" {
+		use = proof.First
+	}
+	if !s.mayGoOn(p, use, func() { s.afresh(p) }) {
+		return
+	}
 	t, now := p.t, time.Now()
 	t.redirs = slices.DeleteFunc(t.redirs, func(at time.Time) bool {
 		return now.Sub(at) >= RedirectWindow || !p.req.Redirect // a card was pushed in: that is no circle
@@ -261,9 +278,13 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 
 // start has a session made for p.
 func (s *Server) start(p *presentation) {
+	if !s.mayGoOn(p, proof.First, func() { s.afresh(p) }) {
+		return
+	}
 	var b [8]byte
 	rand.Read(b[:])
 	id := alp.SessionID(hex.EncodeToString(b[:]))
+	p.own = id
 	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: s.conf.User, State: sessions.Starting, Last: time.Now()}); err != nil {
 		s.say(p.t, slog.LevelWarn, "no further session", "token", p.token, "err", err)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This server has as many sessions as it can take. Try again later."})

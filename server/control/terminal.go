@@ -185,6 +185,12 @@ func (s *Server) message(c *conn, m alp.Message) error {
 			}
 			s.hangUp(c, "the terminal leaves: "+st.Cause)
 		}
+	case alp.CmdInfoSmartCard:
+		i, err := alp.ParseInfoSmartCard(m)
+		if err != nil || c.t == nil {
+			return err
+		}
+		s.infoSmartCard(c, i)
 	default: // other commands are ignored (alp.md section 2)
 		s.log.Debug("unknown command", "peer", c.peer(), "command", m.Command)
 	}
@@ -240,6 +246,7 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	token := r.Token()
 	if r.Remove {
 		s.say(t, slog.LevelInfo, "token removed", "token", token)
+		t.conn.proven = proven{}
 		s.clear(t)
 		return
 	}

@@ -198,6 +198,9 @@ func (m *Machine) Begin(now time.Time) Step {
 	return m.refuse(refuse(sayOther, "no proof of the kind %q", m.cfg.Kind))
 }
 
+// Kind is what the proof is of.
+func (m *Machine) Kind() Kind { return m.cfg.Kind }
+
 // Next is when Tick must be called.
 func (m *Machine) Next() time.Time { return m.until }
 

@@ -1,0 +1,163 @@
+package control
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/proof"
+	"hotdesk/smartcard/identity"
+)
+
+// Proofs is what cards must prove. Kind returns at once; Prepare and Register
+// read and write files.
+type Proofs interface {
+	Kind(alp.Token, proof.Use) proof.Kind
+	Prepare(alp.Token, proof.Use) proof.Config
+	Register(alp.Token, string) error
+}
+
+// On-screen codes of proofs that fail (alp.md section 10).
+const (
+	osdRefused = 6
+	osdPIN     = 7
+)
+
+// A proven is what the card at a control connection has shown. It ends with
+// the connection, and with the card's removal: until then the terminal may lose
+// and find its picture without the card being asked again.
+type proven struct {
+	token alp.Token
+	kinds map[proof.Kind]bool
+}
+
+// A proving is a proof under way, of the presentation that it belongs to.
+type proving struct {
+	m    *proof.Machine
+	then func()
+	wake *time.Timer
+}
+
+// mayGoOn reports whether p needs no proof for that use. Otherwise it has the
+// card asked, and then, once it has proven itself, is run.
+func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
+	if s.conf.Proofs == nil {
+		return true
+	}
+	kind := s.conf.Proofs.Kind(p.token, use)
+	c := p.t.conn
+	switch {
+	case kind == proof.None || p.vouched != "" && kind == s.conf.Proofs.Kind(p.token, p.vouched):
+		return true
+	case c == nil: // whoever comes back presents the card again
+		return false
+	case c.proven.token == p.token && c.proven.kinds[kind]:
+		return true
+	}
+	if p.proof != nil {
+		p.proof.then = then // once, whatever is asked meanwhile
+		return false
+	}
+	p.proof = &proving{then: then}
+	s.beside(p, func() (func(), func()) {
+		cfg := s.conf.Proofs.Prepare(p.token, use)
+		rand.Read(cfg.Nonce[:])
+		return func() {
+			if c != p.t.conn {
+				p.proof = nil
+				return
+			}
+			cfg.TokenSeq, cfg.Terminal, cfg.Channel = p.req.TokenSeq, p.t.id, c.channel
+			p.proof.m = proof.New(cfg)
+			s.say(p.t, slog.LevelInfo, "card is asked for a proof", "token", p.token, "proof", string(cfg.Kind), "use", string(use))
+			s.proofStep(p, c, kind, p.proof.m.Begin(time.Now()))
+		}, nil
+	})
+	return false
+}
+
+// afresh looks again where the session is: the person may have taken minutes for
+// the PIN, and the proof of a redirect is good for seconds.
+func (s *Server) afresh(p *presentation) {
+	p.lookups = 0
+	s.lookup(p)
+}
+
+// proofStep does what a proof wants.
+func (s *Server) proofStep(p *presentation, c *conn, kind proof.Kind, step proof.Step) {
+	pr := p.proof
+	if pr.wake != nil {
+		pr.wake.Stop()
+	}
+	if step.Ask != nil {
+		s.send(c, step.Ask.Message())
+	}
+	if step.End != nil {
+		p.proof = nil
+		s.proofEnd(p, c, kind, *step.End, pr.then)
+		return
+	}
+	pr.wake = time.AfterFunc(time.Until(pr.m.Next()), func() {
+		s.post(func() {
+			if p.current() && p.proof == pr {
+				s.proofStep(p, c, kind, pr.m.Tick(time.Now()))
+			}
+		})
+	})
+}
+
+// infoSmartCard is an answer of a terminal's card.
+func (s *Server) infoSmartCard(c *conn, i alp.InfoSmartCard) {
+	p := c.t.now
+	if p == nil || p.proof == nil || p.proof.m == nil || c.t.conn != c {
+		return // the card is out
+	}
+	s.proofStep(p, c, p.proof.m.Kind(), p.proof.m.Answer(time.Now(), i))
+}
+
+func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Result, then func()) {
+	if r.Outcome == proof.Proven {
+		s.say(p.t, slog.LevelInfo, "card has proven itself", "token", p.token, "proof", string(kind), "wrong", r.Wrong)
+		if c.proven.token != p.token {
+			c.proven = proven{p.token, map[proof.Kind]bool{}}
+		}
+		if r.Key == "" {
+			c.proven.kinds[kind] = true
+			then()
+			return
+		}
+		s.beside(p, func() (func(), func()) {
+			err := s.conf.Proofs.Register(p.token, r.Key)
+			return func() {
+				if err != nil {
+					s.log.Error("key of a card cannot be kept", "token", p.token, "err", err)
+					s.deny(p, osdRefused, "The card cannot be registered now. Tell the administrator.")
+					return
+				}
+				c.proven.kinds[kind] = true
+				then()
+			}, nil
+		})
+		return
+	}
+	s.say(p.t, slog.LevelWarn, "card has not proven itself", "token", p.token, "proof", string(kind), "outcome", r.Outcome.String(), "wrong", r.Wrong, "reason", text(r.Detail))
+	osd := osdRefused
+	switch r.Outcome {
+	case proof.Blocked, proof.NoPIN:
+		osd = osdPIN
+	case proof.CardError:
+		osd = osdNoSession
+	}
+	s.deny(p, osd, r.Reason)
+}
+
+// channel is the connection's own name, which its other end knows too and
+// nobody else.
+func channel(sec *tls.Conn) (c [identity.ChannelSize]byte, err error) {
+	st := sec.ConnectionState()
+	b, err := st.ExportKeyingMaterial(identity.ChannelLabel, nil, identity.ChannelSize)
+	copy(c[:], b)
+	return c, err
+}
