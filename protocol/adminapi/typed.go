@@ -1,0 +1,105 @@
+package adminapi
+
+import (
+	"strconv"
+	"strings"
+
+	"hotdesk/protocol/alp"
+)
+
+// Token is a registered token, as the gateway uses it.
+type Token struct {
+	Token    alp.Token
+	User     string    // "" where nobody's
+	Alias    alp.Token // whose sessions it opens, "" for its own
+	Disabled bool
+}
+
+// User is a registered user.
+type User struct {
+	Name     string
+	Groups   []string
+	Disabled bool
+}
+
+// Terminal is a terminal that an admin knows.
+type Terminal struct {
+	ID             alp.TerminalID
+	Name, Location string
+}
+
+// Policy is one rule.
+type Policy struct {
+	Name            string
+	Order           int
+	Token, Terminal string // patterns, "" for any
+	Group           string // "" for any user, and none
+	Cards, Bare     string // "" where the rule does not say
+}
+
+// Kiosk is a session without a login.
+type Kiosk struct {
+	Name, Command string
+	Accounts      []string
+}
+
+// Each of the functions below reads a record that Check took.
+
+func (r Record) Token() Token {
+	return Token{alp.Token(r.Name), r.Fields["user"], alp.Token(r.Fields["alias"]), r.Fields["disabled"] != ""}
+}
+
+func (r Record) User() User {
+	return User{r.Name, items(r.Fields["groups"]), r.Fields["disabled"] != ""}
+}
+
+func (r Record) Terminal() Terminal {
+	return Terminal{alp.TerminalID(r.Name), r.Fields["name"], r.Fields["location"]}
+}
+
+func (r Record) Policy() Policy {
+	n, err := strconv.Atoi(r.Fields["order"])
+	if err != nil {
+		n = 5000
+	}
+	f := r.Fields
+	return Policy{r.Name, n, f["token"], f["terminal"], f["group"], f["cards"], f["bare"]}
+}
+
+func (r Record) Kiosk() Kiosk {
+	return Kiosk{r.Name, r.Fields["command"], items(r.Fields["accounts"])}
+}
+
+func items(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// Matches reports whether a name fits a pattern, in which * stands for any
+// bytes; the empty one fits all.
+func Matches(pattern, name string) bool {
+	if pattern == "" {
+		return true
+	}
+	first, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return name == pattern
+	}
+	if !strings.HasPrefix(name, first) {
+		return false
+	}
+	name = name[len(first):]
+	for {
+		part, more, star := strings.Cut(rest, "*")
+		if !star {
+			return strings.HasSuffix(name, part)
+		}
+		_, after, ok := strings.Cut(name, part)
+		if !ok {
+			return false
+		}
+		name, rest = after, more
+	}
+}
