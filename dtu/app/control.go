@@ -100,7 +100,8 @@ func (c *control) serve(ctx context.Context, to netip.AddrPort, store *trust.Sto
 func (c *control) dial(ctx context.Context, to netip.AddrPort, store *trust.Store) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
-	d := tls.Dialer{Config: store.TLS()}
+	// keepAliveReq finds out what TCP would.
+	d := tls.Dialer{Config: store.TLS(), NetDialer: &net.Dialer{KeepAlive: -1}}
 	conn, err := d.DialContext(ctx, "tcp4", to.String())
 	if err != nil {
 		return nil, err

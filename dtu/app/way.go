@@ -36,6 +36,7 @@ type way struct {
 	net      network.State
 	shown    *network.State // the same for the status; nil: no DHCP
 	declined []trust.Print
+	plug     netip.Addr // whose interface's link is watched; zero: none yet
 }
 
 // resolved is what DNS answered.
@@ -62,6 +63,7 @@ func (s *shell) networkIs(st network.State) {
 		}
 	}
 	s.way.net, s.way.shown = st, &st
+	s.step(terminal.Link{Up: st.Link})
 	now := time.Now()
 	if p := st.Lease.Options.Fingerprint; st.Settled && p != nil {
 		s.trust.Named(trust.Print(p))
@@ -75,6 +77,24 @@ func (s *shell) networkIs(st network.State) {
 	s.find(s.finder.Network(now, ready))
 	s.redraw()
 	s.drain()
+}
+
+// watchPlug watches the link of the interface that servers are reached through,
+// where there is no DHCP client that does.
+func (s *shell) watchPlug(own netip.Addr) {
+	if s.net != nil || s.way.plug == own || own.IsLoopback() {
+		return
+	}
+	if s.way.plug.IsValid() {
+		return // another interface: what is known of the first is no help, and no harm
+	}
+	s.way.plug = own
+	s.wg.Go(func() {
+		err := network.Plug(s.ctx, own, func(up bool) { s.fromNetwork(terminal.Link{Up: up}) })
+		if err != nil {
+			s.log.Info("the network's link is not watched", "reason", err.Error())
+		}
+	})
 }
 
 // redraw shows what the screen says anew, unless a picture is there or comes.
@@ -106,6 +126,8 @@ func (s *shell) says(o terminal.OSD) terminal.OSD {
 	case s.way.shown == nil || n.Up:
 	case !n.Link:
 		return terminal.OSD{Code: codeLink, Title: "No network cable", Text: "The terminal waits for the network on " + s.cfg.DHCP + ". Check that the cable is plugged in at both ends."}
+	case n.Taken.IsValid():
+		return terminal.OSD{Code: codeDHCP, Title: "The network address is in use", Text: "Another machine has the address " + n.Taken.String() + ", which the DHCP server gave this terminal. It asks for another; tell the administrator."}
 	case n.Silent:
 		return terminal.OSD{Code: codeDHCP, Title: "No network address", Text: "No DHCP server answers. The terminal goes on asking; tell the administrator."}
 	default:

@@ -23,9 +23,16 @@ type (
 	// Silent: no DHCP server has answered for a good while. The client goes on
 	// asking.
 	Silent struct{}
+	// Probe asks the network who has the address (RFC 5227). Whoever answers is
+	// told to Taken.
+	Probe struct{ Addr netip.Addr }
+	// Refused: the address that a server gave is used by another machine.
+	Refused struct{ Addr netip.Addr }
 )
 
 func (Say) action()     {}
+func (Probe) action()   {}
+func (Refused) action() {}
 func (Bound) action()   {}
 func (Unbound) action() {}
 func (Settled) action() {}
@@ -33,14 +40,16 @@ func (Silent) action()  {}
 
 // Phase is where a Client stands (RFC 2131 figure 5).
 //
-//	down --link--> selecting --offer--> requesting --ack--> bound
-//	                  ^  ^                  |  nak            |  T1
-//	                  |  +------------------+             renewing --ack--> bound
+//	down --link--> selecting --offer--> requesting --ack--> probing ------> bound
+//	                  ^  ^                  |  nak        |  taken          |  T1
+//	                  |  +------------------+-- declined<-+             renewing --ack--> bound
 //	                  |                                       |  T2
 //	                  +--- expired, nak ---------------- rebinding --ack--> bound
 //
 //	down --link, and there was a lease--> rebooting --ack--> bound
 //	                                          +--- nak, silence ---> selecting
+//
+//	probing is passed over where the address is not to be used.
 //
 //	bound without vendor options: informing besides, up to Tries times.
 type Phase string
@@ -49,6 +58,8 @@ const (
 	Down       Phase = "down"
 	Selecting  Phase = "selecting"
 	Requesting Phase = "requesting"
+	Probing    Phase = "probing"  // is the address free?
+	Declined   Phase = "declined" // it was not: a pause before the next
 	Rebooting  Phase = "rebooting"
 	Holding    Phase = "bound"
 	Renewing   Phase = "renewing"
@@ -59,7 +70,10 @@ const (
 //  4. A reply counts only in the phase that waits for it, by its transaction,
 //     from the server that was asked where one was; a lease must be usable.
 //  5. Between two messages of one kind at least FirstTry passes, whatever comes.
-//  6. Each Bound with a new address is followed by an Unbound before another
+//  6. A new address that is to be used is probed for first, Probes times; one
+//     that another machine uses is declined, and after DeclineWait another is
+//     asked for. Released, the client is down and says nothing more.
+//  7. Each Bound with a new address is followed by an Unbound before another
 //     address is bound; after the lease's end nothing is bound.
 type Client struct {
 	configures bool
@@ -73,6 +87,7 @@ type Client struct {
 	tries   int
 	last    map[Kind]time.Time // when a message of that kind was sent
 	offer   *Reply             // the best so far
+	given   Reply              // the ack whose address is probed for
 	takeAt  time.Time          // when offer is taken
 	silent  bool               // was said
 	settled bool               // was said of this lease
@@ -281,6 +296,48 @@ func (c *Client) acked(now time.Time, r Reply) []Action {
 	if !acceptable(r) || c.phase == Requesting && r.Addr != c.offer.Addr {
 		return nil // the next try, or the next server, may do better
 	}
+	if c.configures && r.Addr != c.lease.Addr {
+		out := c.lose()
+		c.phase, c.tries, c.given, c.offer = Probing, 0, r, nil
+		return append(out, c.probe(now)...)
+	}
+	return c.bind(now, r)
+}
+
+// probe asks once more who has the address, or takes it.
+func (c *Client) probe(now time.Time) []Action {
+	if c.tries == Probes {
+		return c.bind(now, c.given)
+	}
+	c.tries++
+	c.next = now.Add(ProbeEvery)
+	return []Action{Probe{c.given.Addr}}
+}
+
+// Taken tells that another machine has an address, or wants it too.
+func (c *Client) Taken(now time.Time, a netip.Addr) []Action {
+	if c.phase != Probing || a != c.given.Addr {
+		return nil
+	}
+	q := Query{Kind: Decline, ID: c.rand.Uint32(), Requested: a, Server: c.given.Server}
+	c.phase, c.tries, c.next = Declined, 0, now.Add(DeclineWait)
+	out, _ := c.say(now, q)
+	return append(out, Refused{a})
+}
+
+// Release gives the lease back: the terminal is about to be switched off.
+func (c *Client) Release(now time.Time) []Action {
+	l := c.lease
+	if c.phase == Down || !l.Addr.IsValid() {
+		return nil
+	}
+	out, _ := c.say(now, Query{Kind: Release, ID: c.rand.Uint32(), Client: l.Addr, Server: l.Server})
+	c.phase, c.next, c.takeAt = Down, time.Time{}, time.Time{}
+	return append(out, c.lose()...)
+}
+
+// bind takes an address.
+func (c *Client) bind(now time.Time, r Reply) []Action {
 	var out []Action
 	if c.lease.Addr.IsValid() && c.lease.Addr != r.Addr {
 		out = c.lose()
@@ -433,6 +490,10 @@ func (c *Client) Tick(now time.Time) []Action {
 // unanswered: nobody has answered what was said.
 func (c *Client) unanswered(now time.Time) []Action {
 	switch {
+	case c.phase == Probing:
+		return c.probe(now)
+	case c.phase == Declined:
+		return c.selecting(now)
 	case (c.phase == Requesting || c.phase == Rebooting) && c.tries >= Tries:
 		// A lease that nobody confirmed may be used to its end (RFC 2131 section
 		// 3.2), but where the plug was moved to it is of no use.

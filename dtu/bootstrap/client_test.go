@@ -34,6 +34,10 @@ func words(out []Action) string {
 			all = append(all, "settled "+a.Lease.Letter())
 		case Silent:
 			all = append(all, "silent")
+		case Probe:
+			all = append(all, "probe "+a.Addr.String())
+		case Refused:
+			all = append(all, "refused "+a.Addr.String())
 		}
 	}
 	return strings.Join(all, ", ")
@@ -101,8 +105,64 @@ func bound(t *testing.T, configures bool) *talk {
 	k := newTalk(t, configures)
 	k.expect("link", k.note(k.c.Link(k.now, true, netip.Addr{})), "say DISCOVER")
 	k.expect("offer", k.reply(Offer), "say REQUEST")
-	k.expect("ack", k.reply(Ack), "bound 10.0.0.100, settled D")
+	if configures {
+		k.free("ack", k.reply(Ack), "10.0.0.100", "bound 10.0.0.100, settled D")
+	} else {
+		k.expect("ack", k.reply(Ack), "bound 10.0.0.100, settled D")
+	}
 	return k
+}
+
+// free checks that an address is probed for, and what comes when nobody has it.
+func (k *talk) free(what, got, address, want string) {
+	k.t.Helper()
+	k.expect(what, got, "probe "+address)
+	k.expect(what+", nobody has it", k.pass(Probes*ProbeEvery), strings.Repeat("0s: probe "+address+"; ", Probes-1)+"0s: "+want)
+}
+
+// TestTaken: an address that another machine has is declined, and not bound.
+func TestTaken(t *testing.T) {
+	k := newTalk(t, true)
+	k.c.Link(k.now, true, netip.Addr{})
+	k.id = k.c.id
+	k.reply(Offer)
+	k.expect("ack", k.reply(Ack), "probe 10.0.0.100")
+	k.expect("somebody has another", k.note(k.c.Taken(k.now, addr("10.0.0.101"))), "")
+	k.pass(ProbeEvery)
+	var q Query
+	for _, a := range k.c.Taken(k.now, addr("10.0.0.100")) {
+		if s, ok := a.(Say); ok {
+			q = s.Query
+		}
+	}
+	if q.Kind != Decline || q.Requested != addr("10.0.0.100") || q.Server != addr("10.0.0.1") || q.Client.IsValid() || q.To.IsValid() {
+		t.Errorf("said %+v", q)
+	}
+	if k.c.Phase() != Declined || k.c.Lease().Addr.IsValid() {
+		t.Errorf("%s, %+v", k.c.Phase(), k.c.Lease())
+	}
+	k.expect("somebody still has it", k.note(k.c.Taken(k.now, addr("10.0.0.100"))), "")
+	k.expect("an ack that nobody waits for", k.reply(Ack), "")
+	k.expect("a pause, then another try", k.pass(DeclineWait), "10s: say DISCOVER")
+	k.reply(Offer)
+	k.reply(Ack)
+	k.expect("the plug is pulled while it is probed for", k.note(k.c.Link(k.now, false, netip.Addr{})), "")
+	k.expect("nothing comes of it", k.pass(time.Minute), "")
+	k.expect("and is put in", k.note(k.c.Link(k.now, true, netip.Addr{})), "say DISCOVER")
+}
+
+func TestRelease(t *testing.T) {
+	k := bound(t, true)
+	out := k.c.Release(k.now)
+	k.expect("switched off", k.note(out), "say RELEASE, unbound 10.0.0.100")
+	if q := out[0].(Say).Query; q.Client != addr("10.0.0.100") || q.Server != addr("10.0.0.1") || q.Requested.IsValid() {
+		t.Errorf("said %+v", q)
+	}
+	k.expect("then quiet", k.pass(time.Hour), "")
+	k.expect("once", k.note(k.c.Release(k.now)), "")
+	k = newTalk(t, true)
+	k.c.Link(k.now, true, netip.Addr{})
+	k.expect("nothing to give back", k.note(k.c.Release(k.now)), "")
 }
 
 func TestLeaseLives(t *testing.T) {
@@ -133,7 +193,8 @@ func TestRebinding(t *testing.T) {
 	}
 	k.expect("another server", k.reply(Ack, func(r *Reply) { r.Server = addr("10.0.0.2") }), "bound 10.0.0.100, settled D")
 	k.pass(90 * time.Second)
-	k.expect("another address", k.reply(Ack, func(r *Reply) { r.Addr = addr("10.0.0.101") }), "unbound 10.0.0.100, bound 10.0.0.101, settled D")
+	k.expect("another address", k.reply(Ack, func(r *Reply) { r.Addr = addr("10.0.0.101") }), "unbound 10.0.0.100, probe 10.0.0.101")
+	k.pass(Probes * ProbeEvery)
 	k.pass(60 * time.Second)
 	k.expect("refused", k.reply(Nak), "unbound 10.0.0.101, say DISCOVER")
 }
@@ -175,7 +236,7 @@ func TestInform(t *testing.T) {
 	k.id = k.c.id
 	k.expect("a bare offer waits", k.reply(Offer, bare), "")
 	k.expect("then is taken", k.pass(OfferWait), "1s: say REQUEST")
-	k.expect("a bare lease", k.reply(Ack, bare), "bound 10.0.0.100, say INFORM")
+	k.free("a bare lease", k.reply(Ack, bare), "10.0.0.100", "bound 10.0.0.100, say INFORM")
 	k.expect("an answer without", k.reply(Ack, bare), "")
 	k.expect("tries", k.pass(10*time.Second), "1s: say INFORM; 3s: say INFORM; 7s: settled B")
 
@@ -185,6 +246,7 @@ func TestInform(t *testing.T) {
 	k.reply(Offer, bare)
 	k.pass(OfferWait)
 	k.reply(Ack, bare)
+	k.pass(Probes * ProbeEvery)
 	k.expect("an answer", k.reply(Ack, func(r *Reply) { r.Addr = netip.Addr{} }), "settled D")
 	k.expect("then quiet", k.pass(40*time.Second), "")
 	k.pass(11 * time.Second)
@@ -298,6 +360,16 @@ func TestClientInvariants(t *testing.T) {
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
+			"taken": func(t *rapid.T) {
+				do(c.Taken(now, netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(0, 3).Draw(t, "host"))})))
+			},
+			"switched off": func(t *rapid.T) {
+				do(c.Release(now))
+				if have.IsValid() && c.Phase() != Down {
+					t.Fatalf("keeps %v", have)
+				}
+				do(c.Link(now, false, netip.Addr{}))
+			},
 			"plug": func(t *rapid.T) {
 				do(c.Link(now, rapid.Bool().Draw(t, "in"), netip.Addr{}))
 			},

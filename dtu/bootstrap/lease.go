@@ -19,6 +19,13 @@ const (
 	// MinLease is the shortest lease that is taken: shorter ones would only
 	// keep the network busy.
 	MinLease = 4 * time.Second
+	// Probes are sent for a new address, ProbeEvery apart. RFC 5227 has as many,
+	// but waits up to 7 s for its day's bridges; a person waits here, and what
+	// is on the same cable answers within milliseconds.
+	Probes     = 3
+	ProbeEvery = 150 * time.Millisecond
+	// DeclineWait is the pause after an address was taken (RFC 2131 section 3.1).
+	DeclineWait = 10 * time.Second
 	// forever is what all ones mean (RFC 2131 section 3.3).
 	forever = 0xffffffff * time.Second
 )
@@ -30,13 +37,15 @@ const (
 	Discover Kind = 1
 	Offer    Kind = 2
 	Request  Kind = 3
+	Decline  Kind = 4
 	Ack      Kind = 5
 	Nak      Kind = 6
+	Release  Kind = 7
 	Inform   Kind = 8
 )
 
 func (k Kind) String() string {
-	return map[Kind]string{Discover: "DISCOVER", Offer: "OFFER", Request: "REQUEST", Ack: "ACK", Nak: "NAK", Inform: "INFORM"}[k]
+	return map[Kind]string{Discover: "DISCOVER", Offer: "OFFER", Request: "REQUEST", Decline: "DECLINE", Ack: "ACK", Nak: "NAK", Release: "RELEASE", Inform: "INFORM"}[k]
 }
 
 // A Query is a message to DHCP servers. The caller adds what all have in
@@ -68,6 +77,7 @@ type Reply struct {
 	Displays     []netip.Addr  // option 49
 	Firmware     string        // option 66
 	MTU          int           // option 26, 0: none
+	Overloaded   bool          // option 52: some options lay in the fields of names
 }
 
 // A Lease is what a DHCP server gave.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,6 +119,13 @@ func (r *rogue) nonsense(m *dhcpv4.DHCPv4, kind dhcpv4.MessageType) map[string][
 		"no lease time":       change(func(m *dhcpv4.DHCPv4) { m.DeleteOption(dhcpv4.OptionIPAddressLeaseTime) }),
 		"a lease of a second": change(leaseTime(time.Second)),
 		"a lease of nothing":  change(leaseTime(0)),
+		"overload of nothing": change(func(m *dhcpv4.DHCPv4) {
+			m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionOptionOverload, []byte{9}))
+		}),
+		"overload with less than it says": change(func(m *dhcpv4.DHCPv4) {
+			m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionOptionOverload, []byte{3}))
+			m.ServerHostName, m.BootFileName = strings.Repeat("\x01\xfe", 31), strings.Repeat("\x2b\xff", 63)
+		}),
 		"a refusal nobody is": r.reply(m, dhcpv4.MessageTypeNak, 66, func(m *dhcpv4.DHCPv4) { m.TransactionID[1]++ }).ToBytes(),
 	}
 	long := make([]byte, 200)

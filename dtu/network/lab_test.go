@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,12 +90,45 @@ type lab struct {
 	t                *testing.T
 	server, terminal string
 	dir              string
+
+	mu   sync.Mutex
+	said []string      // lines of daemons
+	news chan struct{} // closed and replaced with each line
+}
+
+// says waits until a daemon has said something with all of the words.
+func (l *lab) says(words ...string) {
+	l.t.Helper()
+	late := time.After(patience)
+	for {
+		l.mu.Lock()
+		said, news := l.said, l.news
+		l.mu.Unlock()
+		if slices.ContainsFunc(said, func(line string) bool {
+			return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
+		}) {
+			return
+		}
+		select {
+		case <-news:
+		case <-late:
+			l.t.Fatalf("no daemon says %q", words)
+		}
+	}
+}
+
+func (l *lab) note(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.said = append(l.said, line)
+	close(l.news)
+	l.news = make(chan struct{})
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	base := fmt.Sprintf("hd%d-dhcp%d-", os.Getpid(), labs.Add(1))
-	l := &lab{t, base + "s", base + "t", t.TempDir()}
+	l := &lab{t: t, server: base + "s", terminal: base + "t", dir: t.TempDir(), news: make(chan struct{})}
 	t.Cleanup(func() {
 		for _, ns := range []string{l.server, l.terminal} {
 			exec.Command("ip", "netns", "del", ns).Run() // takes what is in it along
@@ -168,6 +202,7 @@ func (l *lab) daemon(ready, name string, args ...string) (stop func()) {
 		said := false
 		for s.Scan() {
 			l.t.Log(name, s.Text())
+			l.note(s.Text())
 			if !said && strings.Contains(s.Text(), ready) {
 				said = true
 				up <- true

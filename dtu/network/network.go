@@ -2,7 +2,7 @@
 // the link, the DHCP client's packets, the interface's address and routes, and
 // DNS.
 //
-// Source: RFC 2131 and 2132 (DHCP), netlink(7), packet(7); reference/alp.md
+// Source: RFC 2131 and 2132 (DHCP), RFC 5227 (is an address free), netlink(7), packet(7); reference/alp.md
 // section 10. Packets are read and written by github.com/insomniacslk/dhcp;
 // package bootstrap decides what is said and when.
 //
@@ -10,7 +10,8 @@
 //  1. One goroutine owns the DHCP client; it receives, steps, performs.
 //  2. The interface is changed only where Config.Configure says so, and what
 //     was set is taken away again at the latest when Run returns.
-//  3. Run returns when everything it started has ended.
+//  3. Run returns when everything it started has ended. A lease is given back
+//     before.
 //
 // It needs the rights to open packet sockets (CAP_NET_RAW) and, to configure,
 // to change the interface (CAP_NET_ADMIN). Limits: maxPacket; of packets that
@@ -52,6 +53,8 @@ type State struct {
 	Settled bool `json:"settled"`
 	// Silent: no DHCP server answers.
 	Silent bool `json:"silent"`
+	// Taken is the address that a DHCP server gave and another machine has.
+	Taken netip.Addr `json:"taken,omitzero"`
 }
 
 // Network is one interface.
@@ -64,6 +67,8 @@ type Network struct {
 
 	state   State
 	unicast *net.UDPConn // from the lease's address, nil: none
+	prober  *prober      // of an address that is not ours yet, nil: none
+	claims  chan claim   // what probers heard
 	wg      sync.WaitGroup
 }
 
@@ -107,7 +112,7 @@ func Open(cfg Config) (*Network, error) {
 	var seed [8]byte
 	rand.Read(seed[:])
 	return &Network{
-		cfg: cfg, mac: mac, kernel: k, conn: conn,
+		cfg: cfg, mac: mac, kernel: k, conn: conn, claims: make(chan claim),
 		client: bootstrap.NewClient(cfg.Configure, binary.BigEndian.Uint64(seed[:])),
 	}, nil
 }
@@ -120,10 +125,10 @@ func (n *Network) Run(ctx context.Context, post func(State)) {
 	defer n.kernel.close()
 	defer n.conn.Close()
 	defer n.drop()
+	defer n.endProbe()
 	defer cancel()
 	replies := make(chan bootstrap.Reply)
 	n.wg.Go(func() { n.read(ctx, replies) })
-	context.AfterFunc(ctx, func() { n.conn.Close() })
 
 	n.state.Phase = bootstrap.Down
 	told := State{Phase: "none yet"}
@@ -148,7 +153,12 @@ func (n *Network) Run(ctx context.Context, post func(State)) {
 			n.link()
 		case <-timer.C:
 			n.perform(n.client.Tick(time.Now()))
+		case c := <-n.claims:
+			if c.by == n.prober {
+				n.perform(n.client.Taken(time.Now(), c.by.addr))
+			}
 		case <-ctx.Done():
+			n.perform(n.client.Release(time.Now()))
 			return
 		}
 	}
@@ -171,13 +181,18 @@ func (n *Network) usable() {
 func (n *Network) perform(actions []bootstrap.Action) {
 	for _, a := range actions {
 		switch a := a.(type) {
+		case bootstrap.Probe:
+			n.probe(a.Addr)
+		case bootstrap.Refused:
+			n.cfg.Log.Warn("another machine uses the address that DHCP gave", "address", a.Addr)
+			n.state.Taken = a.Addr
 		case bootstrap.Say:
 			if err := n.send(a.Query); err != nil {
 				n.cfg.Log.Info("DHCP message not sent", "kind", a.Query.Kind.String(), "reason", err.Error())
 			}
 		case bootstrap.Bound:
 			n.cfg.Log.Info("DHCP lease", "address", a.Lease.Addr, "peer", a.Lease.Server, "for", a.Lease.Reply.Lease)
-			n.state.Silent = false
+			n.state.Silent, n.state.Taken = false, netip.Addr{}
 			if !n.state.Lease.Addr.IsValid() {
 				n.state.Settled = false
 			}
@@ -191,7 +206,11 @@ func (n *Network) perform(actions []bootstrap.Action) {
 			}
 			n.state.Lease, n.state.Settled = a.Lease, true
 		case bootstrap.Unbound:
-			n.cfg.Log.Warn("DHCP lease lost", "address", a.Lease.Addr)
+			if n.client.Phase() == bootstrap.Down && n.state.Link {
+				n.cfg.Log.Info("DHCP lease given back", "address", a.Lease.Addr)
+			} else {
+				n.cfg.Log.Warn("DHCP lease lost", "address", a.Lease.Addr)
+			}
 			n.drop()
 			n.state.Lease, n.state.Settled = bootstrap.Lease{}, false
 		case bootstrap.Silent:
@@ -199,6 +218,33 @@ func (n *Network) perform(actions []bootstrap.Action) {
 			n.state.Silent = true
 		}
 		n.usable()
+	}
+	if n.client.Phase() != bootstrap.Probing {
+		n.endProbe()
+	}
+}
+
+// probe asks once who has an address. Where that cannot be, the address is
+// taken without.
+func (n *Network) probe(a netip.Addr) {
+	if n.prober == nil {
+		p, err := newProber(n.cfg.Interface, a)
+		if err != nil {
+			n.cfg.Log.Info("address not probed for", "address", a, "reason", err.Error())
+			return
+		}
+		n.prober = p
+		n.wg.Go(func() { p.listen(n.claims) })
+	}
+	if err := n.prober.ask(); err != nil {
+		n.cfg.Log.Info("address not probed for", "address", a, "reason", err.Error())
+	}
+}
+
+func (n *Network) endProbe() {
+	if n.prober != nil {
+		n.prober.close()
+		n.prober = nil
 	}
 }
 

@@ -19,6 +19,13 @@ import (
 // maxPacket bounds a DHCP message, in bytes; option 57 says so to servers.
 const maxPacket = 1472
 
+// Where fields of a message begin (RFC 2131 figure 1).
+const (
+	nameAt   = 44
+	fileAt   = nameAt + 64
+	cookieAt = fileAt + 128
+)
+
 // wanted are the options that servers are asked for.
 var wanted = []dhcpv4.OptionCode{
 	dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter, dhcpv4.OptionDomainNameServer, dhcpv4.OptionDomainName,
@@ -66,6 +73,9 @@ func decode(mac net.HardwareAddr, b []byte) (bootstrap.Reply, error) {
 	if err != nil {
 		return bootstrap.Reply{}, fmt.Errorf("network: DHCP: %w", err)
 	}
+	if err := overload(m.Options, b); err != nil {
+		return bootstrap.Reply{}, fmt.Errorf("network: DHCP: overloaded fields: %w", err)
+	}
 	if m.OpCode != dhcpv4.OpcodeBootReply || m.HWType != iana.HWTypeEthernet || !bytes.Equal(m.ClientHWAddr, mac) {
 		return bootstrap.Reply{}, fmt.Errorf("network: a DHCP message that is not for this terminal")
 	}
@@ -84,6 +94,7 @@ func decode(mac net.HardwareAddr, b []byte) (bootstrap.Reply, error) {
 		Displays: addresses(dhcpv4.GetIPs(dhcpv4.OptionXWindowSystemDisplayManger, m.Options)),
 		Firmware: word(m.TFTPServerName()),
 	}
+	r.Overloaded = m.Options.Has(dhcpv4.OptionOptionOverload)
 	switch r.Kind {
 	case bootstrap.Offer, bootstrap.Ack, bootstrap.Nak:
 	default:
@@ -96,6 +107,28 @@ func decode(mac net.HardwareAddr, b []byte) (bootstrap.Reply, error) {
 		r.MTU = int(binary.BigEndian.Uint16(v))
 	}
 	return r, nil
+}
+
+// overload adds the options that lie in the fields of the boot file's and the
+// server's name, where option 52 says so (RFC 2132 section 9.3). They continue
+// what the options field has, in that order (RFC 3396 section 5).
+func overload(o dhcpv4.Options, b []byte) error {
+	v := o.Get(dhcpv4.OptionOptionOverload)
+	if len(v) == 0 {
+		return nil
+	}
+	if len(v) != 1 || v[0] < 1 || v[0] > 3 {
+		return fmt.Errorf("option 52 is %x", v)
+	}
+	if v[0]&1 != 0 {
+		if err := o.FromBytes(b[fileAt:cookieAt]); err != nil {
+			return err
+		}
+	}
+	if v[0]&2 != 0 {
+		return o.FromBytes(b[nameAt:fileAt])
+	}
+	return nil
 }
 
 // address is ip, or invalid where it is none or 0.0.0.0.

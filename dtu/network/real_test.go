@@ -85,6 +85,7 @@ func TestDnsmasq(t *testing.T) {
 		t.Errorf("another address: %v", again.State.Lease.Addr)
 	}
 	s.stop()
+	l.says("DHCPRELEASE(eth0)", lease.Addr.String())
 	if out := l.ip("-n " + l.terminal + " addr show eth0"); strings.Contains(out, "inet ") || !strings.Contains(out, "mtu 1500") {
 		t.Errorf("left behind: %s", out)
 	}
@@ -135,6 +136,60 @@ const keaConf = `{"Dhcp4": {
 func kea(l *lab) (stop func()) {
 	l.t.Helper()
 	return l.daemon("DHCP4_STARTED", "kea-dhcp4", "-c", l.file("kea.json", keaConf))
+}
+
+// TestTaken: an address that another machine has is declined, by servers of two
+// makes, which then give another. Switched off, the terminal gives it back.
+func TestTaken(t *testing.T) {
+	for name, server := range map[string]struct {
+		start              func(*lab) func()
+		declined, released string
+	}{
+		"dnsmasq": {func(l *lab) func() {
+			return dnsmasq(l, dnsmasqConf+dnsmasqVendor+"dhcp-host=02:00:5e:00:00:aa,10.77.0.100\n")
+		}, "DHCPDECLINE(eth0) 10.77.0.100", "DHCPRELEASE(eth0) "},
+		"kea": {kea, "DHCP4_DECLINE_LEASE", "DHCP4_RELEASE "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.ip("-n " + l.server + " addr add 10.77.0.100/32 dev lo") // answers at eth0 too
+			server.start(l)
+			s := l.start(childConfig{Config{Configure: true}, false})
+			got := s.until("an address in use", func(s State) bool { return s.Taken.IsValid() }).State
+			if got.Taken != addr("10.77.0.100") || got.Lease.Addr.IsValid() || got.Up {
+				t.Errorf("%+v", got)
+			}
+			l.says(server.declined, "10.77.0.100")
+			got = s.until("another", func(s State) bool { return s.Up && s.Settled }).State
+			if a := got.Lease.Addr; a == addr("10.77.0.100") || got.Taken.IsValid() {
+				t.Errorf("%+v", got)
+			}
+			s.stop()
+			l.says(server.released, got.Lease.Addr.String())
+		})
+	}
+}
+
+// TestOverload: what has no room among dnsmasq's options comes in the fields of
+// names, and is found there.
+func TestOverload(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	conf := dnsmasqConf + dnsmasqVendor + "dhcp-vendorclass=set:big,SUNW.NewT\n"
+	for code := range 4 { // of a site's own, asked for or not
+		conf += fmt.Sprintf("dhcp-option-force=tag:big,%d,%s\n", 230+code, strings.Repeat("x", 240))
+	}
+	conf += "dhcp-option-force=tag:big,240," + strings.Repeat("y", 60) + "\n"
+	dnsmasq(l, conf)
+	s := l.start(childConfig{Config{Configure: true}, false})
+	got := s.until("a lease", settled).State.Lease
+	if got.Letter() != "D" || got.Options.AuthSrvr != addr("10.77.0.5") || len(got.Displays) != 1 || fmt.Sprintf("%x", got.Options.Fingerprint) != print {
+		t.Errorf("%+v, letter %s", got, got.Letter())
+	}
+	if !got.Overloaded {
+		t.Error("all had room: this tested nothing")
+	}
 }
 
 // TestKea: a lease is renewed in time; when the server is gone the address goes

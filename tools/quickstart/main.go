@@ -30,6 +30,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	tour := fl.String("tour", "", "run unattended, check each step's pixels and write a screenshot of each to `DIR`")
 	moves := fl.Int("moves", 0, "with -tour: move the card this many times more and print how long a move takes")
 	failover := fl.Int("failover", 0, "let a host die this many times of each death, and print how long a terminal is without its desktop")
+	network := fl.Bool("net", false, "with -failover: on hosts and a terminal that are network namespaces, one of the deaths being a cable pulled; needs root")
 	listen := fl.String("listen", "127.0.0.1:0", "`ADDR:PORT` of the page with both terminals")
 	if err := fl.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -43,7 +44,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := prepare(ctx, stdout, func(l *lab.Lab) error {
+	err := prepare(ctx, stdout, !*network, func(l *lab.Lab) error {
+		if *failover > 0 && *network {
+			return demo.FailoverNet(ctx, l, *failover, stdout)
+		}
 		if *failover > 0 {
 			return demo.Failover(ctx, l, *failover, stdout)
 		}
@@ -59,9 +63,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// prepare installs, builds, makes the account and the lab, runs do, and takes
-// away what it made.
-func prepare(ctx context.Context, out io.Writer, do func(*lab.Lab) error) error {
+// prepare installs, builds, makes the account, if it is wanted, and the lab,
+// runs do, and takes away what it made.
+func prepare(ctx context.Context, out io.Writer, demoAccount bool, do func(*lab.Lab) error) error {
 	if err := debian.Need(ctx, out, debian.Session...); err != nil {
 		return err
 	}
@@ -85,11 +89,13 @@ func prepare(ctx context.Context, out io.Writer, do func(*lab.Lab) error) error 
 	if err := lab.Build(ctx, root, bin); err != nil {
 		return err
 	}
-	who, err := account.Demo(ctx, out)
-	if err != nil {
-		return err
+	who := &account.Account{}
+	if demoAccount {
+		if who, err = account.Demo(ctx, out); err != nil {
+			return err
+		}
+		defer who.Remove()
 	}
-	defer who.Remove()
 	l, err := lab.New(lab.Config{Bin: bin, Dir: filepath.Join(dir, "lab"), UID: who.UID, GID: who.GID, Home: who.Home})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -72,6 +73,7 @@ func (w Where) moveThread() error {
 // sessions as a user.
 type Installed struct {
 	NetNS       string           // file of the host's network namespace
+	Addr        netip.Addr       // of the host there; invalid: Host.Addr is what the server says
 	State       string           // -state of the server
 	GroupState  string           // and of the group manager
 	Gateway     *account.Account // of gateway and group manager
@@ -79,6 +81,40 @@ type Installed struct {
 	GroupArgs   []string         // further flags
 	ServerArgs  []string
 	ServerFirst bool // the server is started before the group manager
+}
+
+// Provision makes what a host needs before its programs are started, as an
+// admin and a service manager would, and says in conf where it is: root's state
+// directory with the lab's authority, and in it the group manager's with the
+// group's key; the folder of the sockets.
+func (l *Lab) Provision(name string, conf *Installed, key string) error {
+	conf.State = l.Path(name + "-state")
+	conf.GroupState = filepath.Join(conf.State, "group")
+	if err := os.Mkdir(conf.State, 0o711); err != nil {
+		return err
+	}
+	for _, file := range []string{"authority.pem", "authority.key"} {
+		text, err := os.ReadFile(l.Path("state", file))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(conf.State, file), text, 0o600); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{conf.GroupState, l.Path(name)} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if err := os.Chown(dir, conf.Gateway.UID, conf.Gateway.GID); err != nil {
+			return err
+		}
+	}
+	file := filepath.Join(conf.GroupState, "group.key")
+	if err := os.WriteFile(file, []byte(key+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Chown(file, conf.Gateway.UID, conf.Gateway.GID)
 }
 
 // Installed starts the programs of such a host.

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -309,6 +310,13 @@ func (h *Host) StartServer(ctx context.Context) (err error) {
 		return err
 	}
 	h.Addr = ready["control"]
+	if h.installed != nil && h.installed.Addr.IsValid() { // it listens on every address
+		at, err := netip.ParseAddrPort(h.Addr)
+		if err != nil {
+			return fmt.Errorf("lab: %s says its address is %q: %w", h.Name, h.Addr, err)
+		}
+		h.Addr = netip.AddrPortFrom(h.installed.Addr, at.Port()).String()
+	}
 	return nil
 }
 

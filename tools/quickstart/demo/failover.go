@@ -23,16 +23,33 @@ const (
 // first second of the group managers and of the terminal's connection.
 const settles = 1200 * time.Millisecond
 
-// A death is a way for a host to die.
+// A death is a way for a host to die. ready is what takes time before the
+// moment, the function that it returns is the moment, and bury kills what is
+// left and makes the host as it was before its programs were started.
 type death struct {
 	name      string
-	signal    syscall.Signal
 	aim, most time.Duration // median and worst; most 0: none is set
+	ready     func(context.Context, *lab.Host) (die func() error, err error)
+	bury      func(context.Context, *lab.Host) error
 }
 
-var deaths = []death{
-	{"processes killed", syscall.SIGKILL, 300 * time.Millisecond, 0},
-	{"host silent (stopped)", syscall.SIGSTOP, 1500 * time.Millisecond, 2500 * time.Millisecond},
+// deaths of hosts on loopback addresses.
+func deaths() []death {
+	var all []int
+	by := func(s syscall.Signal) func(context.Context, *lab.Host) (func() error, error) {
+		return func(ctx context.Context, h *lab.Host) (_ func() error, err error) {
+			all, err = h.All(ctx)
+			return func() error { lab.Signal(all, s); return nil }, err
+		}
+	}
+	bury := func(ctx context.Context, h *lab.Host) error {
+		lab.Signal(all, syscall.SIGKILL)
+		return h.Gone(ctx, all)
+	}
+	return []death{
+		{"processes killed", 300 * time.Millisecond, 0, by(syscall.SIGKILL), bury},
+		{"host silent (stopped)", 1500 * time.Millisecond, 2500 * time.Millisecond, by(syscall.SIGSTOP), bury},
+	}
 }
 
 // Failover lets the host that a terminal shows its session from die n times of
@@ -49,15 +66,50 @@ func Failover(ctx context.Context, l *lab.Lab, n int, out io.Writer) (err error)
 			err = left
 		}
 	}()
-	if err := f.begin(ctx, l); err != nil {
+	for _, name := range []string{"north", "south"} {
+		h, err := l.Host(ctx, name)
+		if h != nil {
+			f.hosts = append(f.hosts, h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if f.terminal, err = l.Terminal(ctx, "a", "-server", f.hosts[0].Addr); err != nil {
 		return err
 	}
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	return f.measure(ctx, n, deaths(), out)
+}
+
+// failover is two hosts and a terminal.
+type failover struct {
+	hosts    []*lab.Host
+	terminal *lab.Terminal
+}
+
+// begin shows the terminal a session, once it knows both hosts.
+func (f *failover) begin(ctx context.Context) error {
+	for _, words := range [][]string{{"wait", "-timeout", patience.String(), "picture", "known=2"}, {"insert", "card1"},
+		{"wait", "-timeout", patience.String(), "picture", deskPixel, xtermPixel}} {
+		if _, err := f.terminal.Ctl(ctx, words...); err != nil {
+			return err
+		}
+	}
+	_, err := f.terminal.Rest(ctx, patience)
+	return err
+}
+
+// measure lets hosts die and prints the table.
+func (f *failover) measure(ctx context.Context, n int, deaths []death, out io.Writer) error {
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-22s %7s  %-30s %9s %9s %9s  %s\n", "death of the host", "deaths", "to first correct pixels", "median", "p90", "worst", "aim (median, worst)")
 	for _, d := range deaths {
 		var times []time.Duration
 		for i := range n {
-			took, err := f.die(ctx, d.signal)
+			took, err := f.die(ctx, d)
 			if err != nil {
 				return fmt.Errorf("%s, %d: %w", d.name, i+1, err)
 			}
@@ -72,44 +124,13 @@ func Failover(ctx context.Context, l *lab.Lab, n int, out io.Writer) (err error)
 		fmt.Fprintf(&table, "%-22s %7d  %-30s %9s %9s %9s  %s\n", d.name, n, "desktop and xterm of the other",
 			ms(times[n/2]), ms(times[n*9/10]), ms(times[n-1]), aim)
 	}
-	_, err = io.WriteString(out, table.String())
-	return err
-}
-
-// failover is two hosts and a terminal.
-type failover struct {
-	hosts    []*lab.Host
-	terminal *lab.Terminal
-}
-
-func (f *failover) begin(ctx context.Context, l *lab.Lab) error {
-	for _, name := range []string{"north", "south"} {
-		h, err := l.Host(ctx, name)
-		if h != nil {
-			f.hosts = append(f.hosts, h)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	var err error
-	if f.terminal, err = l.Terminal(ctx, "a", "-server", f.hosts[0].Addr); err != nil {
-		return err
-	}
-	// The other host is heard of, or was found; then the card.
-	for _, words := range [][]string{{"wait", "-timeout", patience.String(), "picture", "known=2"}, {"insert", "card1"},
-		{"wait", "-timeout", patience.String(), "picture", deskPixel, xtermPixel}} {
-		if _, err := f.terminal.Ctl(ctx, words...); err != nil {
-			return err
-		}
-	}
-	_, err = f.terminal.Rest(ctx, patience)
+	_, err := io.WriteString(out, table.String())
 	return err
 }
 
 // die lets the host of the session die and returns how long the terminal was
 // without correct pixels. The host is up again afterwards.
-func (f *failover) die(ctx context.Context, how syscall.Signal) (took time.Duration, err error) {
+func (f *failover) die(ctx context.Context, d death) (took time.Duration, err error) {
 	server, err := f.terminal.Status(ctx, "server")
 	if err != nil {
 		return 0, err
@@ -123,7 +144,7 @@ func (f *failover) die(ctx context.Context, how syscall.Signal) (took time.Durat
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	all, err := dies.All(ctx)
+	die, err := d.ready(ctx, dies)
 	if err != nil {
 		return 0, err
 	}
@@ -136,12 +157,12 @@ func (f *failover) die(ctx context.Context, how syscall.Signal) (took time.Durat
 		return 0, err
 	}
 	at := time.Now()
-	lab.Signal(all, how)
-	err = <-seen
+	if err = die(); err == nil {
+		err = <-seen
+	}
 	took = time.Since(at)
-	lab.Signal(all, syscall.SIGKILL)
-	if err == nil {
-		err = dies.Gone(ctx, all)
+	if buried := d.bury(ctx, dies); err == nil {
+		err = buried
 	}
 	if err == nil {
 		_, err = f.terminal.Rest(ctx, patience)
