@@ -18,7 +18,7 @@
 //  5. A server that fails, refuses or closes again and again is asked at a
 //     falling rate, at most every maxRetry.
 //  6. A host counts as dead only when control and media are lost: reset, nobody
-//     listening, or silent for a second of which AnswerWithin followed a
+//     listening, or silent for native.DeadAfter, of which AnswerWithin followed a
 //     question. Then every known server is dialled at once, and none waits for
 //     another.
 //  7. Of a session that a redirect could not reach, or that was lost with its
@@ -59,7 +59,7 @@ const (
 	// ProbeAfter is the silence on control, after media was lost, at which the
 	// host counts as dead (design section 2).
 	ProbeAfter = time.Second
-	// AnswerWithin is the same where media was lost by a second of silence and
+	// AnswerWithin is the same where media was lost by silence and
 	// control was asked meanwhile: two of a terminal's worst round trips.
 	AnswerWithin = 400 * time.Millisecond
 	// Stagger is how long a server may keep the next one waiting.

@@ -277,7 +277,7 @@ func TestSilenceAtAnIdleScreen(t *testing.T) {
 		at := time.Now()
 		n.sever()
 		<-v.Done()
-		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > 2*native.AlivePeriodIdle || d < native.AlivePeriodIdle {
+		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > native.SilentAfter(native.AlivePeriodIdle) || d < native.SilentAfter(native.AlivePeriodIdle)-native.AlivePeriodIdle {
 			t.Errorf("ended after %v with %v", d, v.Err())
 		}
 	})

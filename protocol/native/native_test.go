@@ -88,7 +88,7 @@ func TestAlive(t *testing.T) {
 		if !ok || got != x.means {
 			t.Errorf("%v was read as %v, %v", x.says, got, ok)
 		}
-		if late := QuietAfter(got); late <= AliveEvery(got) || late > SilentAfter(got)*6/10 {
+		if late := QuietAfter(got); late <= AliveEvery(got) || SilentAfter(got)-late < got/2 {
 			t.Errorf("period %v: an Alive is late after %v, which leaves no time to ask for it", got, late)
 		}
 	}
@@ -97,7 +97,7 @@ func TestAlive(t *testing.T) {
 			t.Errorf("% x was read as %v", b, d)
 		}
 	}
-	if got := AppendAlive(nil, AlivePeriod); !bytes.Equal(got, []byte{1, 5}) {
+	if got := AppendAlive(nil, AlivePeriod); !bytes.Equal(got, []byte{1, 8}) {
 		t.Errorf("alive is % x", got)
 	}
 	if SilentAfter(AlivePeriod) != DeadAfter {

@@ -97,7 +97,7 @@ func TestSilenceAtAnIdleScreen(t *testing.T) {
 		at := time.Now()
 		b.net.silence(c)
 		expect(t, s.sink, "release")
-		if d := time.Since(at); d > 2*native.AlivePeriodIdle || d < native.AlivePeriodIdle {
+		if d := time.Since(at); d > native.SilentAfter(native.AlivePeriodIdle) || d < native.SilentAfter(native.AlivePeriodIdle)-native.AlivePeriodIdle {
 			t.Errorf("released after %v of silence", d)
 		}
 		b.net.silence(nil)
