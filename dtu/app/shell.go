@@ -42,6 +42,8 @@ type shell struct {
 	cards  *emulated.Reader // nil: none
 	screen *screen.Screen
 	rules  []identity.Rule
+	// cardLock is held for every dialogue with a card.
+	cardLock *cardLock
 
 	local  chan any // what happens at the terminal
 	remote chan any // what comes from the network
@@ -96,8 +98,8 @@ func newShell(cfg Config, store *trust.Store, cards *emulated.Reader) *shell {
 	return &shell{
 		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), trust: store, cards: cards,
 		screen: screen.New(cfg.Width, cfg.Height),
-		rules:  identity.Rules(),
-		local:  make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
+		rules:  identity.Rules(), cardLock: newCardLock(),
+		local: make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
 		status: newBoard(), dials: map[int]*control{},
 		machine: terminal.New(terminal.Config{
 			Identity: id, Layout: cfg.Layout, Width: cfg.Width, Height: cfg.Height,
@@ -334,7 +336,7 @@ func (s *shell) perform(actions []terminal.Action) {
 		case terminal.OpenMedia:
 			s.counters.Attaches++
 			s.media = openMedia(s.ctx, &s.wg, a.Media, viewer.Config{
-				Addr: a.Addr, Cert: a.Cert, Hello: a.Hello, Log: s.log,
+				Addr: a.Addr, Cert: a.Cert, Hello: a.Hello, Log: s.log, Card: s.cardFor(a.Card),
 			}, s.fromNetwork)
 			s.draw() // before the decoder: words would end it
 			s.dark = false
@@ -420,7 +422,12 @@ func (s *shell) cardEvent(e reader.Event) {
 		s.wg.Go(func() {
 			ctx, cancel := context.WithTimeout(s.ctx, readWithin)
 			defer cancel()
-			t, err := identity.Identify(ctx, e.Card, s.rules)
+			var t identity.Token
+			err := s.cardLock.take(ctx)
+			if err == nil {
+				t, err = identity.Identify(ctx, e.Card, s.rules)
+				s.cardLock.give()
+			}
 			s.fromHere(named{n, t, err})
 		})
 	case reader.Removed:

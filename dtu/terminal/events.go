@@ -156,6 +156,7 @@ type (
 		Addr  netip.AddrPort
 		Cert  [32]byte
 		Hello native.Hello
+		Card  int // whose token the session is shown for, 0: none
 	}
 	// CloseMedia ends a connection, or gives it up, and drops all input for it,
 	// at once. No event comes of it afterwards.

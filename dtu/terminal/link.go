@@ -301,8 +301,13 @@ func (m *Machine) openMedia(c alp.ConnInf) {
 	if at := m.now.Add(KeepAlive); m.aliveAt.After(at) {
 		m.aliveAt = at
 	}
+	card := 0
+	if c.Session != "" { // the screens of a gateway have no programs
+		card = m.tok.card
+	}
 	m.do(OpenMedia{
 		Media: m.med.id,
+		Card:  card,
 		Addr:  netip.AddrPortFrom(m.server.Addr(), uint16(c.MediaPort)),
 		Cert:  c.MediaCert,
 		Hello: native.Hello{

@@ -120,7 +120,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// accept waits for the display stream and reads its kind; it refuses others.
+// accept waits for the display stream and reads its kind.
 func (v *Viewer) accept() (*pipe, error) {
 	for {
 		s, err := v.conn.AcceptUniStream(v.conn.Context())
@@ -134,7 +134,7 @@ func (v *Viewer) accept() (*pipe, error) {
 		if native.Kind(kind[0]) == native.StreamDisplay {
 			return &pipe{s: s}, nil
 		}
-		s.CancelRead(0)
+		v.stream(s, native.Kind(kind[0]))
 	}
 }
 
@@ -160,17 +160,6 @@ func (v *Viewer) display() {
 		if first {
 			close(v.drawn)
 		}
-	}
-}
-
-// refuse turns away further streams: a later version's.
-func (v *Viewer) refuse() {
-	for {
-		s, err := v.conn.AcceptUniStream(v.conn.Context())
-		if err != nil {
-			return
-		}
-		s.CancelRead(0)
 	}
 }
 

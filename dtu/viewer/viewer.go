@@ -72,6 +72,7 @@ type Config struct {
 	Cert    [sha256.Size]byte // SHA-256 of the media end's certificate
 	Hello   native.Hello
 	Decoder Decoder
+	Card    Card         // what the session's programs may use; nil: none
 	Log     *slog.Logger // nil: silent
 }
 
@@ -112,6 +113,7 @@ type Viewer struct {
 	quiet chan struct{} // capacity 1
 	drawn chan struct{}
 	done  chan struct{}
+	line  cardLine
 
 	once sync.Once
 	err  error // before over is closed
@@ -140,6 +142,7 @@ func dial(ctx context.Context, conf Config, sock net.PacketConn) (*Viewer, error
 		q:     queue{more: make(chan struct{}, 1)},
 		touch: make(chan struct{}, 1), quiet: make(chan struct{}, 1),
 		drawn: make(chan struct{}), done: make(chan struct{}), over: make(chan struct{}),
+		line: cardLine{ask: make(chan *quic.ReceiveStream, 1)},
 	}
 	v.period.Store(int64(native.AlivePeriod))
 	fail := func(err error) (*Viewer, error) {
@@ -180,6 +183,9 @@ func dial(ctx context.Context, conf Config, sock net.PacketConn) (*Viewer, error
 	wg.Go(v.input)
 	wg.Go(v.liveness)
 	wg.Go(v.touches)
+	if conf.Card != nil {
+		wg.Go(v.card)
+	}
 	go func() {
 		wg.Wait()
 		v.tr.Close()

@@ -94,6 +94,7 @@ type Spec struct {
 	Sink     Sink
 	Still    bool                // it hardly ever changes: between changes it costs no memory
 	Awake    func() bool         // if not nil and true after a change, a Still one is about to change again
+	Cards    CardServer          // nil: nobody wants the terminal's card
 	Attached func()              // before the first frame
 	Detached func(reason string) // after the last call of Sink; only if Attached was called
 }

@@ -140,7 +140,7 @@ func (a *attachment) run() {
 	var wg sync.WaitGroup
 	wg.Go(a.display)
 	wg.Go(a.liveness)
-	wg.Go(a.refuseStreams)
+	wg.Go(a.streams)
 	a.input()
 	wg.Wait()
 	a.spec.Sink.Release()
@@ -311,17 +311,6 @@ func (a *attachment) liveness() {
 				next = answer // ours was late there
 			}
 		}
-	}
-}
-
-// refuseStreams turns away streams of kinds this version does not know.
-func (a *attachment) refuseStreams() {
-	for {
-		s, err := a.conn.AcceptUniStream(a.conn.Context())
-		if err != nil {
-			return
-		}
-		s.CancelRead(0)
 	}
 }
 

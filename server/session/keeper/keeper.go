@@ -209,6 +209,7 @@ func (k *keeper) newCore() (*core, error) {
 			MaxHeight:   k.MaxHeight,
 			Session:     k.Start.Session,
 			Port:        port,
+			CardSocket:  k.x.CardSocket(),
 		},
 		startMedia: k.startMedia,
 		log:        k.log,

@@ -86,6 +86,7 @@ type media struct {
 	endpoint *attach.Endpoint
 	port     int
 	cert     []byte
+	cards    *cards // nil: the session's programs reach no card
 
 	mu   sync.Mutex
 	live map[uint64]chan struct{} // attachments by number, closed when they are over
@@ -136,6 +137,14 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 	if err != nil {
 		return fmt.Errorf("media: %w", err)
 	}
+	if s.CardSocket != "" {
+		// Without cards a session is still one.
+		if m.cards, err = newCards(s.CardSocket, log); err != nil {
+			log.Error("the session's programs reach no card", "err", err)
+		} else {
+			m.serving.Go(func() { m.cards.run(ctx) })
+		}
+	}
 	hash := id.CertHash()
 	m.log, m.display, m.endpoint, m.port, m.cert = log, d, e, s.Port, hash[:]
 	m.serving.Go(func() {
@@ -170,6 +179,7 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		Gen:      o.Gen,
 		Source:   m.display,
 		Sink:     m.display,
+		Cards:    m.cardServer(),
 		Attached: func() {
 			m.mu.Lock()
 			m.live[o.Gen] = make(chan struct{})

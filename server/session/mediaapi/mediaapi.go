@@ -40,6 +40,9 @@ type Setup struct {
 	MaxHeight   int           `json:"max_height"`
 	Session     alp.SessionID `json:"session"`
 	Port        int           `json:"port"` // UDP, of descriptor 4
+	// CardSocket is where media serves the terminal's card to the session's
+	// programs, in a directory of the user's; empty: nowhere.
+	CardSocket string `json:"card_socket,omitempty"`
 }
 
 // Ready is the answer to a Setup.

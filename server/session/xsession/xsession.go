@@ -122,6 +122,20 @@ func (s *Session) Authority() string { return filepath.Join(s.dir, "Xauthority")
 // FrameBuffer is the file that the server draws in.
 func (s *Session) FrameBuffer() string { return filepath.Join(s.dir, "Xvfb_screen0") }
 
+// maxSocket is the longest path of a socket that the system allows.
+const maxSocket = 107
+
+// CardSocket is where the session's programs reach the card that is at the
+// terminal, as libpcsclite would reach pcscd; whoever serves it makes it. It is
+// empty where its path would be too long.
+func (s *Session) CardSocket() string {
+	path := filepath.Join(s.runtimeDir(), "pcscd.comm")
+	if len(path) > maxSocket {
+		return ""
+	}
+	return path
+}
+
 // X is the X server's process; it is the last that should be ended.
 func (s *Session) X() *family.Child { return s.x }
 
@@ -371,6 +385,9 @@ func (s *Session) Env() []string {
 	}
 	if s.display != "" {
 		env = append(env, "DISPLAY="+s.display)
+	}
+	if path := s.CardSocket(); path != "" {
+		env = append(env, "PCSCLITE_CSOCK_NAME="+path)
 	}
 	return env
 }
