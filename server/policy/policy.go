@@ -4,8 +4,7 @@
 // Source: design section 3; reference/alp.md section 11.
 //
 // A decision depends on the request and the configuration alone, so that an
-// admin can ask what would happen. Rules of the registry (who is registered,
-// which group a terminal is in, kiosks) will be further fields of both.
+// admin can ask what would happen. With brings in what the registry says.
 //
 // The package does no I/O and reads no clock. Values are safe to copy.
 package policy
@@ -58,13 +57,18 @@ func ParseBare(s string) (Bare, error) {
 
 // Config is the policy of a host.
 type Config struct {
-	Bare Bare
+	Bare  Bare
+	Cards Cards // "": any
 }
 
 // A Request is what is known of who asks.
 type Request struct {
 	Token    alp.Token
 	Terminal alp.TerminalID
+
+	Registered bool   // the token has a record
+	Disabled   bool   // it, or its user, is out of use
+	Rule       string // the registry's that Config.Cards is from; "" for none
 }
 
 // A Decision is what is done, and by which rule.
@@ -94,6 +98,11 @@ func (c Config) Decide(r Request) Decision {
 		return denied("Pseudo", "This is another terminal's own name.")
 	case kind != "pseudo" && unread(id):
 		return denied("Token", "The card could not be read. Take it out, turn it round and insert it again.")
+	}
+	if d, no := c.admit(r); no {
+		return d
+	}
+	switch {
 	case kind == "pseudo" && c.Bare != BareSession:
 		return Decision{Outcome: InsertCard, Module: "InsertCard"}
 	case kind == "pseudo":

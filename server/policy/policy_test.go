@@ -33,7 +33,7 @@ func TestDecide(t *testing.T) {
 		{BareCard, "card.1", "x", Denied, "Token"},
 		{BareCard, alp.Token("card." + strings.Repeat("1", alp.MaxToken)), unit, Denied, "Token"},
 	} {
-		d := Config{Bare: c.bare}.Decide(Request{c.token, c.terminal})
+		d := Config{Bare: c.bare}.Decide(Request{Token: c.token, Terminal: c.terminal})
 		if d.Outcome != c.want || d.Module != c.module {
 			t.Errorf("%s at %s, bare %q: %v by %s, want %v by %s", c.token, c.terminal, c.bare, d.Outcome, d.Module, c.want, c.module)
 		}

@@ -8,17 +8,7 @@ import (
 	"hotdesk/protocol/alp"
 )
 
-// View is what the gateway reads of the registry while it decides. It answers
-// from memory.
-type View interface {
-	Token(alp.Token) (adminapi.Token, bool)
-	User(name string) (adminapi.User, bool)
-	Terminal(alp.TerminalID) (adminapi.Terminal, bool)
-	// Policies are all rules, those of the lowest order first.
-	Policies() []adminapi.Policy
-}
-
-// A Snapshot is a registry at one revision. It is a View.
+// A Snapshot is a registry at one revision. It is a policy.View.
 type Snapshot struct {
 	Rev  uint64
 	Hash string // of the change Rev; "" at 0
