@@ -14,7 +14,7 @@
 //  4. The process cannot be looked into by others of the same user.
 //
 // Run is called once in a process: package xgb's tables and the settings of the
-// garbage collector are the process's.
+// garbage collector and of the scheduler are the process's.
 package media
 
 import (
@@ -83,6 +83,7 @@ type media struct {
 
 	// Set by setup, and read by what the keeper asks after it.
 	display  *xdisplay.Display
+	screen   *cores // the display, as the terminals see it
 	endpoint *attach.Endpoint
 	port     int
 	cert     []byte
@@ -146,7 +147,7 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 		}
 	}
 	hash := id.CertHash()
-	m.log, m.display, m.endpoint, m.port, m.cert = log, d, e, s.Port, hash[:]
+	m.log, m.display, m.screen, m.endpoint, m.port, m.cert = log, d, newCores(d), e, s.Port, hash[:]
 	m.serving.Go(func() {
 		if err := e.Serve(ctx); err != nil {
 			m.fail(fmt.Errorf("media: %w", err))

@@ -36,6 +36,11 @@ func (d *Display) View(f func(encode.View)) {
 		}
 	}
 	// All questions go out before the first answer is waited for.
+	questions := 3
+	if s.freshCursor {
+		questions++
+	}
+	d.wire.together(questions)
 	damage.Subtract(d.conn, d.damage, 0, d.region)
 	rects := xfixes.FetchRegion(d.conn, d.region)
 	where := d.askPointer()

@@ -38,6 +38,8 @@ type wire struct {
 	greeted bool      // the setup request has been sent
 	written uint16    // sequence of the newest request
 	err     error     // why the connection ended
+	held    []byte    // requests that go out with those that follow
+	hold    int       // how many follow
 	woken   bool      // the event that tells xgb's reader of the end was sent
 }
 
@@ -75,12 +77,29 @@ func (w *wire) Write(b []byte) (int, error) {
 	}
 	w.written++
 	w.more.Signal()
-	if w.err == nil {
-		if _, err := w.Conn.Write(b); err != nil {
-			w.endLocked(err)
+	if w.err != nil {
+		return len(b), nil
+	}
+	out := b
+	if w.hold > 0 || len(w.held) > 0 {
+		w.held = append(w.held, b...)
+		if w.hold = max(w.hold-1, 0); w.hold > 0 {
+			return len(b), nil
 		}
+		out, w.held = w.held, w.held[:0]
+	}
+	if _, err := w.Conn.Write(out); err != nil {
+		w.endLocked(err)
 	}
 	return len(b), nil
+}
+
+// together makes the next n requests, whoever's they are, one write: for what
+// is asked at once, and answered before more is asked.
+func (w *wire) together(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hold = n
 }
 
 // setupRequest opens the X11 protocol 11.0, little endian.
