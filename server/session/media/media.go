@@ -178,7 +178,7 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		Terminal: o.Terminal,
 		Addr:     o.Addr,
 		Gen:      o.Gen,
-		Source:   m.display,
+		Source:   m.screen,
 		Sink:     m.display,
 		Cards:    m.cardServer(),
 		Attached: func() {
