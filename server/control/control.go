@@ -39,6 +39,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
+	"hotdesk/server/audit"
 	"hotdesk/server/greeter"
 	"hotdesk/server/parent"
 	"hotdesk/server/policy"
@@ -121,9 +122,11 @@ type Config struct {
 	Group   Group
 	Parent  Parent
 	Screens Screens
-	Proofs  Proofs       // nil: cards need none
-	Ready   func()       // called once the sessions of before are known; may be nil
-	Log     *slog.Logger // nil: silent
+	Proofs  Proofs             // nil: cards need none
+	View    func() policy.View // what the registry says now; nil: nothing
+	Audit   func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil
+	Ready   func()             // called once the sessions of before are known; may be nil
+	Log     *slog.Logger       // nil: silent
 }
 
 // A Server has the terminals and the sessions of this host.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/audit"
 	"hotdesk/server/proof"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
@@ -152,6 +153,7 @@ func (s *Server) started(k *keeper, nc net.Conn, err error) {
 	r := newRelay(s)
 	c := client.New(nc, r)
 	s.wg.Go(func() { r.over(c.Serve(s.ctx)) })
+	s.auditKeeper(audit.Begin, k, "", "")
 	s.log.Info("session runs", "session", k.id, "token", k.token)
 	s.up(k, c, r, client.Status{})
 	s.report()
@@ -252,6 +254,7 @@ func (s *Server) attached(k *keeper, c client.Change) {
 	if _, ok := s.table.Attached(k.id, c.Terminal, c.Gen, time.Now()); !ok {
 		return
 	}
+	s.auditKeeper(audit.Attach, k, c.Terminal, "")
 	s.log.Info("attached", "terminal", c.Terminal, "token", k.token, "session", k.id, "gen", c.Gen)
 	s.report()
 	for _, t := range s.terminals {
@@ -277,6 +280,7 @@ func (s *Server) detached(k *keeper, c client.Change) {
 	if !s.table.Detached(k.id, c.Gen) {
 		return
 	}
+	s.auditKeeper(audit.Detach, k, row.Terminal, c.Reason)
 	s.log.Info("detached", "terminal", row.Terminal, "token", k.token, "session", k.id, "gen", c.Gen, "reason", c.Reason)
 	s.report()
 	if t := s.terminals[row.Terminal]; t != nil {
@@ -315,6 +319,7 @@ func (s *Server) gone(k *keeper, reason string) {
 		k.client.Close()
 	}
 	delete(s.keepers, k.id)
+	s.auditKeeper(audit.End, k, "", reason)
 	row, _ := s.table.End(k.id)
 	s.report()
 	if reason == "" {

@@ -243,18 +243,18 @@ func (s *Server) forgetOldest() bool {
 
 // infoReq is a token that came or went.
 func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
-	token := r.Token()
+	token := r.Token() // as it was presented
 	if r.Remove {
 		s.say(t, slog.LevelInfo, "token removed", "token", token)
 		t.conn.proven = proven{}
 		s.clear(t)
 		return
 	}
-	decision := s.conf.Policy.Decide(policy.Request{Token: token, Terminal: t.id})
+	decision, token := s.decide(token, t.id)
 	p := &presentation{t: t, req: r, token: token, module: decision.Module}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
 	s.say(t, slog.LevelInfo, "token inserted", "token", token, "seq", r.TokenSeq, "redirect", r.Redirect, "decision", decision.Outcome.String())
-	if decision.Outcome == policy.Session && s.goesOn(t, r) {
+	if decision.Outcome == policy.Session && s.goesOn(t, r, token) {
 		s.drop(t)
 		t.now, t.shown, p.begun = p, attachment{r.Session, r.Gen}, true
 		s.send(t.conn, alp.ConnInf{TokenSeq: r.TokenSeq, Allowed: true, Token: token, Module: p.module, Gen: r.Gen, Session: r.Session}.Message())
@@ -277,9 +277,9 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 
 // goesOn reports whether the terminal still has the very attachment that it
 // says it has: only its control connection was away.
-func (s *Server) goesOn(t *terminal, r alp.InfoReq) bool {
+func (s *Server) goesOn(t *terminal, r alp.InfoReq, token alp.Token) bool {
 	row, ok := s.table.Get(r.Session)
-	return ok && r.Connected && row.State == sessions.Connected && row.Terminal == t.id && row.Gen == r.Gen && row.Token == r.Token()
+	return ok && r.Connected && row.State == sessions.Connected && row.Terminal == t.id && row.Gen == r.Gen && row.Token == token
 }
 
 // drop ends the presentation under way.

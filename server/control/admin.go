@@ -1,0 +1,165 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/alp"
+	"hotdesk/server/audit"
+	"hotdesk/server/policy"
+	"hotdesk/server/session/client"
+	"hotdesk/server/sessions"
+)
+
+// Errors of what admins ask for.
+var (
+	// ErrNoSession means that there is no session of that id here.
+	ErrNoSession = errors.New("control: there is no such session on this host: `hotdesk session list` shows those that are")
+	// ErrKeeper means that a session's keeper does not answer.
+	ErrKeeper = errors.New("control: the session's keeper does not answer: try again in a moment")
+	// ErrStopped means that the gateway is ending.
+	ErrStopped = errors.New("control: the gateway is stopping")
+)
+
+// query runs f as an event and waits for its end.
+func (s *Server) query(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	if !s.post(func() { defer close(done); f() }) {
+		return ErrStopped
+	}
+	select {
+	case <-done:
+		return nil
+	case <-s.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Sessions returns the sessions of this host, by id.
+func (s *Server) Sessions(ctx context.Context) (all []adminapi.Session, err error) {
+	var rows []sessions.Session
+	if err := s.query(ctx, func() { rows = s.table.All() }); err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		all = append(all, adminapi.Session{ID: r.ID, Token: r.Token, User: r.User, State: r.State.String(), Last: r.Last.UTC().Round(0), Terminal: r.Terminal})
+	}
+	return all, nil
+}
+
+// Terminals returns the terminals that this host knows now, by id.
+func (s *Server) Terminals(ctx context.Context) (all []adminapi.TerminalState, err error) {
+	err = s.query(ctx, func() {
+		for _, t := range s.terminals {
+			x := adminapi.TerminalState{ID: t.id, Connected: t.conn != nil, Session: t.shown.session}
+			if t.conn != nil {
+				x.Addr = t.conn.addr.String()
+			}
+			if t.now != nil {
+				x.Token = t.now.req.Token()
+			}
+			if row, ok := s.table.At(t.id); ok {
+				x.Session = row.ID
+			}
+			all = append(all, x)
+		}
+	})
+	slices.SortFunc(all, func(a, b adminapi.TerminalState) int { return cmp.Compare(a.ID, b.ID) })
+	return all, err
+}
+
+// keeperOf returns a session's keeper, and the number of what is attached.
+func (s *Server) keeperOf(ctx context.Context, id alp.SessionID) (c *client.Keeper, gen uint64, err error) {
+	found := false
+	err = s.query(ctx, func() {
+		if k := s.keepers[id]; k != nil {
+			found, c = true, k.client
+		}
+		if row, ok := s.table.Get(id); ok {
+			gen = row.Gen
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case !found:
+		return nil, 0, ErrNoSession
+	case c == nil:
+		return nil, 0, ErrKeeper
+	}
+	return c, gen, nil
+}
+
+// End ends a session, whose programs are told to stop.
+func (s *Server) End(ctx context.Context, id alp.SessionID) error {
+	c, _, err := s.keeperOf(ctx, id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, StartWithin)
+	defer cancel()
+	if err := c.Stop(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrKeeper, err)
+	}
+	return nil
+}
+
+// Detach takes a session from the terminal that shows it, and tells that why.
+// It reports whether there was one.
+func (s *Server) Detach(ctx context.Context, id alp.SessionID, why string) (was bool, err error) {
+	c, gen, err := s.keeperOf(ctx, id)
+	if err != nil || gen == 0 {
+		return false, err
+	}
+	// The terminal first: it blanks by itself, and does not ask for the
+	// session again when its media ends.
+	if err := s.query(ctx, func() {
+		for _, t := range s.terminals {
+			if t.shown.session == id && t.shown.gen <= gen {
+				s.takeAway(t, why, osdNoSession)
+			}
+		}
+	}); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, KeeperWithin)
+	defer cancel()
+	if err := c.Detach(ctx, gen); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrKeeper, err)
+	}
+	return true, nil
+}
+
+// decide applies the policy, with what the registry says now. The token that it
+// returns is the one whose sessions are meant.
+func (s *Server) decide(token alp.Token, terminal alp.TerminalID) (policy.Decision, alp.Token) {
+	var view policy.View
+	if s.conf.View != nil {
+		view = s.conf.View()
+	}
+	conf, r := s.conf.Policy.With(view, token, terminal)
+	d := conf.Decide(r)
+	if d.Outcome == policy.Denied {
+		s.audit(audit.Entry{What: audit.Deny, Token: string(token), Terminal: string(terminal), Text: d.Module + ": " + d.Reason})
+	}
+	return d, r.Token
+}
+
+// audit notes what happened to a session or a token.
+func (s *Server) audit(e audit.Entry) {
+	if s.conf.Audit != nil {
+		s.conf.Audit(e)
+	}
+}
+
+// auditKeeper notes what happened to a session.
+func (s *Server) auditKeeper(what string, k *keeper, terminal alp.TerminalID, text string) {
+	row, _ := s.table.Get(k.id)
+	s.audit(audit.Entry{What: what, Who: row.User, Token: string(k.token), Session: string(k.id), Terminal: string(terminal), Text: text})
+}
