@@ -28,12 +28,14 @@ type (
 		Card     int
 		Type, ID string
 		ATR      []byte
+		Rules    string // version of SetRules; empty: the terminal's own
 	}
 	// CardUnreadable: that card could not be named, for a Reason that a person
 	// understands.
 	CardUnreadable struct {
 		Card   int
 		Reason string
+		Rules  string
 	}
 	// CardOut: that card is out.
 	CardOut struct{ Card int }
@@ -190,7 +192,7 @@ func hidden(m alp.Message, leave ...string) alp.Message {
 	short := alp.Message{Command: m.Command}
 	for _, p := range m.Keys {
 		switch {
-		case slices.Contains(leave, p.Key):
+		case slices.Contains(leave, p.Key) || p.Key == "rules" && p.Value == builtIn:
 		case slices.Contains(secret, p.Key) && p.Value != "":
 			short.Add(p.Key, "(secret)")
 		default:

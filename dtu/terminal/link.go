@@ -157,6 +157,7 @@ func (m *Machine) wait(n int) {
 
 // unlink forgets what belongs to a control connection.
 func (m *Machine) unlink() {
+	m.endProof()
 	m.link, m.presented, m.probe = linkOff, false, false
 	m.deadAt, m.aliveAt, m.stableAt, m.presentAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	m.quietAt = time.Time{}

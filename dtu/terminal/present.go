@@ -40,10 +40,17 @@ func (m *Machine) cardIn(e CardIn) {
 
 func (m *Machine) cardNamed(n int, c card) {
 	i := slices.IndexFunc(m.cards, func(c card) bool { return c.n == n })
-	if i < 0 || m.cards[i].read {
+	if i < 0 || m.cards[i].read && m.cards[i].rules == c.rules {
 		return // it is out already
 	}
+	if c.rules != m.rules {
+		return // it is being named again
+	}
 	c.n, c.read = n, true
+	if m.cards[i].read {
+		m.renamed(i, c)
+		return
+	}
 	m.cards[i] = c
 	if i == 0 && m.powered {
 		m.settle()
@@ -79,7 +86,7 @@ func (m *Machine) settle() {
 			return // what is shown stays while the card is read
 		}
 	}
-	if want.card == m.tok.card && want.kind == m.tok.kind {
+	if want.card == m.tok.card && want.kind == m.tok.kind && want.id == m.tok.id {
 		return
 	}
 	m.release(m.waiting(), why(m.tok, want))
@@ -98,6 +105,7 @@ func why(old, next token) string {
 // release gives up the token that is presented. The order is invariant 1.
 func (m *Machine) release(o OSD, reason string) {
 	old, was := m.tok, m.med
+	m.endProof()
 	if old.kind == "" {
 		m.say(o)
 	} else {
@@ -136,10 +144,14 @@ func (m *Machine) waiting() OSD {
 }
 
 func (m *Machine) info(t token) alp.InfoReq {
-	return alp.InfoReq{
+	r := alp.InfoReq{
 		Identity: m.cfg.Identity, Type: t.kind, ID: t.id, ATR: t.atr,
 		Width: m.cfg.Width, Height: m.cfg.Height, TokenSeq: m.seq, Layout: m.cfg.Layout,
 	}
+	if t.card != 0 {
+		r.Rules = m.ruled()
+	}
+	return r
 }
 
 // present tells the server the token.
@@ -148,6 +160,7 @@ func (m *Machine) present() {
 		return
 	}
 	m.presentAt = time.Time{}
+	m.endProof()
 	m.seq++
 	m.presented, m.verdict, m.lastGen, m.lastSes = true, verdictNone, 0, ""
 	if m.probe || m.redirect {
@@ -216,6 +229,16 @@ func (m *Machine) line(e Line) {
 		if n, err = alp.ParseNoticeInf(e.Message); err == nil && n.TokenSeq == m.seq && m.presented {
 			m.noticeInf(n)
 		}
+	case alp.CmdControlSmartCard:
+		var c alp.ControlSmartCard
+		if c, err = alp.ParseControlSmartCard(e.Message); err == nil && c.TokenSeq == m.seq && m.presented {
+			m.cardQuestion(c)
+		}
+	case alp.CmdCardRulesInf:
+		var c alp.CardRules
+		if c, err = alp.ParseCardRules(e.Message); err == nil {
+			m.cardRules(c)
+		}
 	case alp.CmdProtocolError:
 		m.closeControl("the server did not understand: " + clean(e.Message.Get("cause")))
 		m.lost()
@@ -235,6 +258,7 @@ func (m *Machine) connInf(c alp.ConnInf) {
 	case m.verdict == verdictAllowed && c.Session == m.lastSes && c.Gen <= m.lastGen && len(c.Ticket) != 0:
 		// older than what is shown
 	case len(c.Ticket) != 0:
+		m.endProof()
 		m.verdict, m.lastSes, m.lastGen = verdictAllowed, c.Session, c.Gen
 		m.openMedia(c)
 		m.send(m.cfg.Identity.ConnRsp(true, true))
@@ -250,6 +274,7 @@ func (m *Machine) connInf(c alp.ConnInf) {
 // refuse shows why there is no session, until the card is pulled; a terminal
 // without a card asks again in a while.
 func (m *Machine) refuse(v verdict, o OSD) {
+	m.endProof()
 	m.blank(o)
 	m.closeMedia("refused")
 	m.verdict, m.verdictOn, m.verdictAt, m.presentAt, m.had = v, o, m.now, time.Time{}, had{}
@@ -272,6 +297,8 @@ func said(code int, cause string) OSD {
 		title = "No session"
 	case CodeDenied:
 		title = "Access denied"
+	case CodePINFailed:
+		title = "No session without the PIN"
 	case CodeServer:
 		title = "Please wait"
 	case CodeDisconnected:

@@ -167,7 +167,7 @@ func TestInvariants(t *testing.T) {
 			"card named": func(t *rapid.T) {
 				n := pick("card", last)
 				if rapid.IntRange(0, 4).Draw(t, "quality") == 0 {
-					step(CardUnreadable{n, "dirt"})
+					step(CardUnreadable{Card: n, Reason: "dirt"})
 					return
 				}
 				step(CardRead{Card: n, Type: "simple", ID: fmt.Sprintf("%016x", n)})

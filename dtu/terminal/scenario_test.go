@@ -83,7 +83,7 @@ func (w *world) run(line string) (string, error) {
 		kind, id, _ := strings.Cut(f[3], ".")
 		out = w.step(CardRead{Card: number(f[1]), Type: kind, ID: id, ATR: []byte{0x3b, 0}})
 	case f[0] == "card" && f[2] == "unreadable":
-		out = w.step(CardUnreadable{number(f[1]), rest(3)})
+		out = w.step(CardUnreadable{Card: number(f[1]), Reason: rest(3)})
 	case f[0] == "found":
 		var e Found
 		for _, s := range f[1:] {

@@ -23,6 +23,8 @@
 //     another.
 //  7. Of a session that a redirect could not reach, or that was lost with its
 //     server, the next server is told. None is asked to make another.
+//  7. A server has a card do nothing but what proof.go lists, and the PIN goes
+//     to the card alone.
 //
 // The package does no I/O, has no goroutines and reads no clock. A Machine is
 // not safe for concurrent use. Limits: MaxCards, MaxServers, MaxDials, MaxRedirects.
@@ -34,6 +36,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	names "hotdesk/smartcard/identity"
 )
 
 const (
@@ -195,6 +198,7 @@ type card struct {
 	kind   string
 	id     string
 	atr    []byte
+	rules  string // version of those that named it
 }
 
 // token is a name to present; kind is empty where there is none.
@@ -273,12 +277,15 @@ type Machine struct {
 	lastSes   alp.SessionID
 	had       had
 	med       media
-	medias    int    // counts media connections
-	broken    int    // media losses since one was stable
-	probe     bool   // media was lost: the next presentation shows whether the host lives
-	probes    int    // of media, since control was lost
-	noticed   bool   // a connection is lost, and the user was told
-	told      string // what a server wants to be read over the picture
+	ask       asking                  // of the card that is presented
+	channel   [names.ChannelSize]byte // the connection's own name
+	rules     string                  // version of those that name cards; empty: the terminal's own
+	medias    int                     // counts media connections
+	broken    int                     // media losses since one was stable
+	probe     bool                    // media was lost: the next presentation shows whether the host lives
+	probes    int                     // of media, since control was lost
+	noticed   bool                    // a connection is lost, and the user was told
+	told      string                  // what a server wants to be read over the picture
 	tellFor   time.Duration
 	corner    string // what the corner says
 	linkOut   bool   // the network's link is down
@@ -315,9 +322,9 @@ func (m *Machine) Step(now time.Time, e Event) []Action {
 	case CardIn:
 		m.cardIn(e)
 	case CardRead:
-		m.cardNamed(e.Card, card{kind: e.Type, id: e.ID, atr: e.ATR})
+		m.cardNamed(e.Card, card{kind: e.Type, id: e.ID, atr: e.ATR, rules: e.Rules})
 	case CardUnreadable:
-		m.cardNamed(e.Card, card{reason: e.Reason})
+		m.cardNamed(e.Card, card{reason: e.Reason, rules: e.Rules})
 	case CardOut:
 		m.cardOut(e)
 	case Resized:
@@ -342,6 +349,14 @@ func (m *Machine) network(e Event) {
 		m.controlDown(e)
 	case Line:
 		m.line(e)
+	case ControlBound:
+		if e.Control == m.control {
+			m.channel = e.Channel
+		}
+	case CardAnswered:
+		m.cardAnswered(e)
+	case PINGiven:
+		m.pinGiven(e)
 	case MediaDrawn:
 		m.mediaDrawn(e)
 	case MediaDown:
@@ -454,11 +469,12 @@ func (m *Machine) state() State {
 // presentations, so that nothing that was under way can be taken for an answer.
 func (m *Machine) power() {
 	m.powered = true
+	m.endProof()
 	m.blank(osdServer)
 	m.closeMedia("power off")
 	m.closeControl("power off")
 	*m = Machine{cfg: m.cfg, now: m.now, out: m.out, powered: true, cards: m.cards, osd: m.osd,
-		controls: m.controls, seq: m.seq, medias: m.medias, linkOut: m.linkOut}
+		controls: m.controls, seq: m.seq, medias: m.medias, linkOut: m.linkOut, rules: m.rules}
 	m.settle()
 	m.locate(FromKnown)
 }

@@ -57,6 +57,7 @@ type InfoReq struct {
 	Height    int
 	TokenSeq  int // raised at each presentation
 
+	Rules   string    // rules: version of the naming rules that named the card (ours)
 	Layout  string    // kbd: keyboard layout, "us" when absent (ours)
 	Session SessionID // session: the one still shown, when Connected; else the one that was shown for this token until its media was lost (ours)
 	Gen     uint64    // gen: its attachment (ours)
@@ -159,6 +160,9 @@ func (r InfoReq) Message() Message {
 	if r.Layout != "" && !r.Remove {
 		m.Add("kbd", r.Layout)
 	}
+	if r.Rules != "" && !r.Remove {
+		m.Add("rules", r.Rules)
+	}
 	if r.Session != "" {
 		m.Add("session", string(r.Session))
 		m.Add("gen", strconv.FormatUint(r.Gen, 10))
@@ -207,6 +211,7 @@ func ParseInfoReq(m Message) (InfoReq, error) {
 		return done(r, p)
 	}
 	r.ATR = p.hex("atr", 0, MaxATR)
+	r.Rules = p.text("rules", MaxRulesName)
 	r.Width, r.Height = p.size("startRes")
 	if r.Redirect = m.Get("cause") == "redirect"; r.Redirect {
 		r.Props = m.Get("redirectProps")

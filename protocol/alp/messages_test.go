@@ -31,7 +31,7 @@ func reads[T any](parse func(Message) (T, error)) func(Message) (any, error) {
 var (
 	insert = InfoReq{Identity: unit, Type: "pseudo", ID: "080020c0ffee", Width: 1280, Height: 1024, TokenSeq: 1}
 	card   = InfoReq{Identity: unit, Connected: true, Type: "mondex", ID: "9998007668077709", ATR: []byte{0x3b, 0x02, 0x14, 0x50},
-		Width: 640, Height: 480, TokenSeq: 2, Layout: "de", Session: "0123456789abcdef", Gen: 7}
+		Width: 640, Height: 480, TokenSeq: 2, Layout: "de", Rules: "1a2b", Session: "0123456789abcdef", Gen: 7}
 	redirected = InfoReq{Identity: unit, Type: "mondex", ID: "1", Redirect: true, Props: "s=a b,k=1", Width: 64, Height: 8192, TokenSeq: 3}
 	removal    = InfoReq{Identity: unit, Remove: true, Connected: true, Type: "mondex", ID: "1", TokenSeq: 4, Session: "0123456789abcdef", Gen: 8}
 	allowed    = ConnInf{TokenSeq: 2, Allowed: true, Token: "mondex.1", Module: "StartSession", MediaPort: 40000, MediaCert: cert,
@@ -53,7 +53,7 @@ const common = "fw=hotdesk-1 hw=HotdeskDTU pn=1 sn=080020c0ffee namespace=IEEE80
 var messages = []messageCase{
 	{"insert", insert.Message(), "infoReq _=1 event=insert fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=080020c0ffee pn=1 sn=080020c0ffee state=disconnected type=pseudo cause=insert initState=1 startRes=1280x1024 tokenSeq=1\n",
 		insert, reads(ParseInfoReq)},
-	{"card insert, still shown", card.Message(), "infoReq _=1 event=insert fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=9998007668077709 pn=1 sn=080020c0ffee state=connected type=mondex atr=3b021450 cause=insert initState=1 startRes=640x480 tokenSeq=2 kbd=de session=0123456789abcdef gen=7\n",
+	{"card insert, still shown", card.Message(), "infoReq _=1 event=insert fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=9998007668077709 pn=1 sn=080020c0ffee state=connected type=mondex atr=3b021450 cause=insert initState=1 startRes=640x480 tokenSeq=2 kbd=de rules=1a2b session=0123456789abcdef gen=7\n",
 		card, reads(ParseInfoReq)},
 	{"redirected", redirected.Message(), "infoReq _=1 event=insert fw=hotdesk-1 hw=HotdeskDTU namespace=IEEE802 id=1 pn=1 sn=080020c0ffee state=disconnected type=mondex cause=redirect initState=1 startRes=64x8192 tokenSeq=3 redirectProps=s\\=a\\ b,k\\=1\n",
 		redirected, reads(ParseInfoReq)},
