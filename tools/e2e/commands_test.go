@@ -56,6 +56,8 @@ func TestScripts(t *testing.T) {
 			"stranger": cmdStranger, // stranger DIR: another group's authority
 			"sessions": cmdSessions, // sessions HOST|* COUNT: of that host, or of all
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
+			"pivcard":  cmdPIVCard,  // pivcard NAME PIN: a new PIV card of that name beside every terminal
+			"waits":    cmdWaits,    // waits PATH TEXT COUNT: so many lines of the file come to have the text
 		},
 	})
 }

@@ -27,7 +27,7 @@ var DHCP = []string{"dnsmasq-base", "kea-dhcp4-server", "iproute2"}
 
 // Cards is what the tests with a real PC/SC service need: the service with a
 // virtual reader, its library to link with, and the tools that read cards.
-var Cards = []string{"pcscd", "vsmartcard-vpcd", "libpcsclite-dev", "pkg-config", "opensc", "iproute2"}
+var Cards = []string{"pcscd", "vsmartcard-vpcd", "libpcsclite-dev", "pkg-config", "opensc", "opensc-pkcs11", "pcsc-tools", "openssh-client", "iproute2"}
 
 // Machine is what tests with virtual computers need; the kernel that these boot
 // is downloaded by package vm and not installed.
