@@ -32,6 +32,7 @@ import (
 
 	"hotdesk/protocol/program"
 	"hotdesk/server/session/keeper/family"
+	"hotdesk/server/session/keeper/pam"
 	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/session/mediaapi"
 	"hotdesk/server/session/xsession"
@@ -67,6 +68,8 @@ type Config struct {
 	Media func() *exec.Cmd
 	// Level is the least that the log takes.
 	Level slog.Level
+	// Login starts a PAM transaction; nil: pam.Open.
+	Login pam.Opener
 }
 
 // Run keeps the session until it ends.
@@ -86,12 +89,15 @@ func Run(ctx context.Context, cfg Config) error {
 
 type keeper struct {
 	Config
-	ready bool
-	log   *slog.Logger
-	user  xsession.User
-	fam   *family.Family
-	x     *xsession.Session
-	out   io.Writer
+	ready   bool
+	log     *slog.Logger
+	user    xsession.User
+	lobby   *lobby            // nil where nobody had to log in
+	env     map[string]string // of the login modules
+	desktop string            // that the user chose
+	fam     *family.Family
+	x       *xsession.Session
+	out     io.Writer
 }
 
 func (k *keeper) run(ctx context.Context) (err error) {
@@ -99,12 +105,14 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	if err := k.Start.Check(); err != nil {
 		return err
 	}
-	k.user, err = xsession.LookupUser(k.Start.User)
-	if err != nil {
-		return err
-	}
-	if k.user.UID == 0 && !k.Local {
-		return errors.New("keeper: root gets no session; choose another user with -session-user")
+	if k.Start.Service == "" {
+		k.user, err = xsession.LookupUser(k.Start.User)
+		if err != nil {
+			return err
+		}
+		if k.user.UID == 0 && !k.Local {
+			return errors.New("keeper: root gets no session; choose another user with -session-user")
+		}
 	}
 	logFile, err := openLog(filepath.Join(dir, "keeper.log"))
 	if err != nil {
@@ -115,6 +123,14 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	k.log = slog.New(slog.NewTextHandler(logFile, &slog.HandlerOptions{Level: k.Level}))
 	k.out = logFile
 
+	var l net.Listener
+	if k.Start.Service != "" {
+		if l, err = k.logIn(ctx); err != nil {
+			return k.neverBegan(dir, err)
+		}
+		// After the family's end: modules wait for programs of their own.
+		defer func() { err = errors.Join(err, k.logOut(err)) }()
+	}
 	k.fam, err = family.New()
 	if err != nil {
 		return err
@@ -127,6 +143,7 @@ func (k *keeper) run(ctx context.Context) (err error) {
 		MaxWidth: k.MaxWidth, MaxHeight: k.MaxHeight,
 		Width: k.Start.Width, Height: k.Start.Height, Layout: k.Start.Layout,
 		Script: k.Script, Output: k.out, Log: k.log,
+		Env: k.env, Desktop: k.desktop,
 	})
 	if err != nil {
 		return err
@@ -135,15 +152,14 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := listen(keeperapi.Socket(k.Runtime, k.Start.Session))
-	if err != nil {
-		return err
+	if k.lobby != nil {
+		k.lobby.begun(nil)
+	} else {
+		if l, err = listen(keeperapi.Socket(k.Runtime, k.Start.Session)); err != nil {
+			return err
+		}
+		k.sayReady(k.x.Display())
 	}
-	k.ready = true
-	if err := keeperapi.Write(k.Ready, keeperapi.Ready{Display: k.x.Display()}); err != nil {
-		k.log.Warn("the parent did not wait", "session", k.Start.Session, "error", err)
-	}
-	k.Ready.Close()
 	k.log.Info("session started", "session", k.Start.Session, "token", k.Start.Token, "user", k.user.Name, "display", k.x.Display())
 
 	// Connections stay open until the files are gone, so that their end tells
@@ -157,6 +173,15 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	hangUp()
 	serving.Wait()
 	return err
+}
+
+// sayReady tells the parent that the control socket is there.
+func (k *keeper) sayReady(display string) {
+	k.ready = true
+	if err := keeperapi.Write(k.Ready, keeperapi.Ready{Display: display}); err != nil {
+		k.log.Warn("the parent did not wait", "session", k.Start.Session, "error", err)
+	}
+	k.Ready.Close()
 }
 
 // clean ends all processes and removes all files. A second call finds nothing.

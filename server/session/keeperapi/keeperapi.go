@@ -19,7 +19,9 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"hotdesk/protocol/alp"
 
@@ -52,7 +54,19 @@ type Start struct {
 	Width   int           `json:"width"`            // screen of the terminal that asks, 0 if unknown
 	Height  int           `json:"height"`           //
 	Layout  string        `json:"layout,omitempty"` // its keyboard
+
+	// Service is the PAM service that the user logs in by; "": nobody is asked
+	// for anything. User is then what the user typed, and nothing is believed
+	// of it before the modules are satisfied.
+	Service  string         `json:"service,omitempty"`
+	Terminal alp.TerminalID `json:"terminal,omitempty"` // of a login
+	Addr     string         `json:"addr,omitempty"`     // the terminal's
+	Group    string         `json:"group,omitempty"`    // whose members may have a session; "": everybody from LeastUID on
+	LeastUID uint32         `json:"least_uid,omitempty"`
 }
+
+// MaxUser bounds a user's name, in bytes.
+const MaxUser = 64
 
 // Check refuses what no parent may pass on.
 func (s Start) Check() error {
@@ -61,8 +75,10 @@ func (s Start) Check() error {
 		return fmt.Errorf("keeperapi: bad session id %.40q", string(s.Session))
 	case !s.Token.Valid():
 		return fmt.Errorf("keeperapi: bad token")
-	case len(s.User) > 64:
+	case len(s.User) > MaxUser:
 		return fmt.Errorf("keeperapi: user name of %d bytes", len(s.User))
+	case s.Service != "" && (!UserName(s.User) || !serviceName(s.Service) || !s.Terminal.Valid() || len(s.Addr) > 64 || s.LeastUID == 0 || len(s.Group) > MaxUser):
+		return fmt.Errorf("keeperapi: a login that names no user, service or terminal")
 	case s.Width != 0 && (s.Width < alp.MinSide || s.Width > alp.MaxSide) || s.Height != 0 && (s.Height < alp.MinSide || s.Height > alp.MaxSide):
 		return fmt.Errorf("keeperapi: screen of %dx%d", s.Width, s.Height)
 	case !plainName(s.Layout):
@@ -70,6 +86,20 @@ func (s Start) Check() error {
 	}
 	return nil
 }
+
+// UserName reports whether s can be the name of a user: no modules, logs or
+// paths should see others.
+func UserName(s string) bool {
+	for i, r := range s {
+		if r <= ' ' || r == 0x7f || r == utf8.RuneError || strings.ContainsRune(`:/\"'`, r) || i == 0 && (r == '-' || r == '.') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= MaxUser
+}
+
+// serviceName reports whether s is a file's name in /etc/pam.d.
+func serviceName(s string) bool { return plainName(s) && s != "" }
 
 func plainName(s string) bool {
 	for i := 0; i < len(s); i++ {

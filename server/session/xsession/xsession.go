@@ -23,15 +23,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/session/desktops"
 	"hotdesk/server/session/keeper/family"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +66,11 @@ type Config struct {
 	Width, Height       int    // of the first terminal, 0 if unknown, for the script
 	Layout              string // its keyboard, for the script
 	Script              string // file, "" for Hotdesk's own
+	// Env is what the login modules want the user's programs to have; what is
+	// the session's own comes first.
+	Env map[string]string
+	// Desktop is the one that the user chose (package desktops), "" for Script.
+	Desktop string
 	// Output gets what X server and script print.
 	Output io.Writer
 	Log    *slog.Logger // nil = silent
@@ -338,7 +346,37 @@ func (s *Session) startX(ctx context.Context) error {
 	return nil
 }
 
+// startsDesktops runs what a system wants to be run before any desktop, and
+// then the desktop (Debian's x11-common).
+const startsDesktops = "/etc/X11/Xsession"
+
+func (s *Session) startDesktop() error {
+	d, err := desktops.Find(desktops.Dir, s.cfg.Desktop)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, d.Exec...)...)
+	if _, err := os.Stat(startsDesktops); err == nil {
+		// It takes one argument, as a shell's words.
+		cmd = exec.Command(startsDesktops, quoted(d.Exec))
+	}
+	s.started = time.Now()
+	s.script, s.out, err = s.spawn(cmd)
+	return err
+}
+
+func quoted(words []string) string {
+	var all []string
+	for _, w := range words {
+		all = append(all, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
+	}
+	return strings.Join(all, " ")
+}
+
 func (s *Session) startScript() error {
+	if s.cfg.Desktop != "" {
+		return s.startDesktop()
+	}
 	cmd := exec.Command("/bin/sh", s.ownScript())
 	if s.cfg.Script != "" {
 		cmd.Args[1] = s.cfg.Script
@@ -392,6 +430,22 @@ func (s *Session) Env() []string {
 	return env
 }
 
+// fullEnv is Env with what the login modules said. They know better than we do
+// what language, path and shell the user has; the rest is how the session works.
+func (s *Session) fullEnv() []string {
+	env := s.Env()
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Env)) {
+		i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+		switch {
+		case i < 0:
+			env = append(env, name+"="+s.cfg.Env[name])
+		case name == "LANG" || name == "PATH" || name == "SHELL" || name == "HOME":
+			env[i] = name + "=" + s.cfg.Env[name]
+		}
+	}
+	return env
+}
+
 // spawn starts cmd as the user, its output going to Output.
 func (s *Session) spawn(cmd *exec.Cmd) (*family.Child, *output, error) {
 	r, w, err := os.Pipe()
@@ -399,7 +453,7 @@ func (s *Session) spawn(cmd *exec.Cmd) (*family.Child, *output, error) {
 		return nil, nil, fmt.Errorf("xsession: %w", err)
 	}
 	defer w.Close()
-	cmd.Env = s.Env()
+	cmd.Env = s.fullEnv()
 	cmd.Dir = s.cfg.User.dir()
 	cmd.Stdout, cmd.Stderr = w, w
 	cmd.SysProcAttr = s.cfg.User.Attributes()

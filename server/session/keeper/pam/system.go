@@ -80,7 +80,9 @@ func (s *system) Account() error {
 	return err
 }
 
-func (s *system) ChangeExpired() error { return s.plain(s.t.ChangeAuthTok(library.ChangeExpiredAuthtok)) }
+func (s *system) ChangeExpired() error {
+	return s.plain(s.t.ChangeAuthTok(library.ChangeExpiredAuthtok))
+}
 
 func (s *system) User() (string, error) { return s.t.GetItem(library.User) }
 

@@ -1,0 +1,258 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/user"
+	"slices"
+	"time"
+
+	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeper/pam"
+	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/session/xsession"
+)
+
+// LoginTime bounds a login, from the keeper's start to the session's.
+const LoginTime = 5 * time.Minute
+
+// beginTime bounds the wait for the gateway to find out where the session of a
+// user who has logged in is.
+const beginTime = time.Minute
+
+// A lobby is a keeper whose user has not logged in yet. It has one connection,
+// and ends with it.
+type lobby struct {
+	start keeperapi.Start
+	open  pam.Opener
+	conn  *rpc.Conn
+	ctx   context.Context // of the connection
+	hang  context.CancelFunc
+
+	login *pam.Login
+	user  xsession.User
+	begin chan client.Begin // capacity 1
+	ready chan error        // capacity 1: what came of it
+	told  bool              // ready has it
+	asked bool
+	ended chan struct{} // closed when the connection is no more
+}
+
+// wait takes the first connection of l and returns when its user has logged in
+// and the gateway wants the session. The caller says what came of it: begun.
+// With an error nothing is left open.
+func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.Opener) (_ *lobby, _ client.Begin, err error) {
+	ctx, cancel := context.WithTimeout(ctx, LoginTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		if u, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
+			_ = u.SetDeadline(time.Unix(1, 0))
+		}
+	})
+	conn, err := l.Accept()
+	if !stop() && err == nil {
+		conn.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, client.Begin{}, fmt.Errorf("keeper: nobody came to log in: %w", err)
+	}
+	if err := keeperapi.CheckPeer(conn); err != nil {
+		conn.Close()
+		return nil, client.Begin{}, err
+	}
+	b := &lobby{start: start, open: open, begin: make(chan client.Begin, 1), ready: make(chan error, 1), ended: make(chan struct{})}
+	b.ctx, b.hang = context.WithCancel(context.WithoutCancel(ctx))
+	b.conn = rpc.New(conn, b.handle)
+	go func() {
+		defer close(b.ended)
+		_ = b.conn.Serve(b.ctx) // whatever it was: nobody is there any more
+	}()
+	select {
+	case begin := <-b.begin:
+		return b, begin, nil
+	case <-b.ended:
+		err = errors.New("keeper: the login was given up")
+	case <-ctx.Done():
+		err = fmt.Errorf("keeper: the login took too long: %w", ctx.Err())
+	}
+	return nil, client.Begin{}, errors.Join(err, b.close())
+}
+
+// begun tells the gateway that the session runs, or why not: once.
+func (b *lobby) begun(err error) {
+	if !b.told {
+		b.told = true
+		b.ready <- err
+	}
+}
+
+// close ends the connection and what the login holds.
+func (b *lobby) close() error {
+	b.hang()
+	<-b.ended // a module that waits for an answer has none now
+	if b.login == nil {
+		return nil
+	}
+	return b.login.Close()
+}
+
+// logIn waits for the session's user and opens the user's session with the
+// login modules. It returns the control socket.
+func (k *keeper) logIn(ctx context.Context) (_ net.Listener, err error) {
+	l, err := listen(keeperapi.Socket(k.Runtime, k.Start.Session))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			l.Close()
+		}
+	}()
+	k.sayReady("")
+	open := k.Login
+	if open == nil {
+		open = pam.Open
+	}
+	b, begin, err := wait(ctx, l, k.Start, open)
+	if err != nil {
+		return nil, err
+	}
+	k.lobby, k.user, k.desktop = b, b.user, begin.Desktop
+	k.Start.Token, k.Start.User = begin.Token, b.user.Name
+	k.Start.Width, k.Start.Height, k.Start.Layout = begin.Width, begin.Height, begin.Layout
+	k.env, err = b.login.Open()
+	if err != nil {
+		return nil, errors.Join(err, k.logOut(err))
+	}
+	if begin.Lang != "" {
+		k.env = maps.Clone(k.env)
+		if k.env == nil {
+			k.env = map[string]string{}
+		}
+		k.env["LANG"] = begin.Lang
+	}
+	return l, nil
+}
+
+// logOut tells the gateway of a session that did not come to be, and closes it
+// with the login modules.
+func (k *keeper) logOut(err error) error {
+	if err != nil {
+		k.lobby.begun(err)
+	}
+	select { // the gateway closes once it has read its answer
+	case <-k.lobby.ended:
+	case <-time.After(tellTime):
+	}
+	return k.lobby.close()
+}
+
+// neverBegan ends a keeper whose user did not get a session: that is not a
+// session that failed, and the gateway has told whoever had to know.
+func (k *keeper) neverBegan(dir string, err error) error {
+	if !k.ready {
+		return err
+	}
+	return errors.Join(os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
+}
+
+// handle runs on one goroutine, a request after the other.
+func (b *lobby) handle(ctx context.Context, op string, body json.RawMessage) (any, error) {
+	switch {
+	case op == client.OpLogin && !b.asked:
+		b.asked = true
+		return b.authenticate(ctx), nil
+	case op == client.OpBegin && b.user.Name != "" && cap(b.begin) > len(b.begin):
+		var begin client.Begin
+		if err := rpc.Decode(body, &begin); err != nil {
+			return nil, err
+		}
+		check := keeperapi.Start{Session: b.start.Session, Token: begin.Token, Width: begin.Width, Height: begin.Height, Layout: begin.Layout}
+		if err := check.Check(); err != nil {
+			return nil, err
+		}
+		b.begin <- begin
+		select {
+		case err := <-b.ready:
+			return nil, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, fmt.Errorf("keeper: unknown request %.40q of a login", op)
+}
+
+// authenticate takes the user through the modules.
+func (b *lobby) authenticate(ctx context.Context) client.LoggedIn {
+	var err error
+	b.login, err = pam.Begin(b.open, pam.Request{
+		Service: b.start.Service, User: b.start.User, Terminal: string(b.start.Terminal), Addr: b.start.Addr,
+	}, b.converse(ctx))
+	var name string
+	if err == nil {
+		name, err = b.login.Authenticate()
+	}
+	if err == nil {
+		b.user, err = allowed(name, b.start.Group, b.start.LeastUID)
+	}
+	if err == nil {
+		return client.LoggedIn{User: b.user.Name}
+	}
+	in := client.LoggedIn{Error: "The login failed. Ask the people who run this system."}
+	if told, ok := errors.AsType[pam.Told](err); ok {
+		in.Error = told.Text
+	} else if _, ok := errors.AsType[pam.Refused](err); ok {
+		in.Guess = true
+		in.Error = err.Error()
+	}
+	return in
+}
+
+// converse passes what the modules say to the gateway.
+func (b *lobby) converse(ctx context.Context) pam.Conversation {
+	kinds := map[pam.Style]client.PromptKind{
+		pam.Hidden: client.PromptHidden, pam.Shown: client.PromptShown, pam.Problem: client.PromptProblem, pam.Info: client.PromptInfo,
+	}
+	return func(style pam.Style, text string) ([]byte, error) {
+		var r client.Reply
+		err := b.conn.Call(ctx, client.OpPrompt, client.Prompt{Kind: kinds[style], Text: text[:min(len(text), client.MaxPrompt)]}, &r)
+		if err == nil && len(r.Answer) > client.MaxReply {
+			err = errors.New("keeper: too long an answer")
+		}
+		return r.Answer, err
+	}
+}
+
+// allowed returns a user who has logged in, if that user may have a session.
+func allowed(name, group string, least uint32) (xsession.User, error) {
+	const no = "This account may not have a session here."
+	u, err := xsession.LookupUser(name)
+	if err != nil {
+		return xsession.User{}, pam.Told{Text: no, Err: err}
+	}
+	if u.UID < least || u.UID == 0 {
+		return xsession.User{}, pam.Told{Text: no, Err: fmt.Errorf("keeper: uid %d belongs to the system", u.UID)}
+	}
+	if group == "" {
+		return u, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return xsession.User{}, pam.Told{Text: no, Err: err}
+	}
+	ids := make([]string, 0, len(u.Groups)+1)
+	for _, id := range append(slices.Clone(u.Groups), u.GID) {
+		ids = append(ids, fmt.Sprint(id))
+	}
+	if !slices.Contains(ids, g.Gid) {
+		return xsession.User{}, pam.Told{Text: no, Err: fmt.Errorf("keeper: %s is not in group %s", name, group)}
+	}
+	return u, nil
+}

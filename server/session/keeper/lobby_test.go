@@ -1,0 +1,220 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeper/pam/pamtest"
+	"hotdesk/server/session/keeperapi"
+)
+
+// A visit is a login at a keeper that has not begun.
+type visit struct {
+	t       *testing.T
+	users   *pamtest.Users
+	lobby   *client.Lobby
+	asked   chan string // the prompts
+	answers chan string // "" hangs up
+	came    chan *lobby
+	err     chan error
+}
+
+// person is a user of every Debian system who is not root and has a uid that
+// people have.
+const person = "nobody"
+
+func visitOf(t *testing.T, users *pamtest.Users, start keeperapi.Start) *visit {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	v := &visit{t: t, users: users, asked: make(chan string, 16), answers: make(chan string, 16), came: make(chan *lobby, 1), err: make(chan error, 1)}
+	go func() {
+		b, _, err := wait(context.Background(), l, start, users.Open)
+		v.came <- b
+		v.err <- err
+	}()
+	conn, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.lobby = client.NewLobby(conn, func(ctx context.Context, p client.Prompt) (client.Reply, error) {
+		v.asked <- string(p.Kind) + " " + p.Text
+		if p.Kind == client.PromptInfo || p.Kind == client.PromptProblem {
+			return client.Reply{}, nil
+		}
+		select {
+		case a := <-v.answers:
+			return client.Reply{Answer: []byte(a)}, nil
+		case <-ctx.Done():
+			return client.Reply{}, ctx.Err()
+		}
+	})
+	served := make(chan struct{})
+	go func() { defer close(served); _ = v.lobby.Serve(context.Background()) }()
+	t.Cleanup(func() { v.lobby.Close(); <-served })
+	return v
+}
+
+func loginStart(user string) keeperapi.Start {
+	return keeperapi.Start{Session: "00000000000000a1", Token: "pseudo.080020c0ffee", User: user, Service: "hotdesk", Terminal: "080020c0ffee", Addr: "10.0.0.7", LeastUID: 1000}
+}
+
+func (v *visit) answer(all ...string) {
+	for _, a := range all {
+		v.answers <- a
+	}
+}
+
+func TestLogin(t *testing.T) {
+	users := pamtest.New(map[string]pamtest.User{person: {Password: "right", Code: "123456", Expired: true}})
+	v := visitOf(t, users, loginStart(person))
+	if err := v.lobby.Begin(t.Context(), client.Begin{Token: "user.nobody"}); err == nil {
+		t.Fatal("a session began before its user had logged in")
+	}
+	v.answer("right", "123456", "better", "better")
+	in, err := v.lobby.Login(t.Context())
+	if err != nil || in != (client.LoggedIn{User: person}) {
+		t.Fatalf("%+v, %v", in, err)
+	}
+	if _, err := v.lobby.Login(t.Context()); err == nil {
+		t.Error("a second login of one keeper")
+	}
+	begun := make(chan error, 1)
+	go func() { begun <- v.lobby.Begin(context.Background(), client.Begin{Token: "user.nobody", Layout: "de"}) }()
+	b, err := <-v.came, <-v.err
+	if err != nil || b.user.Name != person {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	if env, err := b.login.Open(); err != nil || env["FROM_PAM"] != person {
+		t.Errorf("%v, %v", env, err)
+	}
+	b.begun(nil)
+	if err := <-begun; err != nil {
+		t.Error(err)
+	}
+	if err := b.close(); err != nil {
+		t.Error(err)
+	}
+	want := "Start Authenticate Account ChangeExpired Account User Establish OpenSession Env CloseSession DeleteCredentials End"
+	for range 2 { // the family's end may close it, and the keeper's
+		if got := strings.Join(users.Calls(), " "); got != want {
+			t.Errorf("calls %s\n want %s", got, want)
+		}
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Any step that fails means no session.
+func TestNoLogin(t *testing.T) {
+	for name, c := range map[string]struct {
+		user    string
+		u       pamtest.User
+		start   func(*keeperapi.Start)
+		answers []string
+		guess   bool
+		text    string
+	}{
+		"wrong password":  {person, pamtest.User{Password: "right"}, nil, []string{"wrong"}, true, "not right"},
+		"no such user":    {"nosuchuser", pamtest.User{}, nil, []string{""}, false, "may not have a session"},
+		"wrong code":      {person, pamtest.User{Password: "right", Code: "1"}, nil, []string{"right", "2"}, true, "not right"},
+		"locked":          {person, pamtest.User{Password: "right", Locked: true}, nil, []string{"right"}, false, "may not log in here"},
+		"change mistyped": {person, pamtest.User{Password: "right", Expired: true}, nil, []string{"right", "a", "b"}, false, "not changed"},
+		"system user":     {"daemon", pamtest.User{Password: "right"}, nil, []string{"right"}, false, "may not have a session"},
+		"root":            {"root", pamtest.User{Password: "right"}, nil, []string{"right"}, false, "may not have a session"},
+		"not of the group": {person, pamtest.User{Password: "right"}, func(s *keeperapi.Start) { s.Group = "daemon" },
+			[]string{"right"}, false, "may not have a session"},
+		"no such group": {person, pamtest.User{Password: "right"}, func(s *keeperapi.Start) { s.Group = "nosuchgroup" },
+			[]string{"right"}, false, "may not have a session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			users := pamtest.New(map[string]pamtest.User{c.user: c.u})
+			start := loginStart(c.user)
+			if c.start != nil {
+				c.start(&start)
+			}
+			v := visitOf(t, users, start)
+			v.answer(c.answers...)
+			in, err := v.lobby.Login(t.Context())
+			if err != nil || in.User != "" || in.Guess != c.guess || !strings.Contains(in.Error, c.text) {
+				t.Errorf("%+v, %v", in, err)
+			}
+			if err := v.lobby.Begin(t.Context(), client.Begin{Token: "user.nobody"}); err == nil {
+				t.Error("a session began")
+			}
+			v.lobby.Close()
+			if b, err := <-v.came, <-v.err; b != nil || err == nil {
+				t.Errorf("%v, %v", b, err)
+			}
+			if calls := users.Calls(); slices.Contains(calls, "OpenSession") || calls[len(calls)-1] != "End" {
+				t.Errorf("calls %v", calls)
+			}
+		})
+	}
+}
+
+// A gateway that goes away in the middle of a question ends the login.
+func TestLoginGivenUp(t *testing.T) {
+	users := pamtest.New(map[string]pamtest.User{person: {Password: "right"}})
+	v := visitOf(t, users, loginStart(person))
+	go func() { _, _ = v.lobby.Login(context.Background()) }()
+	if got := <-v.asked; got != "hidden Password:" {
+		t.Errorf("asked %q", got)
+	}
+	v.lobby.Close()
+	if b, err := <-v.came, <-v.err; b != nil || err == nil {
+		t.Errorf("%v, %v", b, err)
+	}
+	if got := strings.Join(users.Calls(), " "); got != "Start Authenticate End" {
+		t.Errorf("calls %s", got)
+	}
+}
+
+// What fails after the login is told, and undone.
+func TestSessionFails(t *testing.T) {
+	users := pamtest.New(map[string]pamtest.User{person: {Password: "right"}})
+	users.Fail = map[string]error{"OpenSession": errors.New("the home is away")}
+	v := visitOf(t, users, loginStart(person))
+	v.answer("right")
+	if in, err := v.lobby.Login(t.Context()); err != nil || in.User != person {
+		t.Fatalf("%+v, %v", in, err)
+	}
+	begun := make(chan error, 1)
+	go func() { begun <- v.lobby.Begin(context.Background(), client.Begin{Token: "user.nobody"}) }()
+	k := &keeper{lobby: <-v.came}
+	if err := <-v.err; err != nil {
+		t.Fatal(err)
+	}
+	_, err := k.lobby.login.Open()
+	if err == nil {
+		t.Fatal("it opened")
+	}
+	told := make(chan error, 1)
+	go func() { told <- k.logOut(err) }()
+	if err := <-begun; err == nil || !strings.Contains(err.Error(), "the home is away") {
+		t.Errorf("told %v", err)
+	}
+	v.lobby.Close()
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(users.Calls(), " "); got != "Start Authenticate Account User Establish OpenSession DeleteCredentials End" {
+		t.Errorf("calls %s", got)
+	}
+}
