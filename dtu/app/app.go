@@ -60,6 +60,7 @@ func Run(ctx context.Context, cfg Config) error {
 		defer cards.Close()
 	}
 	s := newShell(cfg, store, cards)
+	s.ears.multicast = cfg.Multicast
 	listen, cleanup, err := listenCtl(&cfg)
 	if err != nil {
 		return err

@@ -38,9 +38,10 @@ type Config struct {
 	Width, Height int
 	MAC           alp.TerminalID // empty: a random one
 	Layout        string
-	Cards         string // folder of emulated cards, empty: no emulated reader
-	Ctl           string // control socket; empty: none, with Local a free one
-	GroupPort     int    // 0: do not ask the network
+	Cards         string     // folder of emulated cards, empty: no emulated reader
+	Ctl           string     // control socket; empty: none, with Local a free one
+	GroupPort     int        // 0: do not ask the network
+	Multicast     netip.Addr // of the group's host messages, besides broadcasts; zero: none
 	LogLevel      slog.Level
 
 	Stdout io.Writer    // for the ready line
@@ -128,6 +129,14 @@ func flags(c *Config) *flag.FlagSet {
 	fs.StringVar(&c.Cards, "cards", "", "`DIR` of emulated cards, files NAME.card with lines 'atr =', 'type = simple', 'id =', 'secret =', 'name =' (empty: no emulated reader)")
 	fs.StringVar(&c.Ctl, "ctl", "", "unix `SOCKET` to be made for 'dtu ctl' (empty: none, with -local a free one)")
 	fs.IntVar(&c.GroupPort, "group-port", c.GroupPort, "UDP `PORT` at which group managers are asked for a server (0: do not ask)")
+	fs.Func("multicast", "hear the group's hosts at this multicast `ADDRESS` too, the one that their group managers have (empty: broadcasts only)", func(s string) error {
+		a, err := netip.ParseAddr(s)
+		if err != nil || !a.Is4() || !a.IsMulticast() {
+			return fmt.Errorf("%q is not an IPv4 multicast address (224.0.0.0 to 239.255.255.255)", s)
+		}
+		c.Multicast = a
+		return nil
+	})
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return fs
 }

@@ -25,6 +25,8 @@ const (
 // ears is what was heard of the group's hosts, and changes beside the loop: a
 // flood must not keep that busy.
 type ears struct {
+	multicast netip.Addr // heard besides broadcasts; zero: none
+
 	mu   sync.Mutex
 	list rumour.List
 }
@@ -44,14 +46,19 @@ func (e *ears) servers() []netip.AddrPort {
 	return e.list.Servers(time.Now())
 }
 
-// eavesdrop listens for the group's broadcasts on every network that there is.
-// Each socket is bound to a broadcast address, so that nothing is taken away
-// from a group manager on this machine.
+// eavesdrop listens for the group's broadcasts on every network that there is,
+// and for its multicasts where there is an address for them. Each socket is bound to a
+// broadcast or multicast address, so that nothing is taken away from a group
+// manager on this machine.
 func (e *ears) eavesdrop(ctx context.Context, wg *sync.WaitGroup, local bool, port int, post func(any)) {
 	open := map[netip.Addr]*net.UDPConn{}
+	var many *choir
 	defer func() {
 		for _, c := range open {
 			c.Close()
+		}
+		if many != nil {
+			many.conn.Close()
 		}
 	}()
 	look := time.NewTicker(lookPeriod)
@@ -74,6 +81,15 @@ func (e *ears) eavesdrop(ctx context.Context, wg *sync.WaitGroup, local bool, po
 			}
 			open[a] = c
 			wg.Go(func() { e.listen(c, local, post) })
+		}
+		if e.multicast.IsValid() && many == nil {
+			if c, err := newChoir(netip.AddrPortFrom(e.multicast, uint16(port))); err == nil {
+				many = c
+				wg.Go(func() { e.listen(c.conn, local, post) })
+			}
+		}
+		if many != nil {
+			many.join(local)
 		}
 		select {
 		case <-look.C:

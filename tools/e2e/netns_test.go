@@ -15,6 +15,9 @@ import (
 	"hotdesk/tools/internal/netlab"
 )
 
+// manyHosts is a multicast address for a group.
+const manyHosts = "239.255.70.9"
+
 // Hosts of a subnet find each other by broadcasts. A terminal that asks gets
 // addresses on its own subnet; what it cannot reach is not answered for.
 func TestNetnsDiscovery(t *testing.T) {
@@ -79,21 +82,34 @@ func TestNetnsDiscovery(t *testing.T) {
 // -peer at one end. A card's session comes to a terminal of another network:
 // one with a host, and one without.
 func TestNetnsRouted(t *testing.T) {
-	r := newRealm(t, []string{"north", "south", "a"}, []string{"east", "b"}, []string{"c"})
+	r := newRealm(t, []string{"north", "south", "a"}, []string{"east", "b"}, []string{"c", "d"})
 	r.host("north", nil)
 	r.host("south", nil)
 	r.host("east", func(c *lab.Installed) {
 		c.GroupArgs = append(c.GroupArgs, "-peer", r.node("north").Addr.String(), "-peer", r.node("south").Addr.String())
 	})
 	r.together("north", "south", "east")
+	spoken := r.capture("east")
 	a, b := r.terminal("a"), r.terminal("b")
-	c := r.terminal("c", "-server", r.at("east"))
+	c := r.terminal("c", "-server", r.at("east"), "-multicast", manyHosts)
 	for _, x := range []*lab.Terminal{a, b, c} {
 		r.see(x, "picture")
 	}
 	if at := r.status(b, "server"); at != r.at("east") {
 		t.Errorf("b found %s", at)
 	}
+	// Where routers carry multicasts, c hears of hosts that are elsewhere.
+	told, err := spoken.Wait(1, patience, func(d netlab.Datagram) bool {
+		return group.Kind(d.Data) == group.CmdHost && d.From.Addr() == r.node("north").Addr
+	})
+	r.must(err)
+	carried := told[0]
+	carried.To = netip.AddrPortFrom(netip.MustParseAddr(manyHosts), groupPort)
+	r.eventually("c hears of north", func() (bool, string) {
+		r.must(r.node("d").Forge(carried))
+		known := r.status(c, "known")
+		return known == "2", known
+	})
 	r.hands(a, "insert", "card1")
 	r.desk(a)
 	r.paint(a, "2a7f62")
@@ -122,20 +138,20 @@ func TestNetnsRouted(t *testing.T) {
 
 // A partition: each side goes on by itself, and afterwards all agree again and
 // the newer session is the one that a card gets. The hosts find each other by
-// multicasts alone.
+// multicasts alone, and terminals hear of both.
 func TestNetnsPartition(t *testing.T) {
 	r := newRealm(t, []string{"north", "south", "a", "b"})
 	heard := r.capture("b")
 	for _, h := range []string{"north", "south"} {
 		r.host(h, func(c *lab.Installed) {
-			c.GroupArgs = append(c.GroupArgs, "-broadcast=false", "-multicast", "239.255.70.9")
+			c.GroupArgs = append(c.GroupArgs, "-broadcast=false", "-multicast", manyHosts)
 		})
 	}
 	r.together("north", "south")
 	north, south := r.node("north"), r.node("south")
-	a, b := r.terminal("a", "-server", r.at("north")), r.terminal("b", "-server", r.at("south"))
-	r.see(a, "picture")
-	r.see(b, "picture")
+	a, b := r.terminal("a", "-server", r.at("north"), "-multicast", manyHosts), r.terminal("b", "-server", r.at("south"), "-multicast", manyHosts)
+	r.see(a, "picture", "known=2")
+	r.see(b, "picture", "known=2")
 
 	// One way: south hears nothing of north, north everything of south.
 	r.must(south.Cut(r.ctx, north))
