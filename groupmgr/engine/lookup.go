@@ -94,7 +94,7 @@ func (e *Engine) drive(now time.Time, l *asking) Output {
 		return out
 	}
 	e.lookups = slices.DeleteFunc(e.lookups, func(o *asking) bool { return o == l })
-	if _, found := l.machine.Best(); !found && slices.ContainsFunc(l.machine.Missing(), func(h string) bool { return e.leaving[h].After(now) }) {
+	if _, found := l.machine.Best(); !found && slices.ContainsFunc(slices.Concat(l.machine.Missing(), l.machine.Undecided()), func(h string) bool { return e.leaving[h].After(now) }) {
 		e.held = append(e.held, held{ask: l.ask}) // it said goodbye meanwhile (invariant 7)
 		return out
 	}

@@ -226,6 +226,10 @@ func compare(a, b Candidate) int {
 	return strings.Compare(string(a.Session.ID), string(b.Session.ID))
 }
 
+// Undecided is the hosts that go first, or are starting, and have not said yet
+// what became of that, by name.
+func (l *Lookup) Undecided() []string { return slices.Sorted(maps.Keys(l.first)) }
+
 // Missing is the hosts that were waited for in vain, by name.
 func (l *Lookup) Missing() []string {
 	var hosts []string
