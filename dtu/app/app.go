@@ -32,14 +32,13 @@ import (
 	"sync"
 
 	"hotdesk/dtu/backend"
+	"hotdesk/dtu/backend/framebuf"
 	"hotdesk/dtu/backend/headless"
 	"hotdesk/dtu/backend/window"
 	"hotdesk/dtu/backend/workbench"
 	"hotdesk/dtu/network"
 	"hotdesk/dtu/trust"
 	"hotdesk/protocol/alp"
-	"hotdesk/protocol/program"
-	"hotdesk/smartcard/reader/emulated"
 )
 
 // Run is a terminal from power on until ctx ends or its display is closed.
@@ -51,22 +50,20 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	var cards *emulated.Reader
-	if cfg.Cards != "" {
-		if info, err := os.Stat(cfg.Cards); err != nil || !info.IsDir() {
-			return program.Usagef("-cards %s: not a folder", cfg.Cards)
-		}
-		cards = emulated.New(os.DirFS(cfg.Cards))
-		defer cards.Close()
+	cfg.awaitHardware(ctx)
+	readers, err := cfg.openReaders(ctx)
+	if err != nil {
+		return err
 	}
-	s := newShell(cfg, store, cards)
+	defer readers.close()
+	s := newShell(cfg, store, readers)
 	s.ears.multicast = cfg.Multicast
 	listen, cleanup, err := listenCtl(&cfg)
 	if err != nil {
 		return err
 	}
 	defer cleanup()
-	display, url, err := openDisplay(cfg)
+	display, url, err := openDisplay(cfg, s.hot)
 	if err != nil {
 		if listen != nil {
 			listen.Close()
@@ -110,7 +107,7 @@ func (c *Config) openTrust() (*trust.Store, error) {
 }
 
 // openDisplay makes the display; url is where its page is, if it has one.
-func openDisplay(cfg Config) (d backend.Display, url string, err error) {
+func openDisplay(cfg Config, hot func(uint16, func(uint16) bool) bool) (d backend.Display, url string, err error) {
 	title := "terminal " + string(cfg.MAC)
 	switch cfg.Display {
 	case "window":
@@ -119,6 +116,12 @@ func openDisplay(cfg Config) (d backend.Display, url string, err error) {
 			return nil, "", fmt.Errorf("dtu: %w", err)
 		}
 		return w, "", nil
+	case "fb":
+		f, err := framebuf.New(framebuf.Config{Device: cfg.FrameBuffer, Hot: hot, Log: cfg.Log})
+		if err != nil {
+			return nil, "", fmt.Errorf("dtu: %w", err)
+		}
+		return f, "", nil
 	case "workbench":
 		l, err := net.Listen("tcp", cfg.Workbench)
 		if err != nil {

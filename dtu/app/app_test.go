@@ -425,7 +425,7 @@ func TestHands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newShell(cfg, store, nil)
+	s := newShell(cfg, store, readerSet{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"hotdesk/dtu/boot"
 	"hotdesk/dtu/bootstrap"
 	"hotdesk/dtu/keymap"
 	"hotdesk/dtu/network"
@@ -32,13 +33,15 @@ type Config struct {
 	TrustFile     string             // where what was accepted is kept
 	DHCP          string             // interface to ask on; empty: no DHCP
 	DHCPConfigure bool               // give it the lease's address
-	Display       string             // headless, window or workbench
+	Display       string             // headless, window, fb or workbench
 	XDisplay      string             // of the window, empty: $DISPLAY
 	Workbench     string             // address of the page
 	Width, Height int
 	MAC           alp.TerminalID // empty: a random one
 	Layout        string
 	Cards         string     // folder of emulated cards, empty: no emulated reader
+	Readers       []string   // kinds; nil: emulated where there are Cards
+	FrameBuffer   string     // device, of the display fb
 	Ctl           string     // control socket; empty: none, with Local a free one
 	GroupPort     int        // 0: do not ask the network
 	Multicast     netip.Addr // of the group's host messages, besides broadcasts; zero: none
@@ -51,10 +54,10 @@ type Config struct {
 // Default is the configuration where no flag is given.
 func Default() Config {
 	return Config{Display: "headless", Width: 1280, Height: 1024, Layout: "us", GroupPort: group.Port,
-		Workbench: "127.0.0.1:0", Stdout: io.Discard}
+		Workbench: "127.0.0.1:0", FrameBuffer: "/dev/fb0", Stdout: io.Discard}
 }
 
-var displays = []string{"headless", "window", "workbench"}
+var displays = []string{"headless", "window", "fb", "workbench"}
 
 // flags makes the flag set of c.
 func flags(c *Config) *flag.FlagSet {
@@ -91,13 +94,14 @@ func flags(c *Config) *flag.FlagSet {
 		}
 		return nil
 	})
-	fs.Func("display", "`KIND` of display: headless (a picture in memory), window (on an X server) or workbench (a page for a web browser) (default headless)", func(s string) error {
+	fs.Func("display", "`KIND` of display: headless (a picture in memory), window (on an X server), fb (the Linux frame buffer, with all keyboards and mice of the machine) or workbench (a page for a web browser) (default headless)", func(s string) error {
 		if !slices.Contains(displays, s) {
 			return fmt.Errorf("%q is none of %s", s, strings.Join(displays, ", "))
 		}
 		c.Display = s
 		return nil
 	})
+	fs.StringVar(&c.FrameBuffer, "frame-buffer", c.FrameBuffer, "`DEVICE` for -display fb")
 	fs.StringVar(&c.XDisplay, "x-display", "", "`NAME` of the X server for -display window (empty: $DISPLAY)")
 	fs.StringVar(&c.Workbench, "workbench", c.Workbench, "`ADDRESS:PORT` of the page for -display workbench; port 0 is a free one")
 	fs.Func("size", "`WIDTHxHEIGHT` of the screen in pixels (default 1280x1024)", func(s string) error {
@@ -127,6 +131,10 @@ func flags(c *Config) *flag.FlagSet {
 		return nil
 	})
 	fs.StringVar(&c.Cards, "cards", "", "`DIR` of emulated cards, files NAME.card with lines 'atr =', 'type = simple', 'id =', 'secret =', 'name =' (empty: no emulated reader)")
+	fs.Func("readers", "`KINDS` of card readers, with commas: emulated (of -cards), pcsc (those of pcscd), usb (through libusb), usbfs (the same on Linux without it) or none; pcsc and usb need a dtu built with those tags (default emulated with -cards, else none)", func(s string) (err error) {
+		c.Readers, err = parseReaders(s)
+		return err
+	})
 	fs.StringVar(&c.Ctl, "ctl", "", "unix `SOCKET` to be made for 'dtu ctl' (empty: none, with -local a free one)")
 	fs.IntVar(&c.GroupPort, "group-port", c.GroupPort, "UDP `PORT` at which group managers are asked for a server (0: do not ask)")
 	fs.Func("multicast", "hear the group's hosts at this multicast `ADDRESS` too, the one that their group managers have (empty: broadcasts only)", func(s string) error {
@@ -162,8 +170,12 @@ func command(stdout, stderr io.Writer) *program.Command {
 	}
 }
 
-// Main is the program.
+// Main is the program. As a machine's first process it is the machine's whole
+// life.
 func Main(args []string, stdout, stderr io.Writer) int {
+	if boot.First() {
+		boot.Run(stderr, func() int { return program.Main(command(stdout, stderr), args, stdout, stderr) })
+	}
 	if len(args) > 0 && args[0] == "ctl" {
 		return program.Main(ctlCommand(stdout), args[1:], stdout, stderr)
 	}
@@ -176,6 +188,9 @@ func (c *Config) check() error {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := c.checkTrust(); err != nil {
+		return err
+	}
+	if err := c.checkReaders(); err != nil {
 		return err
 	}
 	switch {

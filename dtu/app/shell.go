@@ -35,13 +35,14 @@ const hardware = "HotdeskDTU"
 
 // A shell is the loop round the machines and what they steer.
 type shell struct {
-	cfg    Config
-	log    *slog.Logger
-	trust  *trust.Store
-	net    *network.Network // nil: no DHCP
-	cards  *emulated.Reader // nil: none
-	screen *screen.Screen
-	rules  []identity.Rule
+	cfg     Config
+	log     *slog.Logger
+	trust   *trust.Store
+	net     *network.Network // nil: no DHCP
+	cards   *emulated.Reader // nil: none
+	readers []reader.Source  // that one too
+	screen  *screen.Screen
+	rules   []identity.Rule
 	// cardLock is held for every dialogue with a card.
 	cardLock *cardLock
 
@@ -91,12 +92,12 @@ type named struct {
 	err   error
 }
 
-func newShell(cfg Config, store *trust.Store, cards *emulated.Reader) *shell {
+func newShell(cfg Config, store *trust.Store, readers readerSet) *shell {
 	id := alp.Identity{Firmware: firmware, Hardware: hardware, Terminal: cfg.MAC, Port: 1}
 	var seed [8]byte
 	rand.Read(seed[:])
 	return &shell{
-		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), trust: store, cards: cards,
+		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), trust: store, cards: readers.emulated, readers: readers.sources,
 		screen: screen.New(cfg.Width, cfg.Height),
 		rules:  identity.Rules(), cardLock: newCardLock(),
 		local: make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
@@ -130,21 +131,7 @@ func (s *shell) run(ctx context.Context) {
 	defer s.wg.Wait()
 	defer close(s.over)
 	defer cancel()
-	if s.cards != nil {
-		s.wg.Go(func() {
-			for {
-				select {
-				case e, ok := <-s.cards.Events():
-					if !ok {
-						return
-					}
-					s.fromHere(e)
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
+	s.watchReaders(ctx)
 	if s.net != nil {
 		s.wg.Go(func() { s.net.Run(ctx, func(st network.State) { s.fromNetwork(st) }) })
 		s.find(s.finder.Network(time.Now(), false))

@@ -107,7 +107,7 @@ func TestFirstUseByKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newShell(cfg, store, nil)
+	s := newShell(cfg, store, readerSet{})
 	h := hands{s}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -146,7 +146,7 @@ func TestFirstUseByKeys(t *testing.T) {
 func TestSays(t *testing.T) {
 	cfg := Default()
 	cfg.DHCP, cfg.Log = "eth0", slog.New(slog.DiscardHandler)
-	s := newShell(cfg, new(trust.Store), nil)
+	s := newShell(cfg, new(trust.Store), readerSet{})
 	waiting := terminal.OSD{Code: terminal.CodeServer, Title: "Waiting for the server"}
 	s.way.shown = &s.way.net
 	for _, c := range []struct {
@@ -182,7 +182,7 @@ func TestUnplugged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newShell(cfg, store, nil)
+	s := newShell(cfg, store, readerSet{})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
