@@ -89,6 +89,11 @@ func (c *control) serve(ctx context.Context, to netip.AddrPort, store *trust.Sto
 	defer stop()
 	local := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 	post(connected{terminal.ControlUp{Control: c.id}, local})
+	name, err := bound(c.id, conn)
+	if err != nil {
+		return err
+	}
+	post(name)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ended := make(chan struct{})

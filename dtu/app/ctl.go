@@ -192,6 +192,12 @@ func (s *shell) errNoPicture() error {
 }
 
 func (s *shell) strokes(ctx context.Context, strokes []keymap.Stroke) error {
+	if s.pad.Load() != nil { // a PIN
+		for _, k := range strokes {
+			hands{s}.Key(k.Usage, k.Down)
+		}
+		return nil
+	}
 	target := s.target.Load()
 	pause := time.NewTicker(strokesPause)
 	defer pause.Stop()

@@ -33,6 +33,14 @@ func (h hands) Key(usage uint16, down bool) {
 		}
 		return
 	}
+	if p := h.s.pad.Load(); p != nil {
+		if down {
+			if v := p.key(usage); v != nil {
+				h.s.fromHere(v)
+			}
+		}
+		return
+	}
 	if usage != 0 && usage <= input.MaxUsage {
 		h.send(input.Record{Type: input.Key, Usage: usage, Down: down})
 	}

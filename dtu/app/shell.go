@@ -55,6 +55,8 @@ type shell struct {
 	status *board
 	// prompt is what Return accepts and Escape declines; nil: nothing.
 	prompt atomic.Pointer[trust.Unknown]
+	// pad is where a PIN is typed; nil: none is asked for.
+	pad atomic.Pointer[pad]
 
 	// Below: the loop's own.
 	wg       sync.WaitGroup
@@ -69,6 +71,8 @@ type shell struct {
 	osd      *terminal.OSD // to be drawn at the end of the step
 	dark     bool          // no session's pixels are on the screen
 	in       []cardIn
+	ruled    string // version of rules; empty: the terminal's own
+	pinned   int    // the card whose PIN may be verified
 	counters Counters
 
 	inserted      time.Time // a card came and its session is not shown yet
@@ -88,6 +92,7 @@ type cardIn struct {
 // named is what came of reading a card.
 type named struct {
 	n     int
+	rules string // version of those that named it
 	token identity.Token
 	err   error
 }
@@ -201,6 +206,10 @@ func (s *shell) take(v any) {
 		s.resolved(v)
 	case *trust.Unknown:
 		s.unknown(v)
+	case padChanged:
+		s.redraw()
+	case pinTyped:
+		s.verify(v)
 	case decision:
 		v.answer <- s.decide(v)
 	case group.ServerR:
@@ -216,6 +225,7 @@ func (s *shell) take(v any) {
 		delete(s.dials, v.Control)
 		c.addr = v.local
 		s.control = c
+		s.watchPlug(v.local)
 		s.log.Info("control connection up", "peer", c.to)
 		s.finder.Took(c.to)
 		s.step(v.ControlUp)
@@ -290,6 +300,9 @@ func (s *shell) perform(actions []terminal.Action) {
 		switch a := a.(type) {
 		case terminal.Blank:
 			s.target.Store(nil)
+			if a.OSD.Code != terminal.CodePIN {
+				s.closePad()
+			}
 			if !s.dark {
 				s.screen.Blank(nil) // at once; drawing words takes its time
 				s.dark = true
@@ -300,6 +313,18 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.screen.Notice(nil)
 			} else {
 				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
+			}
+		case terminal.AskPIN:
+			s.askPIN(a)
+		case terminal.Exchange:
+			s.exchange(a)
+		case terminal.EndProof:
+			s.endProof(a)
+		case terminal.SetRules:
+			s.setRules(a)
+		case terminal.NameCard:
+			if card := s.cardNumber(a.Card); card != nil {
+				s.nameCard(a.Card, card)
 			}
 		case terminal.Locate:
 			s.finder.Heard(s.ears.servers())
@@ -354,6 +379,7 @@ func (s *shell) draw() {
 	}
 	says := s.says(*s.osd)
 	m := osd.Message{Code: says.Code, Letter: s.letter(), Title: says.Title, Text: says.Text, Terminal: s.cfg.MAC}
+	m.Typed, m.Places = s.typed()
 	if a := s.way.net.Lease.Addr; a.IsValid() {
 		m.Addr = a.String()
 	}
@@ -406,17 +432,7 @@ func (s *shell) cardEvent(e reader.Event) {
 		n := s.counters.Inserts
 		s.in = append(s.in, cardIn{e.Card, n})
 		s.step(terminal.CardIn{Card: n})
-		s.wg.Go(func() {
-			ctx, cancel := context.WithTimeout(s.ctx, readWithin)
-			defer cancel()
-			var t identity.Token
-			err := s.cardLock.take(ctx)
-			if err == nil {
-				t, err = identity.Identify(ctx, e.Card, s.rules)
-				s.cardLock.give()
-			}
-			s.fromHere(named{n, t, err})
-		})
+		s.nameCard(n, e.Card)
 	case reader.Removed:
 		for i, c := range s.in {
 			if c.card == e.Card {
@@ -432,8 +448,8 @@ func (s *shell) cardEvent(e reader.Event) {
 func (s *shell) cardNamed(v named) {
 	if v.err != nil {
 		s.log.Warn("card not named", "reason", v.err.Error())
-		s.step(terminal.CardUnreadable{Card: v.n, Reason: v.err.Error()})
+		s.step(terminal.CardUnreadable{Card: v.n, Reason: v.err.Error(), Rules: v.rules})
 		return
 	}
-	s.step(terminal.CardRead{Card: v.n, Type: v.token.Type, ID: v.token.ID, ATR: v.token.ATR})
+	s.step(terminal.CardRead{Card: v.n, Type: v.token.Type, ID: v.token.ID, ATR: v.token.ATR, Rules: v.rules})
 }

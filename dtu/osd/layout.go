@@ -54,6 +54,7 @@ type composed struct {
 	stripe image.Rectangle
 	accent color.RGBA
 	radius float32
+	places []place
 }
 
 // compose lays m out, in letters of em pixels, on a card at most width wide.
@@ -103,6 +104,7 @@ func compose(em float64, width int, m Message) composed {
 	}
 	put(face(bold(), 1.35*em), 1.35, strong, m.Title)
 	put(face(regular(), em), 1, plain, m.Text)
+	c.places, right, y, bottom = places(em, x, room, right, y, bottom, m)
 
 	// Below a rule the details, each with its name.
 	label, value := face(regular(), 0.85*em), face(mono(), 0.85*em)
@@ -158,6 +160,9 @@ func (c composed) draw(img *image.RGBA, p image.Point) {
 	}
 	for _, q := range c.rules {
 		draw.Draw(img, q.Add(p), image.NewUniform(rule), image.Point{}, draw.Src)
+	}
+	for _, q := range c.places {
+		q.draw(img, p)
 	}
 	for _, l := range c.lines {
 		d := font.Drawer{Dst: img, Src: image.NewUniform(l.colour), Face: l.face, Dot: fixed.P(p.X+l.x, p.Y+l.y)}

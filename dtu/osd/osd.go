@@ -35,6 +35,8 @@ type Message struct {
 	Terminal    alp.TerminalID
 	Addr        string // the terminal's own
 	Server      string
+
+	Typed, Places int // of a PIN: how many digits there are, of how many at most; 0, 0: none is asked for
 }
 
 // The colours. Each text colour is used on card only.
@@ -98,8 +100,8 @@ func fit(w, h int, m Message) (composed, bool) {
 	em := max(float64(min(w/58, h/44)), min(usualEm, float64(w)/22))
 	small := []Message{
 		m,
-		{Code: m.Code, Letter: m.Letter, Title: m.Title, Text: m.Text},
-		{Code: m.Code, Letter: m.Letter, Title: m.Title},
+		{Code: m.Code, Letter: m.Letter, Title: m.Title, Text: m.Text, Typed: m.Typed, Places: m.Places},
+		{Code: m.Code, Letter: m.Letter, Title: m.Title, Typed: m.Typed, Places: m.Places},
 		{Code: m.Code, Letter: m.Letter},
 	}
 	for _, m := range small {

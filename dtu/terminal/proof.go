@@ -64,6 +64,10 @@ func (m *Machine) cardQuestion(c alp.ControlSmartCard) {
 	m.ask.card = m.tok.card
 	if c.PIN {
 		m.ask.tag, m.ask.pin = c.Tag, true
+		if m.med.id != 0 {
+			m.blank(m.pinOSD())
+			m.closeMedia("a PIN is asked for")
+		}
 		m.say(m.pinOSD())
 		m.do(AskPIN{m.ask.card, c.Tag})
 		return
