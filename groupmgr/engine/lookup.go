@@ -27,6 +27,12 @@ type asking struct {
 }
 
 func (e *Engine) ask(now time.Time, a Ask) Output {
+	switch a.Lookup.Want {
+	case local.WantNew:
+		return answer(a, e.fresh(now, a.Lookup))
+	case local.WantHost:
+		return answer(a, e.other(now, a.Lookup))
+	}
 	if len(e.lookups) >= MaxLookups {
 		return answer(a, local.Answer{Where: local.Refused, Reason: "the server is overloaded, please try again"})
 	}

@@ -139,8 +139,8 @@ func (w *World) checkNew(h, asker *Host, token alp.Token) {
 
 // checkAnswer is the rest of invariant 3, and invariant 2.
 func (w *World) checkAnswer(h *Host, q *asked, a local.Answer) {
-	if h.rogue {
-		return
+	if h.rogue || q.q.Want == local.WantNew {
+		return // checkChosen has that
 	}
 	if a.Where == local.There {
 		w.checkTarget(h, q, a)

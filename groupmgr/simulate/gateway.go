@@ -26,6 +26,7 @@ type gateway struct {
 	h     *Host
 	since time.Duration
 	table *sessions.Table
+	state group.State
 	terms map[alp.TerminalID]*served
 }
 
@@ -50,6 +51,12 @@ type presentation struct {
 	token   alp.Token
 	must    alp.SessionID
 	lookups int
+	asking  string // why the user is asked, while the question is on the screen
+	nobody  bool   // because nobody could say where the session is
+	agains  int
+	anyway  bool // chosen: try again
+	fresh   bool // chosen: a session here
+	resting bool // nothing but a screen is wanted
 }
 
 // session is one that runs on a host, with its keeper and media.
@@ -151,7 +158,7 @@ func (g *gateway) infoReq(t *served, r alp.InfoReq) {
 	t.now = p
 	switch {
 	case !card:
-		g.screen(p, "")
+		g.rest(p)
 	case r.Redirect:
 		g.verify(p)
 	default:
@@ -208,6 +215,10 @@ func (g *gateway) lookup(p *presentation) {
 			return
 		}
 	}
+	if p.fresh {
+		g.openHere(p)
+		return
+	}
 	g.h.lookup(local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.unit.addr}, func(a local.Answer, ok bool) {
 		switch {
 		case !g.alive() || p.t.now != p:
@@ -224,7 +235,8 @@ func (g *gateway) noGroup(p *presentation) {
 		g.attach(p, row.ID)
 		return
 	}
-	g.deny(p, 22, "The group manager of this server does not answer.")
+	g.question(p, "The group manager of this server does not answer.", true)
+	p.nobody = true
 }
 
 func (g *gateway) answer(p *presentation, a local.Answer) {
@@ -236,7 +248,7 @@ func (g *gateway) answer(p *presentation, a local.Answer) {
 		}
 		g.lookup(p)
 	case local.There:
-		if p.t.conn != nil {
+		if !g.unreached(p, a) && p.t.conn != nil {
 			g.h.w.say("%s sends %s with %s to %s (%v)", g.h.name, p.unit.name, p.token, a.Host, a.Target)
 			p.t.conn.down(alp.RedirectInf{TokenSeq: p.req.TokenSeq, Addr: a.Target.Addr(), Port: int(a.Target.Port()), Props: a.Props}.Message())
 		}
@@ -246,6 +258,8 @@ func (g *gateway) answer(p *presentation, a local.Answer) {
 			return
 		}
 		g.here(p, g.h)
+	case local.Unreachable:
+		g.question(p, a.Reason, true)
 	default:
 		g.screen(p, a.Reason)
 	}
@@ -259,7 +273,11 @@ func (g *gateway) here(p *presentation, asker *Host) {
 		return
 	}
 	w := g.h.w
-	w.checkNew(g.h, asker, p.token)
+	if p.fresh {
+		w.checkChosen(p)
+	} else {
+		w.checkNew(g.h, asker, p.token)
+	}
 	s := w.makeSession(g.h, p.token)
 	if err := g.table.Add(sessions.Session{ID: s.id, Token: p.token, State: sessions.Starting, Last: g.h.clock()}); err != nil {
 		s.end()
@@ -297,6 +315,9 @@ func (s *session) up() {
 	}
 	g.table.Up(s.id)
 	s.host.report()
+	if g.state == group.Down {
+		g.stop(s)
+	}
 	waiting := s.waiting
 	s.waiting = nil
 	for _, p := range waiting {

@@ -95,7 +95,7 @@ func (t *teller) begin() {
 // happen is one thing that happens. Users are the most frequent.
 func (t *teller) happen() {
 	h, o, u := t.one(t.hosts), t.one(t.hosts), t.one(t.terms)
-	switch n := t.r.IntN(41); {
+	switch n := t.r.IntN(44); {
 	case n < 14:
 		t.say("insert %s at %s", t.one(t.cards), u)
 	case n < 18:
@@ -136,7 +136,9 @@ func (t *teller) happen() {
 		t.say("clock %s %+v", h, d)
 	case n < 39:
 		t.rollover()
-	case n < 40:
+	case n < 42:
+		t.say("choose %s at %s", t.one([]string{chooseAgain, chooseHere, chooseHere, chooseNone}), u)
+	case n < 43:
 		t.say("state %s %s", h, t.one([]string{"online", "offline", "down"}))
 	default:
 		if t.tapped {

@@ -253,6 +253,7 @@ func (h *Host) link() {
 			h.gwUntil = h.w.now
 		}
 		h.linked, h.told = true, true
+		h.hear()
 		h.step(engine.Hello{Control: controlPort})
 		h.report()
 		wait := h.wait
@@ -443,4 +444,5 @@ func (h *Host) knock(k engine.Knock) {
 func (h *Host) State(st group.State) {
 	h.state = st
 	h.step(engine.SetState{State: st})
+	h.hear()
 }

@@ -29,6 +29,9 @@
 //     hosts in touch, and one that a host told of in time, in touch or not; only
 //     a host that has a session itself does not wait for a group manager that
 //     is just starting again.
+//     A session that its user chose to have beside another is none of these:
+//     that it was chosen, on a question's screen at that very terminal, for that
+//     very insertion, is asked instead.
 //  4. A machine whose time has come does not want to be called again at once.
 //
 // and at rest, after Heal (Agree, Rest):

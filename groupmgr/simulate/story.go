@@ -26,6 +26,7 @@ crash group NAME...             a group manager that cannot say goodbye
 state HOST online|offline|down  an admin's word
 insert CARD at TERMINAL         a card is pushed in; several may have one name
 pull TERMINAL                   its card is pulled out
+choose again|here|nothing at TERMINAL  answers the question on its screen, if there is one
 cut NAME -> NAME                one way; cut NAME - NAME both ways
 partition NAME... | NAME...     both ways between the two sides
 weather [loss N%] [twice N%] [slow D]   of datagrams
@@ -113,6 +114,13 @@ func (s *Story) run(f []string) error {
 			u.Remove()
 		}
 		return err
+	case "choose":
+		u, err := s.unit(f, 3)
+		if err != nil || len(f) != 4 || f[2] != "at" || f[1] != chooseAgain && f[1] != chooseHere && f[1] != chooseNone {
+			return errors.Join(err, errWords)
+		}
+		u.Choose(f[1])
+		return nil
 	case "cut":
 		if len(f) != 4 || s.named[f[1]] == nil || s.named[f[3]] == nil {
 			return errWords

@@ -36,7 +36,8 @@ type Unit struct {
 	card  int // number of the one that is in; 0: none
 	cards int
 	token alp.Token
-	state string // as it was last told
+	state string        // as it was last told
+	chose *presentation // whose user chose a session beside another
 	queue []terminal.Event
 	busy  bool
 }
@@ -227,7 +228,11 @@ func (u *Unit) Shows() string {
 		} else if st.Session != "" {
 			s += ": a session that is gone"
 		} else if h := u.w.hostAt[st.Server.Addr()]; h != nil {
-			s += ": screen of " + h.name
+			if _, asked := u.asked(); asked != nil {
+				s += ": question of " + h.name
+			} else {
+				s += ": screen of " + h.name
+			}
 		}
 	case st.OSD.Code != 0:
 		s += fmt.Sprintf(" (%d %s)", st.OSD.Code, st.OSD.Title)

@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/program"
@@ -50,6 +51,7 @@ type Config struct {
 	FrameBuffer   string
 	Most          image.Point
 	Bare          policy.Bare
+	Warnings      []time.Duration // before the end of a drain
 	NewAuthority  bool
 	StopSessions  bool
 	LogLevel      slog.Level
@@ -112,6 +114,10 @@ func flags(c *Config) *flag.FlagSet {
 		c.Bare, err = policy.ParseBare(s)
 		return err
 	})
+	fs.Func("drain-warnings", "`TIMES` before the end of a drain at which users are told, at most "+strconv.Itoa(maxWarnings)+" (default 5m,1m)", func(text string) (err error) {
+		c.Warnings, err = warnings(text)
+		return err
+	})
 	fs.BoolVar(&c.NewAuthority, "new-authority", false, "make the group authority in -state where there is none; always so with -local")
 	fs.BoolVar(&c.StopSessions, "stop-sessions", false, "end every session of -runtime, and do nothing else")
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
@@ -123,6 +129,25 @@ func ports(s string) (first, last int, ok bool) {
 	x, err1 := strconv.ParseUint(a, 10, 16)
 	y, err2 := strconv.ParseUint(b, 10, 16)
 	return int(x), int(y), ok && err1 == nil && err2 == nil && x > 0 && x <= y
+}
+
+// maxWarnings bounds the warnings before the end of a drain.
+const maxWarnings = 8
+
+func warnings(s string) ([]time.Duration, error) {
+	list := strings.Split(s, ",")
+	if len(list) > maxWarnings {
+		return nil, fmt.Errorf("%d times, at most %d", len(list), maxWarnings)
+	}
+	var all []time.Duration
+	for _, w := range list {
+		d, err := time.ParseDuration(w)
+		if err != nil || d <= 0 || d > 24*time.Hour {
+			return nil, fmt.Errorf("%q is no time up to 24h, as 90s or 5m", w)
+		}
+		all = append(all, d)
+	}
+	return all, nil
 }
 
 func size(s string) (image.Point, bool) {

@@ -51,8 +51,10 @@ func runGateway(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	var srv *control.Server
 	link := grouplink.New(grouplink.Config{
 		Dial: grouplink.Unix(c.groupSocket()), Hello: local.Hello{ControlPort: at.Port}, Log: c.Log,
+		Heed: func(st local.State) { srv.SetState(st) },
 	})
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -74,9 +76,9 @@ func runGateway(ctx context.Context, c Config) error {
 		case <-ctx.Done():
 		}
 	})
-	srv := control.New(control.Config{
+	srv = control.New(control.Config{
 		TLS: tls, Policy: policy.Config{Bare: c.Bare}, User: c.SessionUser, Most: c.Most,
-		Group: link, Parent: up, Screens: screens, Log: c.Log,
+		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
 		Ready: func() {
 			wg.Go(func() { link.Serve(ctx) })
 			c.ready(at)

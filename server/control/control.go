@@ -16,8 +16,8 @@
 //  2. Of a terminal one presentation is under way; a newer one takes its place.
 //     Of its connections the newest counts.
 //  3. No token gets a session made while one of it is here or, as far as the
-//     group manager can tell, elsewhere; none is made in place of one that a
-//     redirect named.
+//     group manager can tell, elsewhere, unless its user, told so, chooses
+//     that on the screen; none is made in place of one that a redirect named.
 //  4. A terminal that loses its session to another one is told when that one
 //     has it, not before.
 //  5. A lost control connection ends nothing: the media end decides.
@@ -115,18 +115,20 @@ type Screens interface {
 
 // Config is what a Server works with.
 type Config struct {
-	TLS     *tls.Config // nil: lines in the clear, for tests
-	Policy  policy.Config
-	User    string      // whose the sessions are, where the parent has a choice
-	Most    image.Point // largest screen of a session
-	Group   Group
-	Parent  Parent
-	Screens Screens
-	Proofs  Proofs             // nil: cards need none
-	View    func() policy.View // what the registry says now; nil: nothing
-	Audit   func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil
-	Ready   func()             // called once the sessions of before are known; may be nil
-	Log     *slog.Logger       // nil: silent
+	TLS      *tls.Config // nil: lines in the clear, for tests
+	Policy   policy.Config
+	User     string      // whose the sessions are, where the parent has a choice
+	Most     image.Point // largest screen of a session
+	Group    Group
+	Parent   Parent
+	Screens  Screens
+	Host     string             // this host's name, for users
+	Warnings []time.Duration    // before the end of a drain; nil: Warnings
+	Proofs   Proofs             // nil: cards need none
+	View     func() policy.View // what the registry says now; nil: nothing
+	Audit    func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil
+	Ready    func()             // called once the sessions of before are known; may be nil
+	Log      *slog.Logger       // nil: silent
 }
 
 // A Server has the terminals and the sessions of this host.
@@ -145,6 +147,7 @@ type Server struct {
 	table     *sessions.Table
 	keepers   map[alp.SessionID]*keeper
 	ended     []ended // the newest last
+	service   service
 	terminals map[alp.TerminalID]*terminal
 	conns     map[*conn]struct{}
 }
@@ -153,6 +156,9 @@ type Server struct {
 func New(conf Config) *Server {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
+	}
+	if conf.Warnings == nil {
+		conf.Warnings = Warnings
 	}
 	return &Server{
 		conf:      conf,

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,6 +130,9 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 		s.table.Void(k.id, ^uint64(0))
 	}
 	r.attach(k)
+	if s.service.down {
+		s.stop(k, nil)
+	}
 	if gen := k.asked; gen > 0 { // it may not have heard of it
 		k.asked = 0
 		s.detach(k.id, gen)
@@ -325,11 +329,14 @@ func (s *Server) gone(k *keeper, reason string) {
 	if reason == "" {
 		return
 	}
+	if s.service.down {
+		reason = s.outOfService()
+	}
 	s.log.Info("session ended", "token", k.token, "session", k.id, "reason", reason)
 	s.bury(k.id, reason)
 	for _, t := range s.terminals {
 		if t.shown.session == k.id || t.now != nil && t.now.refused == k.id {
-			s.takeAway(t, reason, osdNoSession)
+			s.bereave(t, reason)
 		}
 	}
 	if t := s.terminals[row.Terminal]; t != nil {
@@ -356,12 +363,17 @@ func (s *Server) bury(id alp.SessionID, reason string) {
 
 // obituary tells why a session is gone.
 func (s *Server) obituary(id alp.SessionID) string {
+	return cmp.Or(s.why(id), "Your session has ended. Take the card out and insert it again for a new one.")
+}
+
+// why is the same, or "" where it is not known.
+func (s *Server) why(id alp.SessionID) string {
 	for _, e := range s.ended {
 		if e.id == id {
 			return e.reason
 		}
 	}
-	return "Your session has ended. Take the card out and insert it again for a new one."
+	return ""
 }
 
 // keeperLost: the connection to a keeper is no more. If the keeper is, the

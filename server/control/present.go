@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -33,6 +35,15 @@ type presentation struct {
 	must    alp.SessionID // a redirect, or the terminal that showed it, named it: no other is made in its place
 	refused alp.SessionID // its keeper did not attach: if it ends now, that is why
 	lookups int
+
+	asking  string          // why the user is asked, while the question is on the screen
+	chosen  *choice         // what came of it, not done yet
+	nobody  bool            // because nobody could say where the session is
+	agains  int             // how often the way was looked for meanwhile
+	anyway  bool            // the user wants to be sent where it failed
+	fresh   bool            // the user wants a session here, in place of one elsewhere
+	resting *greeter.Screen // nothing but a screen is wanted
+	notice  string          // to be read over the session
 
 	proof   *proving      // under way
 	vouched proof.Use     // a redirect's proof says that the card has given its own for that
@@ -65,6 +76,10 @@ func (s *Server) beside(p *presentation, work func() (then, stale func())) {
 func (s *Server) kick(t *terminal) {
 	p := t.now
 	if p == nil || p.begun || t.busy {
+		return
+	}
+	if p.resting != nil {
+		s.rest(p, *p.resting)
 		return
 	}
 	p.begun = true
@@ -119,6 +134,10 @@ func (s *Server) lookup(p *presentation) {
 		s.deny(p, osdDisconnected, "Your session cannot be found now. Wait a moment, then insert the card again.")
 		return
 	}
+	if p.fresh {
+		s.openHere(p)
+		return
+	}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
@@ -152,7 +171,8 @@ func (s *Server) noGroup(p *presentation) {
 	if reason == "" {
 		reason = "The group manager of this server does not answer. Wait a moment, then try again."
 	}
-	s.deny(p, osdWaiting, reason)
+	s.ask(p, reason, true)
+	p.nobody = true
 }
 
 // answer does what the group manager said.
@@ -177,9 +197,9 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		if !s.mayGoOn(p, proof.Reattach, func() { s.answer(p, a) }) {
 			return
 		}
-		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: fmt.Sprintf("Your session is on the host %s, which this terminal cannot reach. Go to a terminal near that host.", a.Host)})
+		s.ask(p, sentence(cmp.Or(a.Reason, fmt.Sprintf("your session is on the host %s, which this terminal cannot reach", a.Host))), true)
 	case local.Refused:
-		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: a.Reason})
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: sentence(a.Reason)})
 	default:
 		s.log.Error("group manager gave an answer of no known kind", "terminal", p.t.id, "token", p.token, "where", string(a.Where))
 		s.noGroup(p)
@@ -204,6 +224,9 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 	if !s.mayGoOn(p, use, func() { s.afresh(p) }) {
 		return
 	}
+	if s.unreached(p, a) {
+		return
+	}
 	t, now := p.t, time.Now()
 	t.redirs = slices.DeleteFunc(t.redirs, func(at time.Time) bool {
 		return now.Sub(at) >= RedirectWindow || !p.req.Redirect // a card was pushed in: that is no circle
@@ -215,9 +238,12 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 		s.deny(p, osdDisconnected, "Your session is on a host that cannot be reached.")
 	case len(t.redirs) >= MaxRedirects:
 		s.say(t, slog.LevelWarn, "terminal is sent from host to host", "token", p.token, "target", a.Target)
-		s.deny(p, osdDisconnected, "The servers do not agree where your session is. Wait a moment, then insert the card again.")
+		s.ask(p, "The servers do not agree where your session is. One of them may be starting.", false)
 	default:
 		t.redirs = append(t.redirs, now)
+		if p.must != "" && a.Session == "" {
+			s.tell(t, s.why(p.must), readFor)
+		}
 		s.say(t, slog.LevelInfo, "redirected", "token", p.token, "host", a.Host, "target", a.Target, "session", a.Session)
 		s.send(t.conn, m.Message())
 	}
@@ -243,11 +269,14 @@ func text(s string) string {
 }
 
 // screen shows one of the gateway's own.
-func (s *Server) screen(p *presentation, what greeter.Screen) {
+func (s *Server) screen(p *presentation, what greeter.Screen) { s.show(p, what, nil) }
+
+// show does, and tells chose what the user chooses, where the screen asks.
+func (s *Server) show(p *presentation, what greeter.Screen, chose func(gen uint64, n int)) {
 	t := p.t
 	p.begun = true
 	o, err := s.conf.Screens.Show(greeter.Request{
-		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Screen: what,
+		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Screen: what, Chose: chose,
 		Came: func(gen uint64) { s.post(func() { t.came = gen }) },
 		Gone: func(gen uint64) {
 			s.post(func() {
@@ -271,8 +300,15 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 	p.t.shown = attachment{id, o.Gen}
 	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,
 		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}
+	if id != "" {
+		c.Host = s.conf.Host[:min(len(s.conf.Host), alp.MaxHost)]
+	}
 	copy(c.MediaCert[:], o.Cert)
 	s.send(p.t.conn, c.Message())
+	if id != "" {
+		s.tell(p.t, strings.TrimSpace(p.notice+" "+s.service.told), readFor)
+		p.notice = ""
+	}
 	s.say(p.t, slog.LevelInfo, "offered", "token", p.token, "session", id, "gen", o.Gen)
 }
 
@@ -290,6 +326,7 @@ func (s *Server) start(p *presentation) {
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This server has as many sessions as it can take. Try again later."})
 		return
 	}
+	p.notice = condolence(p, time.Now())
 	s.report()
 	s.say(p.t, slog.LevelInfo, "session starts", "token", p.token, "session", id)
 	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}}

@@ -268,7 +268,7 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 		p.must = r.Session // it was shown there until its media was lost
 		s.kick(t)
 	case policy.InsertCard:
-		s.screen(p, greeter.Screen{Kind: greeter.InsertCard})
+		s.rest(p, greeter.Screen{Kind: greeter.InsertCard})
 	default:
 		s.say(t, slog.LevelWarn, "token denied", "token", token, "module", decision.Module, "reason", decision.Reason)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: decision.Reason})

@@ -39,7 +39,8 @@ const (
 type Config struct {
 	Dial  func(context.Context) (net.Conn, error)
 	Hello local.Hello
-	Log   *slog.Logger // nil: silent
+	Heed  func(local.State) // told what an admin wants of this host, at every change; may be nil
+	Log   *slog.Logger      // nil: silent
 }
 
 // Unix returns a Dial for a unix socket.
@@ -166,6 +167,9 @@ func (l *Link) heed(s local.State) {
 	l.mu.Unlock()
 	if news && s.State != "" {
 		l.conf.Log.Info("state of this host", "state", s.State, "deadline", s.Deadline)
+		if l.conf.Heed != nil {
+			l.conf.Heed(s)
+		}
 	}
 }
 

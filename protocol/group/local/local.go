@@ -61,7 +61,16 @@ type Lookup struct {
 	Token    alp.Token      `json:"token"`
 	Terminal alp.TerminalID `json:"terminal"`
 	Addr     netip.Addr     `json:"addr"` // the terminal's address
+	Want     Want           `json:"want,omitempty"`
 }
+
+// Want is what a lookup is for, when it is not for the token's session.
+type Want string
+
+const (
+	WantNew  Want = "new"  // a session on this host: the user chose to do without one that exists. Answered by New or Refused
+	WantHost Want = "host" // another host, for a terminal without a session. Answered by There, with no session, or Refused
+)
 
 // Where says what to do with a token.
 type Where string
@@ -116,6 +125,9 @@ func (r Report) Check() error {
 func (l Lookup) Check() error {
 	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() {
 		return fmt.Errorf("local: lookup of token %q, terminal %q at %v", l.Token, l.Terminal, l.Addr)
+	}
+	if l.Want != "" && l.Want != WantNew && l.Want != WantHost {
+		return fmt.Errorf("local: lookup that wants %q", l.Want)
 	}
 	return nil
 }

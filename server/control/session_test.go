@@ -1,0 +1,277 @@
+package control_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/control"
+	"hotdesk/server/control/controltest"
+	"hotdesk/server/session/client"
+)
+
+// TestGoesOn: the control connection is lost and comes back; so does the
+// gateway itself.
+func TestGoesOn(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		k := r.parent.Keeper(c.Session)
+		u.nc.Close()
+		time.Sleep(time.Hour)
+		if st := k.Status(); st.Terminal != a {
+			t.Fatal("the picture went with the control connection")
+		}
+		again := func(gen uint64) *unit {
+			v := r.dial(a)
+			q := v.request("card.1")
+			q.Connected, q.Session, q.Gen = true, c.Session, gen
+			v.send(q.Message())
+			return v
+		}
+		v := again(c.Gen)
+		if d := v.connInf(); !d.Allowed || d.Gen != c.Gen || d.Session != c.Session || len(d.Ticket) != 0 || k.Offers() != 1 {
+			t.Errorf("%+v", d)
+		}
+		if len(k.Detached()) != 0 {
+			t.Errorf("detached %v", k.Detached())
+		}
+		w := again(c.Gen + 5) // what it says is not so
+		w.shown()
+		v.hungUp()
+		w.remove("card.1")
+		synctest.Wait()
+		if st := k.Status(); st.Terminal != "" {
+			t.Error("the removal did nothing")
+		}
+	})
+	run(t, func(r *rig) {
+		r.parent.Add(client.Status{Session: "0123456789abcdef", Token: "card.1", Started: 1, Last: 2, Terminal: a, Gen: 7})
+	}, func(r *rig) {
+		u := r.dial(a)
+		q := u.request("card.1")
+		q.Connected, q.Session, q.Gen = true, "0123456789abcdef", 7
+		u.send(q.Message())
+		if d := u.connInf(); d.Gen != 7 || len(d.Ticket) != 0 {
+			t.Errorf("%+v", d)
+		}
+		u.remove("card.1")
+		synctest.Wait()
+		if k := r.parent.Keeper("0123456789abcdef"); !slices.Equal(k.Detached(), []uint64{7}) {
+			t.Errorf("detached %v", k.Detached())
+		}
+	})
+}
+
+// TestRemovedWhileAway: the card went while the gateway was not there to hear
+// of it; the terminal's next insertion ends what is still shown.
+func TestRemovedWhileAway(t *testing.T) {
+	run(t, func(r *rig) {
+		r.parent.Add(client.Status{Session: "0123456789abcdef", Token: "card.1", Terminal: a, Gen: 7})
+	}, func(r *rig) {
+		u := r.dial(a)
+		u.insert("pseudo." + string(a))
+		u.screen()
+		if k := r.parent.Keeper("0123456789abcdef"); !slices.Equal(k.Detached(), []uint64{7}) {
+			t.Errorf("detached %v", k.Detached())
+		}
+	})
+}
+
+func TestMediaRestarted(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		k := r.parent.Keeper(c.Session)
+		for range 3 {
+			k.RestartMedia()
+			d := u.shown()
+			if d.Gen <= c.Gen || d.Session != c.Session || d.TokenSeq != c.TokenSeq {
+				t.Errorf("%+v after %+v", d, c)
+			}
+			c = d
+		}
+		u.remove("card.1")
+		synctest.Wait()
+		k.RestartMedia()
+		u.quiet()
+	})
+}
+
+func TestSessionEnds(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		r.parent.Keeper(c.Session).End("You have logged out.")
+		d, err := alp.ParseDiscInf(u.next(alp.CmdDiscInf))
+		if err != nil || d.Cause != "You have logged out." || d.TokenSeq != 1 {
+			t.Errorf("%+v, %v", d, err)
+		}
+		if n := len(r.group.Reported().Sessions); n != 0 {
+			t.Errorf("%d sessions reported", n)
+		}
+		u.send(u.identity().DiscRsp())
+		u.insert("card.1")
+		if e := u.shown(); e.Session == c.Session {
+			t.Error("the old session came back")
+		}
+		r.starts(2)
+	})
+}
+
+// A terminal that hears of its media's end before the session's asks for the
+// session it had: it is told, and no other is made in silence.
+func TestAskedForAfterItsEnd(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		r.parent.Keeper(c.Session).End("The X server of your session stopped.")
+		u.next(alp.CmdDiscInf)
+		again := u.request("card.1")
+		again.Session, again.Gen = c.Session, c.Gen
+		u.send(again.Message())
+		if d := u.denied(); d.Cause != "The X server of your session stopped." {
+			t.Errorf("denied because %q", d.Cause)
+		}
+		r.starts(1)
+		u.remove("card.1")
+		u.insert("card.1")
+		u.shown()
+		r.starts(2)
+	})
+}
+
+// The keeper of a session that ends refuses to attach before word of the end
+// is heard: the end decides what the terminal gets.
+func TestRefusedAtItsEnd(t *testing.T) {
+	const why = "The X server of your session stopped."
+	begin := func(r *rig) (u *unit, c alp.ConnInf, k *controltest.Keeper) {
+		u = r.dial(a)
+		u.insert("card.1")
+		c = u.shown()
+		k = r.parent.Keeper(c.Session)
+		k.SetRefuse(true)
+		return u, c, k
+	}
+	t.Run("asked for", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u, c, k := begin(r)
+			again := u.request("card.1")
+			again.Session, again.Gen = c.Session, c.Gen
+			u.send(again.Message())
+			synctest.Wait()
+			k.End(why)
+			if d := u.denied(); d.Cause != why {
+				t.Errorf("denied because %q", d.Cause)
+			}
+			r.starts(1)
+		})
+	})
+	t.Run("inserted", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u, c, k := begin(r)
+			u.remove("card.1")
+			u.insert("card.1")
+			synctest.Wait()
+			k.End(why)
+			if d := u.shown(); d.Session == c.Session {
+				t.Errorf("%+v", d)
+			}
+			r.starts(2)
+		})
+	})
+	t.Run("no end", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u, _, k := begin(r)
+			u.remove("card.1")
+			u.insert("card.1")
+			time.Sleep(control.EndWithin)
+			if d := u.denied(); !strings.Contains(d.Cause, "does not answer") {
+				t.Errorf("denied because %q", d.Cause)
+			}
+			k.SetRefuse(false)
+			u.remove("card.1")
+			u.insert("card.1")
+			u.shown()
+			r.starts(1)
+		})
+	})
+	// Media falls over with its X server, and is first to be missed.
+	t.Run("media first", func(t *testing.T) {
+		run(t, nil, func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			k := r.parent.Keeper(u.shown().Session)
+			k.SetHold(make(chan struct{}))
+			k.RestartMedia()
+			synctest.Wait()
+			k.End(why)
+			if d := u.denied(); d.Cause != why {
+				t.Errorf("denied because %q", d.Cause)
+			}
+			r.starts(1)
+		})
+	})
+}
+
+func TestKeeperLost(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		k := r.parent.Keeper(c.Session)
+		k.Cut() // the connection only: it is opened again
+		u.quiet()
+		u.remove("card.1")
+		synctest.Wait()
+		if got := k.Detached(); !slices.Equal(got, []uint64{c.Gen}) {
+			t.Errorf("detached %v", got)
+		}
+		u.insert("card.1")
+		u.shown()
+		r.starts(1)
+		k.Kill()
+		if m := u.next(alp.CmdDiscInf); m.Get("cause") == "" {
+			t.Errorf("%v", m)
+		}
+		u.insert("card.1")
+		u.shown()
+		r.starts(2)
+	})
+}
+
+func TestStartFails(t *testing.T) {
+	run(t, func(r *rig) { r.parent.Fail = errors.New("no X server") }, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		if c := u.denied(); !strings.Contains(c.Cause, "no X server") {
+			t.Errorf("%+v", c)
+		}
+		if n := len(r.group.Reported().Sessions); n != 0 {
+			t.Errorf("%d sessions reported", n)
+		}
+	})
+}
+
+func TestKeeperSilent(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		k := r.parent.Keeper(u.shown().Session)
+		u.remove("card.1")
+		synctest.Wait()
+		k.SetHold(make(chan struct{}))
+		u.insert("card.1")
+		time.Sleep(control.KeeperWithin + control.EndWithin)
+		u.denied()
+		k.SetHold(nil)
+	})
+}
