@@ -352,6 +352,9 @@ func (m *Machine) mediaDown(e MediaDown) {
 		m.say(osdDetached)
 		m.presentAt = m.now.Add(DetachGrace)
 	default:
+		if at := m.quietAt.Add(AnswerWithin); !m.quietAt.IsZero() && !e.Peer && m.deadAt.After(at) {
+			m.deadAt = at // however late the token is presented again
+		}
 		if !drawn || m.broken > 0 {
 			m.say(osdGraphics)
 		} else {
