@@ -164,11 +164,12 @@ func many(s Session, n int) []Session {
 }
 
 func TestLookupCheck(t *testing.T) {
-	good := Lookup{"card.1", "0003ba0a0b0c", netip.MustParseAddr("127.0.0.1")}
+	good := Lookup{Token: "card.1", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")}
 	if err := good.Check(); err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []Lookup{{}, {"card", good.Terminal, good.Addr}, {good.Token, "x", good.Addr}, {good.Token, good.Terminal, netip.MustParseAddr("::1")}, {good.Token, good.Terminal, netip.Addr{}}} {
+	for _, bad := range []Lookup{{}, {Token: "card", Terminal: good.Terminal, Addr: good.Addr}, {Token: good.Token, Terminal: "x", Addr: good.Addr}, {Token: good.Token, Terminal: good.Terminal, Addr: netip.MustParseAddr("::1")}, {Token: good.Token, Terminal: good.Terminal},
+		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: "all"}} {
 		if err := bad.Check(); err == nil || !strings.HasPrefix(err.Error(), "local: ") {
 			t.Errorf("%+v: %v", bad, err)
 		}
@@ -178,13 +179,14 @@ func TestLookupCheck(t *testing.T) {
 // What one side writes the other reads.
 func TestBodiesKeepTheirForm(t *testing.T) {
 	for want, v := range map[string]any{
-		`{"controlPort":7443}`:                                         Hello{7443},
-		`{"host":"mud","addr":"127.0.0.2"}`:                            Welcome{Host: "mud", Addr: netip.MustParseAddr("127.0.0.2")},
-		`{"state":"offline","within":1800}`:                            StateRequest{Offline, 1800},
-		`{"state":"offline","deadline":1700000000,"sessions":3}`:       State{Offline, 1700000000, 3},
-		`{"where":"new","host":"mud"}`:                                 Answer{Where: New, Host: "mud"},
-		`{"where":"there","target":"127.0.0.2:7443"}`:                  Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`: Lookup{"a.b", "0003ba0a0b0c", netip.MustParseAddr("127.0.0.1")},
+		`{"controlPort":7443}`:                                                      Hello{7443},
+		`{"host":"mud","addr":"127.0.0.2"}`:                                         Welcome{Host: "mud", Addr: netip.MustParseAddr("127.0.0.2")},
+		`{"state":"offline","within":1800}`:                                         StateRequest{Offline, 1800},
+		`{"state":"offline","deadline":1700000000,"sessions":3}`:                    State{Offline, 1700000000, 3},
+		`{"where":"new","host":"mud"}`:                                              Answer{Where: New, Host: "mud"},
+		`{"where":"there","target":"127.0.0.2:7443"}`:                               Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:              Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
 		`{"ok":true}`: Verified{OK: true},
 	} {
 		if got, err := json.Marshal(v); err != nil || string(got) != want {
