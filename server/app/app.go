@@ -52,6 +52,8 @@ type Config struct {
 	Most          image.Point
 	Bare          policy.Bare
 	Warnings      []time.Duration // before the end of a drain
+	Registry      RegistryConfig
+	AdminGroup    string
 	NewAuthority  bool
 	StopSessions  bool
 	LogLevel      slog.Level
@@ -71,7 +73,7 @@ const (
 
 // Default is the configuration where no flag is given.
 func Default() Config {
-	return Config{ControlPort: -1, Most: image.Pt(2560, 1600), Bare: policy.BareCard, GatewayUser: "hotdesk"}
+	return Config{ControlPort: -1, Most: image.Pt(2560, 1600), Bare: policy.BareCard, GatewayUser: "hotdesk", Registry: RegistryConfig{At: registryEmbedded}}
 }
 
 func flags(c *Config) *flag.FlagSet {
@@ -118,6 +120,7 @@ func flags(c *Config) *flag.FlagSet {
 		c.Warnings, err = warnings(text)
 		return err
 	})
+	registryFlags(fs, c)
 	fs.BoolVar(&c.NewAuthority, "new-authority", false, "make the group authority in -state where there is none; always so with -local")
 	fs.BoolVar(&c.StopSessions, "stop-sessions", false, "end every session of -runtime, and do nothing else")
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
@@ -226,6 +229,9 @@ func (c *Config) check() error {
 		}
 	}
 	c.ControlPort = max(c.ControlPort, 0)
+	if err := c.Registry.check(); err != nil {
+		return err
+	}
 	if c.Local && c.Addr.IsValid() && !c.Addr.IsLoopback() {
 		return program.Usagef("-addr %v: with -local an address of 127.0.0.0/8", c.Addr)
 	}

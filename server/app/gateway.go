@@ -36,6 +36,10 @@ func runGateway(ctx context.Context, c Config) error {
 	defer ln.Close()
 	defer pc.Close()
 	cert, key := os.NewFile(certFD, "host certificate"), os.NewFile(keyFD, "host key")
+	id, err := readHostKeys(cert, key)
+	if err != nil {
+		return err
+	}
 	// The parent shares the file's position: it is not moved.
 	tls, err := auth.ServerConfig(io.NewSectionReader(cert, 0, auth.MaxFile), io.NewSectionReader(key, 0, auth.MaxFile))
 	cert.Close()
@@ -46,6 +50,10 @@ func runGateway(ctx context.Context, c Config) error {
 	at, ok := ln.Addr().(*net.TCPAddr)
 	if !ok {
 		return fmt.Errorf("server: %v is no TCP socket", ln.Addr())
+	}
+	office, err := c.openOffice(id)
+	if err != nil {
+		return err
 	}
 	screens, err := greeter.New(greeter.Config{Conn: pc, Host: c.Host, Most: c.Most, Log: c.Log})
 	if err != nil {
@@ -77,6 +85,7 @@ func runGateway(ctx context.Context, c Config) error {
 		}
 	})
 	srv = control.New(control.Config{
+		View: office.view, Audit: office.note,
 		TLS: tls, Policy: policy.Config{Bare: c.Bare}, User: c.SessionUser, Most: c.Most,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
 		Ready: func() {
@@ -84,6 +93,7 @@ func runGateway(ctx context.Context, c Config) error {
 			c.ready(at)
 		},
 	})
+	wg.Go(func() { office.serve(ctx, srv) })
 	err = srv.Serve(ctx, ln)
 	cancel()
 	wg.Wait()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ const (
 	greeterFD                               // UDP socket
 	certFD                                  // host-<name>.pem
 	keyFD                                   // host-<name>.key
+	adminFD                                 // listening socket of the admin API
 )
 
 // selfWithin is how long the parent waits for the group manager with -local.
@@ -52,6 +54,13 @@ func runParent(ctx context.Context, c Config) error {
 	}
 	args := append([]string{gatewayRole}, c.Args...)
 	args = append(args, "-host="+c.Host)
+	if c.Local {
+		args = append(args, "-addr="+c.Addr.String())
+	}
+	if err := c.makeData(); err != nil {
+		return err
+	}
+	adminFile := c.adminFile()
 	return parent.Run(ctx, parent.Config{
 		Runtime:        c.Runtime,
 		FrameBuffer:    c.FrameBuffer,
@@ -70,7 +79,7 @@ func runParent(ctx context.Context, c Config) error {
 		Gateway: func() *exec.Cmd {
 			cmd := exec.Command(program, args...)
 			cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr
-			cmd.ExtraFiles = files
+			cmd.ExtraFiles = append(slices.Clip(files), adminFile())
 			return cmd
 		},
 	})

@@ -44,6 +44,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -170,7 +171,7 @@ func (a *Authority) Host(name string) (certFile, keyFile string, err error) {
 	}
 	t.DNSNames = []string{alp.ServerName}
 	t.KeyUsage = x509.KeyUsageDigitalSignature
-	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} // a client of the registry
 	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, key.Public(), a.key)
 	if err != nil {
 		return "", "", fmt.Errorf("auth: %w", err)
@@ -195,7 +196,7 @@ func (a *Authority) good(certFile, keyFile string) bool {
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)
 	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, DNSName: alp.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	return err == nil && (time.Until(cert.NotAfter) > renewBefore || cert.NotAfter.Equal(a.cert.NotAfter))
+	return err == nil && slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && (time.Until(cert.NotAfter) > renewBefore || cert.NotAfter.Equal(a.cert.NotAfter))
 }
 
 // ServerConfig is how the control connection is served: TLS 1.3 only, that one

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -22,7 +23,7 @@ import (
 
 // Embedded says how etcd runs in this process.
 type Embedded struct {
-	Dir string // its data, and its sockets; made where it is missing
+	Dir string // its data; made where it is missing
 
 	// Listen is where other hosts reach it, with TLS; zero: nowhere. The files
 	// are this host's certificate and key and the group authority.
@@ -49,19 +50,20 @@ func Start(ctx context.Context, e Embedded) (*Store, error) {
 	if err := os.MkdirAll(e.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	if err := os.Chmod(e.Dir, 0o700); err != nil { // its sockets are in there
+	if err := os.Chmod(e.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	conf := embed.NewConfig()
 	conf.Dir = filepath.Join(e.Dir, "etcd")
 	conf.Name = "registry"
-	client, peer := socket(e.Dir, "c"), socket(e.Dir, "p")
-	conf.ListenClientUrls, conf.AdvertiseClientUrls = client, client
-	conf.ListenPeerUrls, conf.AdvertisePeerUrls = peer, peer
+	// One node has no peers, and its only client is this process, which needs
+	// no socket. The addresses are names.
+	conf.ListenClientUrls, conf.ListenPeerUrls = nil, nil
+	nowhere := []url.URL{{Scheme: "unix", Host: "nowhere"}}
+	conf.AdvertiseClientUrls, conf.AdvertisePeerUrls = nowhere, nowhere
 	if e.Listen.IsValid() {
 		at := url.URL{Scheme: "https", Host: e.Listen.String()}
-		conf.ListenClientUrls = append([]url.URL{at}, client...)
-		conf.AdvertiseClientUrls = []url.URL{at}
+		conf.ListenClientUrls, conf.AdvertiseClientUrls = []url.URL{at}, []url.URL{at}
 		conf.ClientTLSInfo = tlsFiles(e)
 	}
 	conf.InitialCluster = conf.InitialClusterFromName(conf.Name)
@@ -74,11 +76,6 @@ func Start(ctx context.Context, e Embedded) (*Store, error) {
 	conf.QuotaBackendBytes = quota
 	conf.AutoCompactionMode, conf.AutoCompactionRetention = "revision", "1"
 	conf.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger(e.Log))
-	for _, name := range []string{"c.sock", "p.sock"} { // of a process that was killed
-		if err := os.Remove(filepath.Join(e.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("registry: %w", err)
-		}
-	}
 	server, err := embed.StartEtcd(conf)
 	if err != nil {
 		return nil, fmt.Errorf("registry: etcd in %s: %w", conf.Dir, err)
@@ -132,10 +129,6 @@ func (e Embedded) cluster(conf *embed.Config) error {
 	return nil
 }
 
-func socket(dir, name string) []url.URL {
-	return []url.URL{{Scheme: "unix", Path: filepath.Join(dir, name+".sock")}}
-}
-
 // logger has etcd write its warnings to log.
 func logger(log *slog.Logger) *zap.Logger {
 	if log == nil {
@@ -163,6 +156,9 @@ func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	m := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {
 		f.AddTo(m)
+	}
+	if strings.HasPrefix(e.Message, "setting up serving") { // so it calls the end of serving
+		return nil
 	}
 	c.log.Warn("etcd", "msg", e.Message, "fields", m.Fields)
 	return nil

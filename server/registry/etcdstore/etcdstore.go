@@ -8,9 +8,9 @@
 // Invariants:
 //  1. A change is made in one transaction that needs its number to be free and
 //     the one before it to be there: of several writers one wins.
-//  2. The embedded etcd listens on unix sockets in its directory, which is
-//     closed to others, and nowhere else unless TLS is configured, which then
-//     asks every client for a certificate of the group authority.
+//  2. The embedded etcd listens nowhere unless an address is configured; there
+//     it speaks TLS and asks every client for a certificate of the group
+//     authority.
 //
 // A Store is safe for concurrent use. Limits: those of package registry.
 package etcdstore

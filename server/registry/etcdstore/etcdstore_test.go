@@ -2,6 +2,7 @@ package etcdstore
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"hotdesk/server/registry"
@@ -57,4 +58,32 @@ func TestRestart(t *testing.T) {
 	if st, err := os.Stat(d); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
+}
+
+// The embedded etcd of one host can be reached from nowhere: neither by other
+// machines nor by other users of this one.
+func TestListensNowhere(t *testing.T) {
+	before := sockets(t)
+	s := start(t, Embedded{Dir: dir(t)})
+	defer s.Close()
+	for fd, name := range sockets(t) {
+		if before[fd] == "" && strings.HasPrefix(name, "socket:") {
+			t.Errorf("descriptor %s is %s", fd, name)
+		}
+	}
+}
+
+func sockets(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+			all[e.Name()] = to
+		}
+	}
+	return all
 }
