@@ -48,9 +48,9 @@ func (k *contact) reset(ctx context.Context) error {
 	voltages := []byte{ccid.Automatic}
 	if d.Features&ccid.AutoVoltage == 0 {
 		voltages = nil
-		for _, v := range []struct{ select_, bit, class byte }{{ccid.Volt18, 4, 4}, {ccid.Volt3, 2, 2}, {ccid.Volt5, 1, 1}} {
+		for _, v := range []struct{ power, bit byte }{{ccid.Volt18, 4}, {ccid.Volt3, 2}, {ccid.Volt5, 1}} {
 			if d.Voltages&v.bit != 0 {
-				voltages = append(voltages, v.select_)
+				voltages = append(voltages, v.power)
 			}
 		}
 		if voltages == nil {

@@ -21,8 +21,9 @@ type slot struct {
 	number  byte
 	changes chan ccid.Change
 
-	card  *Card
-	heard bool // the interrupt pipe spoke of it
+	card    *Card
+	pending []ccid.Change // taken from changes, not yet followed
+	heard   bool          // the interrupt pipe spoke of it
 }
 
 // run follows the slot's cards until the reader is gone or closed.
@@ -32,6 +33,11 @@ func (s *slot) run(present bool) {
 		s.push()
 	}
 	for {
+		for len(s.pending) > 0 {
+			c := s.pending[0]
+			s.pending = s.pending[1:]
+			s.change(c)
+		}
 		var lost <-chan struct{}
 		if s.card != nil {
 			lost = s.card.lost
@@ -85,12 +91,26 @@ func (s *slot) power() (*contact, error) {
 	switch {
 	case err != nil:
 		return nil, explain(err)
-	case len(s.changes) > 0: // it may be another card's ATR
+	case s.changed(): // it may be another card's ATR
 		return nil, reader.ErrRemoved
 	case k.warn != nil:
 		s.l.log.Warn("card cannot be spoken with; pull it out, clean it and push it in again", "slot", s.number, "err", k.warn)
 	}
 	return k, nil
+}
+
+// changed reports whether the card went, and perhaps another one came, since
+// the change that is followed.
+func (s *slot) changed() bool {
+	for len(s.changes) > 0 {
+		c := <-s.changes
+		if !s.heard && c.Present {
+			s.heard = true // what the status told already
+			continue
+		}
+		s.pending = append(s.pending, c)
+	}
+	return len(s.pending) > 0
 }
 
 func (s *slot) pull() {
