@@ -174,7 +174,7 @@ func command(stdout, stderr io.Writer) *program.Command {
 // life.
 func Main(args []string, stdout, stderr io.Writer) int {
 	if boot.First() {
-		boot.Run(stderr, func() int { return program.Main(command(stdout, stderr), args, stdout, stderr) })
+		boot.Run(stderr, func(args []string) int { return program.Main(command(stdout, stderr), args, stdout, stderr) })
 	}
 	if len(args) > 0 && args[0] == "ctl" {
 		return program.Main(ctlCommand(stdout), args[1:], stdout, stderr)

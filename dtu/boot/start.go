@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +27,11 @@ func First() bool { return os.Getpid() == 1 }
 // Run is the life of a machine whose first process is a program: it makes the
 // kernel's file systems and hardware ready, runs the program, and switches the
 // machine off when that ends well. After an error it is started again, after
-// a pause in which what out was told can be read. It does not return.
-func Run(out io.Writer, program func() int) {
+// a pause in which what out was told can be read. The program's arguments are
+// the words after "--" on the kernel's command line: the others that the kernel
+// does not know, which it hands over too, are not meant for the program. It
+// does not return.
+func Run(out io.Writer, program func(args []string) int) {
 	if err := Prepare(); err != nil {
 		fmt.Fprintln(out, err)
 	}
@@ -38,15 +43,29 @@ func Run(out io.Writer, program func() int) {
 		}
 	}()
 	how := unix.LINUX_REBOOT_CMD_POWER_OFF
-	if code := program(); code != 0 {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		fmt.Fprintln(out, "boot:", err)
+	}
+	if code := program(arguments(string(line))); code != 0 {
 		fmt.Fprintf(out, "boot: the program ended with %d; starting again in %v\n", code, failPause)
 		time.Sleep(failPause)
 		how = unix.LINUX_REBOOT_CMD_RESTART
 	}
 	unix.Sync()
-	err := unix.Reboot(how)
+	err = unix.Reboot(how)
 	fmt.Fprintln(out, "boot: the machine stays on:", err)
 	select {}
+}
+
+// arguments are the words of a kernel's command line that follow "--".
+func arguments(line string) []string {
+	words := strings.Fields(line)
+	i := slices.Index(words, "--")
+	if i < 0 {
+		return nil
+	}
+	return words[i+1:]
 }
 
 // Prepare mounts, loads modules, and sets the clock and the hot keys of the

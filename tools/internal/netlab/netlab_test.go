@@ -154,3 +154,54 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A cable's broadcast reaches the subnet's nodes, and the cable goes with its
+// file.
+func TestTap(t *testing.T) {
+	n, err := New(t.Context(), []string{"a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	f, err := n.Tap(t.Context(), 1, "box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Tap(t.Context(), 1, "a-name-that-is-too-long"); err == nil {
+		t.Error("a long name")
+	}
+	var heard *net.UDPConn
+	if err := n.Nodes["a"].Do(func() (err error) {
+		heard, err = net.ListenUDP("udp4", &net.UDPAddr{Port: 4000})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer heard.Close()
+	// Ethernet, IPv4 and UDP of "hello" from 10.90.1.99 to the broadcast address.
+	frame := []byte("\xff\xff\xff\xff\xff\xff\x00\x03\xba\x00\x00\x01\x08\x00" +
+		"\x45\x00\x00\x21\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x5a\x01\x63\x0a\x5a\x01\xff" +
+		"\x0f\xa0\x0f\xa0\x00\x0d\x00\x00hello")
+	sum := uint32(0)
+	for i := 14; i < 34; i += 2 {
+		sum += uint32(frame[i])<<8 | uint32(frame[i+1])
+	}
+	sum = ^(sum&0xffff + sum>>16)
+	frame[24], frame[25] = byte(sum>>8), byte(sum)
+	if err := heard.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	if k, from, err := heard.ReadFromUDP(b); err != nil || string(b[:k]) != "hello" || from.IP.String() != "10.90.1.99" {
+		t.Errorf("%q from %v: %v", b[:k], from, err)
+	}
+	f.Close()
+	again, err := n.Tap(t.Context(), 1, "box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}

@@ -49,7 +49,7 @@ func (i Initramfs) Write(file string) error {
 	if err := i.pack(c); err != nil {
 		return fmt.Errorf("vm: initramfs: %w", err)
 	}
-	c.add("TRAILER!!!", 0, nil, 0)
+	c.entry("TRAILER!!!", 0, nil, 0, 0, 0)
 	for _, end := range []func() error{func() error { return c.err }, c.w.Flush, z.Close, f.Close} {
 		if err := end(); err != nil {
 			return fmt.Errorf("vm: initramfs: %w", err)

@@ -24,6 +24,23 @@ type Kernel struct {
 	modules map[string]string // name, with underscores -> file
 }
 
+// What the process began with: tests give their programs another HOME.
+var (
+	environ         = os.Environ()
+	cache, errCache = os.UserCacheDir()
+)
+
+// Build builds a program of this module, by its import path, static and for
+// Initramfs.Init.
+func Build(ctx context.Context, pkg, file string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, pkg)
+	cmd.Env = append(slices.Clone(environ), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("vm: go build %s: %w: %s", pkg, err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
 // metaPackage depends on the kernel that Debian boots by default.
 const metaPackage = "linux-image-amd64"
 
@@ -45,9 +62,8 @@ func Debian(ctx context.Context) (*Kernel, error) {
 	if pkg == "" {
 		return nil, fmt.Errorf("vm: %s names no kernel; run: apt-get update", metaPackage)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return nil, fmt.Errorf("vm: %w", err)
+	if errCache != nil {
+		return nil, fmt.Errorf("vm: %w", errCache)
 	}
 	dir := filepath.Join(cache, "hotdesk", "vm")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -8,7 +8,6 @@ import (
 	"image"
 	"image/color"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,18 +15,6 @@ import (
 
 	"hotdesk/tools/internal/debian"
 )
-
-// build makes the guest's program.
-func build(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "guest")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "./internal/guest")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return file
-}
 
 // lines is a conversation over the second serial line.
 type lines struct {
@@ -67,7 +54,11 @@ func TestMachine(t *testing.T) {
 		Kernel: k, Initramfs: filepath.Join(dir, "initramfs"), Width: 800, Height: 600, Line: true,
 		Keyboard: true, Readers: []string{"ccid0"},
 	}
-	if err := (Initramfs{Init: build(t), Modules: mods}).Write(cfg.Initramfs); err != nil {
+	guest := filepath.Join(dir, "guest")
+	if err := Build(ctx, "hotdesk/tools/internal/vm/internal/guest", guest); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Initramfs{Init: guest, Modules: mods}).Write(cfg.Initramfs); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
