@@ -1,6 +1,7 @@
 package group
 
 import (
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,11 @@ type Redirect struct {
 	Terminal alp.TerminalID
 	Token    alp.Token
 	Session  alp.SessionID // empty: a new one
+	User     string        // user, in hexadecimal: has logged in at the sender; empty: nobody was asked (ours)
 }
+
+// MaxUser bounds the name of a Redirect's user, in bytes.
+const MaxUser = 64
 
 // Sign writes the proof, for redirectProps.
 func (r Redirect) Sign(ring Ring, a Alg) string {
@@ -40,6 +45,9 @@ func (r Redirect) Sign(ring Ring, a Alg) string {
 		session = "new"
 	}
 	m.Add("session", session)
+	if r.User != "" {
+		m.Add("user", hex.EncodeToString([]byte(r.User[:min(len(r.User), MaxUser)])))
+	}
 	r.Stamp.add(&m)
 	return strings.TrimSuffix(string(ring.Sign(m.Append(nil), a)), "\n")
 }
@@ -61,6 +69,11 @@ func ParseRedirect(props string, ring Ring) (Redirect, error) {
 		r.Session = ""
 	} else if !r.Session.Valid() {
 		f.fail("session %q", r.Session)
+	}
+	if u, err := hex.DecodeString(f.m.Get("user")); err != nil || len(u) > MaxUser {
+		f.fail("user %.160q", f.m.Get("user"))
+	} else {
+		r.User = string(u)
 	}
 	if f.err == nil {
 		f.err = ring.Verify([]byte(props))

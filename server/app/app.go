@@ -54,6 +54,8 @@ type Config struct {
 	Warnings      []time.Duration // before the end of a drain
 	Registry      RegistryConfig
 	AdminGroup    string
+	Login         policy.Logins
+	PAMService    string
 	NewAuthority  bool
 	StopSessions  bool
 	LogLevel      slog.Level
@@ -73,7 +75,7 @@ const (
 
 // Default is the configuration where no flag is given.
 func Default() Config {
-	return Config{ControlPort: -1, Most: image.Pt(2560, 1600), Bare: policy.BareCard, GatewayUser: "hotdesk", Registry: RegistryConfig{At: registryEmbedded}}
+	return Config{ControlPort: -1, Most: image.Pt(2560, 1600), Bare: policy.BareCard, Login: policy.LoginNever, PAMService: "hotdesk", GatewayUser: "hotdesk", Registry: RegistryConfig{At: registryEmbedded}}
 }
 
 func flags(c *Config) *flag.FlagSet {
@@ -121,6 +123,11 @@ func flags(c *Config) *flag.FlagSet {
 		return err
 	})
 	registryFlags(fs, c)
+	fs.Func("login", "`WHO` must log in with name and password: never, bare (terminals without a card), card, or all (default never)", func(s string) (err error) {
+		c.Login, err = policy.ParseLogins(s)
+		return err
+	})
+	fs.StringVar(&c.PAMService, "pam-service", c.PAMService, "`NAME` of the file in /etc/pam.d that logins go by")
 	fs.BoolVar(&c.NewAuthority, "new-authority", false, "make the group authority in -state where there is none; always so with -local")
 	fs.BoolVar(&c.StopSessions, "stop-sessions", false, "end every session of -runtime, and do nothing else")
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")

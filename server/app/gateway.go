@@ -86,8 +86,9 @@ func runGateway(ctx context.Context, c Config) error {
 	})
 	srv = control.New(control.Config{
 		View: office.view, Audit: office.note,
-		TLS: tls, Policy: policy.Config{Bare: c.Bare}, User: c.SessionUser, Most: c.Most,
+		TLS: tls, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
+		Logins: logins(ctx),
 		Ready: func() {
 			wg.Go(func() { link.Serve(ctx) })
 			c.ready(at)

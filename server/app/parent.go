@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"hotdesk/server/auth"
 	"hotdesk/server/grouplink"
 	"hotdesk/server/parent"
+	"hotdesk/server/policy"
 )
 
 // Descriptors of a gateway, after parent.GatewayFD.
@@ -70,6 +72,8 @@ func runParent(ctx context.Context, c Config) error {
 		SessionProgram: c.SessionFile,
 		SessionScript:  c.SessionScript,
 		SessionGroup:   c.SessionGroup,
+		Service:        c.service(),
+		Only:           c.only(),
 		MaxWidth:       c.Most.X,
 		MaxHeight:      c.Most.Y,
 		Local:          c.Local,
@@ -83,6 +87,22 @@ func runParent(ctx context.Context, c Config) error {
 			return cmd
 		},
 	})
+}
+
+// service is the PAM service of logins, "" where there are none.
+func (c *Config) service() string {
+	if c.Login == policy.LoginNever || c.Login == "" {
+		return ""
+	}
+	return c.PAMService
+}
+
+// only is who gets a session without a login where users log in.
+func (c *Config) only() string {
+	if c.service() == "" {
+		return ""
+	}
+	return cmp.Or(c.SessionUser, "-") // "-" is nobody's name
 }
 
 // locate finds the host's name and, with -local, its address.

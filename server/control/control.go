@@ -41,6 +41,7 @@ import (
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
 	"hotdesk/server/greeter"
+	"hotdesk/server/login"
 	"hotdesk/server/parent"
 	"hotdesk/server/policy"
 	"hotdesk/server/session/client"
@@ -110,6 +111,7 @@ type Parent interface {
 // Screens shows what needs no session. Its calls return at once.
 type Screens interface {
 	Show(greeter.Request) (client.Offer, error)
+	Put(gen uint64, form greeter.Form) (bool, error)
 	Hide(terminal alp.TerminalID, gen uint64)
 }
 
@@ -125,6 +127,7 @@ type Config struct {
 	Host     string             // this host's name, for users
 	Warnings []time.Duration    // before the end of a drain; nil: Warnings
 	Proofs   Proofs             // nil: cards need none
+	Logins   Logins             // what users choose from when they log in
 	View     func() policy.View // what the registry says now; nil: nothing
 	Audit    func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil
 	Ready    func()             // called once the sessions of before are known; may be nil
@@ -150,6 +153,8 @@ type Server struct {
 	service   service
 	terminals map[alp.TerminalID]*terminal
 	conns     map[*conn]struct{}
+	backoff   *login.Backoff
+	logins    int // whose modules are at work
 }
 
 // New makes a Server.
@@ -171,6 +176,7 @@ func New(conf Config) *Server {
 		keepers:   map[alp.SessionID]*keeper{},
 		terminals: map[alp.TerminalID]*terminal{},
 		conns:     map[*conn]struct{}{},
+		backoff:   login.NewBackoff(),
 	}
 }
 

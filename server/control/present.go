@@ -48,6 +48,10 @@ type presentation struct {
 	proof   *proving      // under way
 	vouched proof.Use     // a redirect's proof says that the card has given its own for that
 	own     alp.SessionID // was made for it
+
+	needsLogin bool   // nothing of a session before
+	user       string // who has logged in; others' sessions are not shown
+	visit      *visit // the login, while there is something of it
 }
 
 // current reports whether p is still what its terminal wants.
@@ -87,6 +91,15 @@ func (s *Server) kick(t *terminal) {
 		s.verify(p)
 		return
 	}
+	s.unproven(p)
+}
+
+// unproven goes on with a token whose word is all that there is.
+func (s *Server) unproven(p *presentation) {
+	if p.needsLogin {
+		s.logIn(p)
+		return
+	}
 	s.lookup(p)
 }
 
@@ -101,15 +114,23 @@ func (s *Server) verify(p *presentation) {
 			switch {
 			case err != nil:
 				s.say(p.t, slog.LevelWarn, "redirect could not be checked", "token", p.token, "err", err)
+				if p.needsLogin {
+					s.logIn(p)
+					return
+				}
 				s.noGroup(p)
 			case !v.OK:
 				s.say(p.t, slog.LevelWarn, "redirect without proof", "token", p.token, "reason", v.Reason)
-				s.lookup(p)
+				s.unproven(p)
+			case p.needsLogin && v.User == "": // its sender asked for no login
+				s.logIn(p)
 			case v.Session == "":
 				p.vouched = proof.First
+				p.loggedIn(v)
 				s.here(p)
 			default:
 				p.vouched = proof.Reattach
+				p.loggedIn(v)
 				p.must = v.Session
 				if row, ok := s.table.Get(v.Session); ok && row.Token == p.token {
 					s.attach(p, v.Session)
@@ -119,6 +140,19 @@ func (s *Server) verify(p *presentation) {
 			}
 		}, nil
 	})
+}
+
+// loggedIn takes over what the host that redirected knows of the user. Where
+// the session is a new one the user's password is needed once more: the login
+// modules of this host have not seen it.
+func (p *presentation) loggedIn(v local.Verified) {
+	if v.User == "" {
+		return
+	}
+	p.user = v.User
+	if p.token.Pseudo() {
+		p.token = userToken(v.User)
+	}
 }
 
 // lookup asks the group where the token's session is.
@@ -141,7 +175,7 @@ func (s *Server) lookup(p *presentation) {
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr()})
+		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()})
 		return func() {
 			if err != nil {
 				s.say(p.t, slog.LevelWarn, "group manager has no answer", "token", p.token, "err", err)
@@ -185,6 +219,10 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		}
 		s.lookup(p) // it has ended since
 	case local.There:
+		if a.Session == "" && p.visit != nil && p.visit.lobby != nil && !s.closed() {
+			s.here(p) // the user is logged in here, and would have to do it once more there
+			return
+		}
 		s.redirect(p, a)
 	case local.New:
 		if p.must != "" {
@@ -315,6 +353,9 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 // start has a session made for p.
 func (s *Server) start(p *presentation) {
 	if !s.mayGoOn(p, proof.First, func() { s.afresh(p) }) {
+		return
+	}
+	if s.enter(p) {
 		return
 	}
 	var b [8]byte

@@ -254,7 +254,10 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	p := &presentation{t: t, req: r, token: token, module: decision.Module}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
 	s.say(t, slog.LevelInfo, "token inserted", "token", token, "seq", r.TokenSeq, "redirect", r.Redirect, "decision", decision.Outcome.String())
-	if decision.Outcome == policy.Session && s.goesOn(t, r, token) {
+	p.needsLogin = decision.Outcome == policy.Login
+	if (decision.Outcome == policy.Session || p.needsLogin) && s.goesOn(t, r, token, p.needsLogin) {
+		row, _ := s.table.Get(r.Session)
+		p.user, p.token, p.needsLogin, token = row.User, row.Token, false, row.Token
 		s.drop(t)
 		t.now, t.shown, p.begun = p, attachment{r.Session, r.Gen}, true
 		s.send(t.conn, alp.ConnInf{TokenSeq: r.TokenSeq, Allowed: true, Token: token, Module: p.module, Gen: r.Gen, Session: r.Session}.Message())
@@ -264,6 +267,8 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	s.clear(t)
 	t.now = p
 	switch decision.Outcome {
+	case policy.Login:
+		s.kick(t)
 	case policy.Session:
 		p.must = r.Session // it was shown there until its media was lost
 		s.kick(t)
@@ -277,9 +282,11 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 
 // goesOn reports whether the terminal still has the very attachment that it
 // says it has: only its control connection was away.
-func (s *Server) goesOn(t *terminal, r alp.InfoReq, token alp.Token) bool {
+// The token of a bare terminal's session is its user's, where there was a login.
+func (s *Server) goesOn(t *terminal, r alp.InfoReq, token alp.Token, login bool) bool {
 	row, ok := s.table.Get(r.Session)
-	return ok && r.Connected && row.State == sessions.Connected && row.Terminal == t.id && row.Gen == r.Gen && row.Token == token
+	return ok && r.Connected && row.State == sessions.Connected && row.Terminal == t.id && row.Gen == r.Gen &&
+		(row.Token == token || login && token.Pseudo() && row.Token == userToken(row.User))
 }
 
 // drop ends the presentation under way.

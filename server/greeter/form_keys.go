@@ -161,3 +161,12 @@ var spacing = map[rune]rune{
 	'\u0300': '`', '\u0301': '´', '\u0302': '^', '\u0303': '~', '\u0304': '¯', '\u0306': '˘', '\u0307': '˙',
 	'\u0308': '¨', '\u030a': '°', '\u030b': '˝', '\u030c': 'ˇ', '\u0327': '¸', '\u0328': '˛',
 }
+
+// Layouts are the keyboards that forms know, for a choice among them.
+func Layouts() []Option {
+	return []Option{
+		{"us", "English (US)"}, {"gb", "English (UK)"}, {"de", "Deutsch"}, {"ch", "Schweiz"}, {"fr", "Français"}, {"be", "Belgique"},
+		{"es", "Español"}, {"it", "Italiano"}, {"pt", "Português"}, {"br", "Português (Brasil)"}, {"nl", "Nederlands"}, {"dk", "Dansk"},
+		{"no", "Norsk"}, {"se", "Svenska"}, {"fi", "Suomi"}, {"pl", "Polski"}, {"cz", "Čeština"}, {"hu", "Magyar"}, {"tr", "Türkçe"},
+	}
+}

@@ -71,7 +71,13 @@ type Config struct {
 	SessionScript       string // "" for Hotdesk's own
 	// SessionGroup names the group whose members may have a session; "": every
 	// user that is not a system's.
-	SessionGroup        string
+	SessionGroup string
+	// Service is the PAM service that users log in by.
+	Service string
+	// Only, if not "", is the one user who gets a session without a login,
+	// where SessionGroup names nobody: with logins, the gateway's word alone is
+	// not enough for the others.
+	Only                string
 	MaxWidth, MaxHeight int // of a session's screen
 	Local               bool
 	// Gateway makes the command of a gateway. Run puts the socketpair before

@@ -102,12 +102,22 @@ func (p *parent) answer(ctx context.Context, m message) (message, *os.File) {
 
 // start starts a session and returns a control connection to its keeper.
 func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
-	name, err := p.allowed(s.User)
+	ks := keeperapi.Start{Session: s.Session, Token: s.Token, Width: s.Width, Height: s.Height, Layout: s.Layout}
+	var err error
+	switch {
+	case !s.Login:
+		ks.User, err = p.allowed(s.User)
+	case p.Local:
+		err = errors.New("logins need a server that root runs, without -local")
+	case p.Service == "":
+		err = errors.New("this server has no logins")
+	default: // the keeper asks whether the user may, when it knows who it is
+		ks.User, ks.Service, ks.Terminal, ks.Addr, ks.Group, ks.LeastUID = s.User, p.Service, s.Terminal, s.Addr.String(), p.SessionGroup, firstUID
+	}
 	if err != nil {
 		p.Log.Warn("session refused", "session", s.Session, "token", s.Token, "error", err)
 		return nil, err
 	}
-	ks := keeperapi.Start{Session: s.Session, Token: s.Token, User: name, Width: s.Width, Height: s.Height, Layout: s.Layout}
 	if err := ks.Check(); err != nil {
 		return nil, err
 	}
@@ -172,6 +182,9 @@ func (p *parent) allowed(name string) (string, error) {
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil || uid < firstUID {
 		return "", fmt.Errorf("parent: no session for %s: uid %s belongs to the system; sessions are for people (uid %d and above)", name, u.Uid, firstUID)
+	}
+	if p.SessionGroup == "" && p.Only != "" && name != p.Only {
+		return "", fmt.Errorf("parent: no session for %s without a login", name)
 	}
 	if p.SessionGroup == "" {
 		return u.Username, nil

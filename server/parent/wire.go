@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 
 	"hotdesk/protocol/alp"
@@ -48,6 +49,12 @@ type Start struct {
 	Width   int           `json:"width,omitempty"`
 	Height  int           `json:"height,omitempty"`
 	Layout  string        `json:"layout,omitempty"`
+
+	// Login has the keeper ask for the password, and all else that the login
+	// modules want, before it starts anything. User is then what was typed.
+	Login    bool           `json:"login,omitempty"`
+	Terminal alp.TerminalID `json:"terminal,omitempty"`
+	Addr     netip.Addr     `json:"addr,omitzero"` // the terminal's
 }
 
 // parse reads a message. What it says is checked by whoever acts on it.

@@ -24,6 +24,7 @@ const (
 	Session    Outcome = iota + 1 // its session, an old one or a new one
 	InsertCard                    // the screen that asks for a card
 	Denied                        // the reason, on the screen
+	Login                         // the login screen, then Session
 )
 
 func (o Outcome) String() string {
@@ -34,6 +35,8 @@ func (o Outcome) String() string {
 		return "insert card"
 	case Denied:
 		return "denied"
+	case Login:
+		return "login"
 	}
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
@@ -59,6 +62,7 @@ func ParseBare(s string) (Bare, error) {
 type Config struct {
 	Bare  Bare
 	Cards Cards // "": any
+	Login Logins
 }
 
 // A Request is what is known of who asks.
@@ -103,6 +107,8 @@ func (c Config) Decide(r Request) Decision {
 		return d
 	}
 	switch {
+	case c.Login.needs(kind):
+		return Decision{Outcome: Login, Module: "Login"}
 	case kind == "pseudo" && c.Bare != BareSession:
 		return Decision{Outcome: InsertCard, Module: "InsertCard"}
 	case kind == "pseudo":

@@ -28,6 +28,9 @@ const (
 	OpStatus = "status" // nothing -> Status
 )
 
+// maxUser bounds a user's name, as group.MaxUser does.
+const maxUser = 64
+
 // MaxSessions bounds a report.
 const MaxSessions = 512
 
@@ -61,7 +64,11 @@ type Lookup struct {
 	Token    alp.Token      `json:"token"`
 	Terminal alp.TerminalID `json:"terminal"`
 	Addr     netip.Addr     `json:"addr"` // the terminal's address
-	Want     Want           `json:"want,omitempty"`
+	// User is who has logged in at the terminal, and Presented the token that
+	// it presented, where that is not Token: a redirect's proof says so.
+	User      string    `json:"user,omitempty"`
+	Presented alp.Token `json:"presented,omitempty"`
+	Want      Want      `json:"want,omitempty"`
 }
 
 // Want is what a lookup is for, when it is not for the token's session.
@@ -105,6 +112,7 @@ type Verify struct {
 type Verified struct {
 	OK      bool          `json:"ok"`
 	Session alp.SessionID `json:"session,omitempty"`
+	User    string        `json:"user,omitempty"`   // who has logged in at the sender
 	Reason  string        `json:"reason,omitempty"` // why not, for the log
 }
 
@@ -123,7 +131,7 @@ func (r Report) Check() error {
 
 // Check tells whether a lookup is well formed.
 func (l Lookup) Check() error {
-	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() {
+	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() || l.Presented != "" && !l.Presented.Valid() || len(l.User) > maxUser {
 		return fmt.Errorf("local: lookup of token %q, terminal %q at %v", l.Token, l.Terminal, l.Addr)
 	}
 	if l.Want != "" && l.Want != WantNew && l.Want != WantHost {

@@ -1,0 +1,441 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"strings"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/greeter"
+	"hotdesk/server/login"
+	"hotdesk/server/parent"
+	"hotdesk/server/policy"
+	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/sessions"
+)
+
+// MaxLogins bounds the logins whose modules are at work at the same time.
+const MaxLogins = 64
+
+// Logins is what users choose from when they log in. Lists of fewer than two
+// are not shown.
+type Logins struct {
+	Languages []greeter.Option // values of LANG
+	Desktops  func() []greeter.Option
+}
+
+// A visit is a user who logs in at a terminal: a presentation that has not come
+// to a session yet. All of it is the owner's.
+type visit struct {
+	p    *presentation
+	m    *login.Machine
+	wake *time.Timer
+	gen  uint64 // of the screen, 0 before there is one
+
+	layout, lang, desktop string // chosen
+
+	id     alp.SessionID      // of the keeper at work
+	lobby  *client.Lobby      // that keeper's, once it is there
+	reply  chan client.Reply  // to its question
+	cancel context.CancelFunc // ends the attempt; nil without one
+}
+
+func (v *visit) source(user string) login.Source {
+	return login.Source{User: user, Terminal: string(v.p.t.id), Addr: v.p.addr()}
+}
+
+// logIn shows the login screen.
+func (s *Server) logIn(p *presentation) {
+	p.begun = true
+	v := &visit{p: p, layout: p.req.Layout}
+	if !greeter.HasLayout(v.layout) {
+		v.layout = "us"
+	}
+	p.visit = v
+	context.AfterFunc(p.ctx, func() { s.post(func() { s.leave(v) }) })
+	m, actions := login.New(time.Now(), !p.token.Pseudo(), func(now time.Time, user string) time.Duration {
+		return s.backoff.Wait(now, v.source(user))
+	})
+	v.m = m
+	s.visitDo(v, actions)
+}
+
+// leave forgets a visit.
+func (s *Server) leave(v *visit) {
+	s.visitStop(v)
+	v.m.Close()
+	if v.wake != nil {
+		v.wake.Stop()
+	}
+}
+
+// visitStop ends the attempt under way.
+func (s *Server) visitStop(v *visit) {
+	if v.cancel == nil {
+		return
+	}
+	s.logins--
+	v.cancel()
+	if v.lobby != nil {
+		v.lobby.Close()
+	}
+	v.cancel, v.lobby, v.reply = nil, nil, nil
+}
+
+// visitDo does what the machine wants.
+func (s *Server) visitDo(v *visit, actions []any) {
+	p, now := v.p, time.Now()
+	for _, a := range actions {
+		switch a := a.(type) {
+		case login.Show:
+			s.visitShow(v, s.form(v, a.Page))
+		case login.Start:
+			s.visitStart(v, a.User)
+		case login.Reply:
+			if v.reply != nil {
+				v.reply <- client.Reply{Answer: a.Answer}
+			}
+		case login.Stop:
+			s.visitStop(v)
+		case login.Wrong:
+			s.backoff.Failed(now, v.source(a.User))
+			// Its form is what jails read (README): the pace of guesses bounds it.
+			s.log.Warn("login failed", "addr", p.addr(), "terminal", p.t.id, "user", a.User)
+		case login.Enter:
+			s.visitEnter(v, a.User)
+		case login.Leave:
+			s.visitStop(v)
+			s.rest(p, greeter.Screen{Kind: greeter.InsertCard})
+		}
+	}
+	s.visitWake(v)
+}
+
+// visitWake sets the timer to when the machine is due.
+func (s *Server) visitWake(v *visit) {
+	if v.wake != nil {
+		v.wake.Stop()
+	}
+	at := v.m.Next()
+	if at.IsZero() {
+		return
+	}
+	v.wake = time.AfterFunc(time.Until(at), func() {
+		s.post(func() {
+			if v.p.current() {
+				s.visitDo(v, v.m.Tick(time.Now()))
+			}
+		})
+	})
+}
+
+// visitShow puts a form on the terminal's screen.
+func (s *Server) visitShow(v *visit, f greeter.Form) {
+	p, t := v.p, v.p.t
+	if v.gen != 0 {
+		if _, err := s.conf.Screens.Put(v.gen, f); err != nil {
+			s.log.Error("login screen cannot be drawn", "terminal", t.id, "err", err)
+		}
+		return
+	}
+	o, err := s.conf.Screens.Show(greeter.Request{
+		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Form: &f,
+		Answer: func(_ uint64, a greeter.Answer) {
+			if !s.post(func() { s.visitAnswer(v, a) }) {
+				a.Wipe()
+			}
+		},
+		Came: func(gen uint64) { s.post(func() { t.came = gen }) },
+		Gone: func(gen uint64) {
+			s.post(func() {
+				if t.came == gen {
+					t.came = 0
+				}
+				s.prune(t)
+			})
+		},
+	})
+	if err != nil {
+		s.log.Error("login screen cannot be offered", "terminal", t.id, "err", err)
+		s.deny(p, osdNoSession, "The server has too much to do. Wait a moment, then try again.")
+		return
+	}
+	v.gen = o.Gen
+	s.offer(p, "", o)
+}
+
+// visitAnswer is a form filled in.
+func (s *Server) visitAnswer(v *visit, a greeter.Answer) {
+	defer a.Wipe()
+	if !v.p.current() || v.p.visit != v {
+		return
+	}
+	now := time.Now()
+	switch st := v.m.State(); {
+	case a.Button != 0 || st == login.Holding || st == login.Working:
+		s.visitDo(v, v.m.Cancel(now))
+	case st == login.Naming && len(a.Fields) == 2:
+		s.visitChoose(v, a.Choices)
+		name, password := string(a.Fields[0]), a.Fields[1]
+		a.Fields = a.Fields[:1] // the password is the machine's
+		s.visitDo(v, v.m.Submit(now, strings.TrimSpace(name), password))
+	case st == login.Asking && len(a.Fields) == 1:
+		answer := a.Fields[0]
+		a.Fields = nil
+		s.visitDo(v, v.m.Answer(now, answer))
+	case st == login.Telling:
+		s.visitDo(v, v.m.Answer(now, nil))
+	}
+}
+
+// visitChoose notes the user's choices, by the form's own order.
+func (s *Server) visitChoose(v *visit, values []string) {
+	targets := []*string{&v.layout}
+	if len(s.conf.Logins.Languages) > 1 {
+		targets = append(targets, &v.lang)
+	}
+	if len(s.desktops()) > 1 {
+		targets = append(targets, &v.desktop)
+	}
+	for i, to := range targets[:min(len(targets), len(values))] {
+		*to = values[i]
+	}
+}
+
+func (s *Server) desktops() []greeter.Option {
+	if s.conf.Logins.Desktops == nil {
+		return nil
+	}
+	all := s.conf.Logins.Desktops()
+	return all[:min(len(all), greeter.MaxOptions)]
+}
+
+// visitStart has a keeper made that takes the user through the modules.
+func (s *Server) visitStart(v *visit, user string) {
+	p := v.p
+	if s.logins >= MaxLogins {
+		s.visitDo(v, v.m.Failed(time.Now(), "Many people are logging in. Please try again in a moment.", false))
+		return
+	}
+	if !keeperapi.UserName(user) { // no modules need to see that
+		s.visitDo(v, v.m.Failed(time.Now(), "The name or the password is not right.", false))
+		return
+	}
+	var b [8]byte
+	rand.Read(b[:])
+	id, reply := alp.SessionID(hex.EncodeToString(b[:])), make(chan client.Reply, 1)
+	ctx, cancel := context.WithCancel(p.ctx)
+	v.id, v.reply, v.cancel = id, reply, cancel
+	s.logins++
+	spec := parent.Start{Session: id, Token: p.token, User: user, Login: true, Terminal: p.t.id, Addr: p.addr()}
+	s.wg.Go(func() {
+		begin, stop := context.WithTimeout(ctx, StartWithin)
+		conn, err := s.conf.Parent.Start(begin, spec)
+		stop()
+		if err != nil {
+			s.visitPost(v, id, func() {
+				s.log.Error("login cannot begin", "terminal", p.t.id, "err", err)
+				s.visitDo(v, v.m.Failed(time.Now(), "The login cannot begin: "+err.Error(), false))
+			})
+			return
+		}
+		lobby := client.NewLobby(conn, func(ctx context.Context, q client.Prompt) (client.Reply, error) {
+			s.visitPost(v, id, func() { s.visitDo(v, v.m.Prompt(time.Now(), promptKinds[q.Kind], q.Text)) })
+			select {
+			case r := <-reply:
+				return r, nil
+			case <-ctx.Done():
+				return client.Reply{}, ctx.Err()
+			}
+		})
+		s.wg.Go(func() { _ = lobby.Serve(s.ctx) }) // its end shows in the calls
+		s.visitPost(v, id, func() { v.lobby = lobby })
+		in, err := lobby.Login(ctx)
+		if ctx.Err() != nil {
+			lobby.Close()
+			return
+		}
+		s.visitPost(v, id, func() {
+			switch now := time.Now(); {
+			case err != nil:
+				s.log.Error("login failed by itself", "terminal", p.t.id, "err", err)
+				s.visitDo(v, v.m.Failed(now, "The login failed. Please try again.", false))
+			case in.Error != "":
+				s.visitDo(v, v.m.Failed(now, in.Error, in.Guess))
+			default:
+				s.visitDo(v, v.m.Passed(now, in.User))
+			}
+		})
+	})
+}
+
+var promptKinds = map[client.PromptKind]login.Kind{
+	client.PromptHidden: login.Hidden, client.PromptShown: login.Shown, client.PromptProblem: login.Problem, client.PromptInfo: login.Info,
+}
+
+// visitPost runs f as an event, if the attempt is still under way.
+func (s *Server) visitPost(v *visit, id alp.SessionID, f func()) {
+	s.post(func() {
+		if v.cancel != nil && v.id == id && v.p.current() {
+			f()
+		}
+	})
+}
+
+// visitEnter: the user has logged in. Where the session is decides the group.
+func (s *Server) visitEnter(v *visit, user string) {
+	p := v.p
+	s.backoff.Succeeded(time.Now(), v.source(user))
+	s.say(p.t, slog.LevelInfo, "logged in", "token", p.token, "user", user)
+	p.needsLogin, p.user, p.req.Layout = false, user, v.layout
+	if p.token.Pseudo() {
+		p.token = userToken(user)
+	}
+	s.lookup(p)
+}
+
+// userToken names a user who has logged in without a card.
+func userToken(user string) alp.Token {
+	if t := alp.Token("user." + user); t.Valid() {
+		return t
+	}
+	return alp.Token("user.x" + hex.EncodeToString([]byte(user)))
+}
+
+// enter opens the session of a user who has logged in, in the keeper that saw
+// it, and reports whether p is one.
+func (s *Server) enter(p *presentation) bool {
+	v := p.visit
+	if v == nil || p.user == "" {
+		return false
+	}
+	if v.lobby == nil { // it was used, or has gone away: the user logs in once more
+		p.needsLogin, p.user, p.token = true, "", p.req.Token()
+		v.gen = 0
+		s.logIn(p)
+		return true
+	}
+	lobby, id := v.lobby, v.id
+	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: p.user, State: sessions.Starting, Last: time.Now()}); err != nil {
+		s.say(p.t, slog.LevelWarn, "no further session", "token", p.token, "err", err)
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This server has as many sessions as it can take. Try again later."})
+		return true
+	}
+	v.lobby = nil // the session goes on where its user leaves
+	s.report()
+	s.say(p.t, slog.LevelInfo, "session starts", "token", p.token, "session", id, "user", p.user)
+	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}}
+	s.keepers[id] = k
+	w, h := s.size(p)
+	b := client.Begin{Token: p.token, Width: w, Height: h, Layout: v.layout, Lang: v.lang, Desktop: v.desktop}
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, StartWithin)
+		defer cancel()
+		defer lobby.Close()
+		err := lobby.Begin(ctx, b)
+		if err != nil {
+			s.post(func() { s.started(k, nil, err) })
+			return
+		}
+		conn, err := s.conf.Parent.Open(ctx, id)
+		if !s.post(func() { s.started(k, conn, err) }) && conn != nil {
+			conn.Close()
+		}
+	})
+	return true
+}
+
+// stranger reports whether p may not have a session, being of another user,
+// and says so.
+func (s *Server) stranger(p *presentation, id alp.SessionID) bool {
+	row, ok := s.table.Get(id)
+	if p.user == "" || !ok || row.User == p.user {
+		return false
+	}
+	s.log.Warn("session is another user's", "terminal", p.t.id, "token", p.token, "session", id, "user", p.user)
+	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "The session of this card belongs to another user."})
+	return true
+}
+
+// loginOf is a decision's need of a login.
+func loginOf(d policy.Decision) bool { return d.Outcome == policy.Login }
+
+// form is what a page of the login looks like.
+func (s *Server) form(v *visit, page login.Page) greeter.Form {
+	f := greeter.Form{Title: "Log in", Layout: v.layout}
+	if s.conf.Host != "" {
+		f.Title = "Log in to " + s.conf.Host
+	}
+	for _, n := range page.Notes {
+		tone := greeter.Good
+		if n.Bad {
+			tone = greeter.Bad
+		}
+		f.Notes = append(f.Notes, greeter.Note{Text: n.Text, Tone: tone})
+	}
+	switch page.State {
+	case login.Naming:
+		f.Fields = []greeter.Field{
+			{Label: "User name", Value: page.User, Max: keeperapi.MaxUser},
+			{Label: "Password", Secret: true, Optional: true, Max: client.MaxReply},
+		}
+		if page.User != "" {
+			f.Focus = 1
+		}
+		f.Choices = s.choices(v)
+		f.Buttons = []string{"Log in", "Cancel"}
+		if v.p.token.Pseudo() {
+			f.Buttons = []string{"Log in"}
+		}
+	case login.Asking:
+		f.Title = page.User
+		f.Fields = []greeter.Field{{Label: question(page.Question), Secret: page.Secret, Optional: true, Max: client.MaxReply}}
+		f.Buttons = []string{"Continue", "Cancel"}
+	case login.Telling:
+		f.Title = page.User
+		f.Buttons = []string{"Continue", "Cancel"}
+	default:
+		f.Title = page.User
+		if len(f.Notes) == 0 || page.State == login.Working {
+			f.Notes = append(f.Notes, greeter.Note{Text: "One moment, please."})
+		}
+		f.Buttons = []string{"Cancel"}
+		f.Busy = true
+	}
+	return f
+}
+
+// question is a module's question as a field's label.
+func question(s string) string {
+	if s = strings.TrimRight(s, ": "); s == "" {
+		return "Answer"
+	}
+	return s
+}
+
+// choices are what the user can choose beside the name, the keyboard first.
+func (s *Server) choices(v *visit) []greeter.Choice {
+	choice := func(label, now string, options []greeter.Option) greeter.Choice {
+		c := greeter.Choice{Label: label, Options: options}
+		for i, o := range options {
+			if o.Value == now {
+				c.Chosen = i
+			}
+		}
+		return c
+	}
+	keyboard := choice("Keyboard", v.layout, greeter.Layouts())
+	keyboard.Keyboard = true
+	all := []greeter.Choice{keyboard}
+	if l := s.conf.Logins.Languages; len(l) > 1 {
+		all = append(all, choice("Language", v.lang, l[:min(len(l), greeter.MaxOptions)]))
+	}
+	if d := s.desktops(); len(d) > 1 {
+		all = append(all, choice("Session", v.desktop, d))
+	}
+	return all
+}
