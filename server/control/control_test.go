@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ type rig struct {
 	log     *strings.Builder
 	conf    control.Config // what else it is to have
 	srv     *control.Server
+	state   *atomic.Value // of the host, a string
 }
 
 // run runs f with a server in a bubble of its own time. before, if not nil,
@@ -36,7 +38,7 @@ type rig struct {
 func run(t *testing.T, before func(*rig), f func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t, &controltest.Group{}, &controltest.Parent{}, &controltest.Screens{}, controltest.NewListener(), &strings.Builder{}, control.Config{}, nil}
+		r := &rig{t, &controltest.Group{}, &controltest.Parent{}, &controltest.Screens{}, controltest.NewListener(), &strings.Builder{}, control.Config{}, nil, &atomic.Value{}}
 		if before != nil {
 			before(r)
 		}

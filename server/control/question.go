@@ -68,7 +68,7 @@ func (s *Server) askLater(p *presentation) {
 	}
 	time.AfterFunc(AskAgain, func() {
 		s.post(func() {
-			if p.current() && p.asking != "" && !p.t.busy {
+			if p.current() && p.asking != "" && !p.t.busy && p.t.conn != nil {
 				s.lookAgain(p)
 			}
 		})

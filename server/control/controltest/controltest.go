@@ -303,6 +303,9 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 			k.notify(client.EventDetached, had)
 		}
 		return nil, nil
+	case client.OpStop:
+		go k.End("")
+		return nil, nil
 	}
 	return nil, errors.New("not here: " + op)
 }
@@ -434,24 +437,18 @@ func (s *Screens) Show(r greeter.Request) (client.Offer, error) {
 	return client.Offer{Port: 40001, Cert: make([]byte, 32), Ticket: make([]byte, alp.TicketSize), Gen: s.gen}, nil
 }
 
-// Put implements control.Screens.
-func (s *Screens) Put(gen uint64, f greeter.Form) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, ok := s.shown[gen]
-	if !ok {
-		return false, nil
-	}
-	r.Form = &f
-	s.shown[gen] = r
-	return true, nil
-}
-
 // Hide implements control.Screens.
 func (s *Screens) Hide(_ alp.TerminalID, gen uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hidden = append(s.hidden, gen)
+}
+
+// Last is the number of the newest screen.
+func (s *Screens) Last() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gen
 }
 
 // Shown is what was asked for as gen.
