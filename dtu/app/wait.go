@@ -14,7 +14,7 @@ import (
 const maxWait = time.Hour
 
 // conditionHelp is what conditions there are.
-const conditionHelp = "picture, osd=CODE, state=NAME, token=TOKEN, session=ID, gen=N (or higher), server=ADDRESS:PORT, control=up|down, known=N (or more), card=NAME|none, size=WxH, pixel=X,Y,RRGGBB, hash=SHA256, hash!=SHA256"
+const conditionHelp = "picture, osd=CODE, says=TEXT (part of what the screen says), state=NAME, token=TOKEN, session=ID, gen=N (or higher), server=ADDRESS:PORT, control=up|down, known=N (or more), card=NAME|none, size=WxH, pixel=X,Y,RRGGBB, hash=SHA256, hash!=SHA256"
 
 // A condition is something that scripts wait for.
 type condition struct {
@@ -71,6 +71,8 @@ func parseCondition(text string) (condition, error) {
 		c.status = func(s Status) bool { return s.Card == value }
 	case "size":
 		c.status = func(s Status) bool { return fmt.Sprintf("%dx%d", s.Width, s.Height) == value }
+	case "says":
+		c.status = func(s Status) bool { return s.Code != 0 && strings.Contains(s.Title+"\n"+s.Text, value) }
 	case "hash":
 		c.pixels = func(s *shell) bool { return hash(s.screen.SnapshotBare()) == value }
 	case "hash!":

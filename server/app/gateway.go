@@ -59,6 +59,10 @@ func runGateway(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	proofs, rules, err := c.cardFiles()
+	if err != nil {
+		return err
+	}
 	var srv *control.Server
 	link := grouplink.New(grouplink.Config{
 		Dial: grouplink.Unix(c.groupSocket()), Hello: local.Hello{ControlPort: at.Port}, Log: c.Log,
@@ -87,6 +91,7 @@ func runGateway(ctx context.Context, c Config) error {
 	srv = control.New(control.Config{
 		View: office.view, Audit: office.note,
 		TLS: tls, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
+		Proofs: proofs, Rules: rules,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
 		Logins: logins(ctx),
 		Ready: func() {

@@ -46,6 +46,7 @@ import (
 	"hotdesk/server/policy"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
+	"hotdesk/smartcard/identity"
 )
 
 const (
@@ -127,6 +128,7 @@ type Config struct {
 	Host     string             // this host's name, for users
 	Warnings []time.Duration    // before the end of a drain; nil: Warnings
 	Proofs   Proofs             // nil: cards need none
+	Rules    identity.List      // by which terminals name cards; zero: as they like
 	Logins   Logins             // what users choose from when they log in
 	View     func() policy.View // what the registry says now; nil: nothing
 	Audit    func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil

@@ -46,14 +46,14 @@ func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
 	if s.conf.Proofs == nil {
 		return true
 	}
-	kind := s.conf.Proofs.Kind(p.token, use)
+	kind := s.conf.Proofs.Kind(p.req.Token(), use)
 	c := p.t.conn
 	switch {
-	case kind == proof.None || p.vouched != "" && kind == s.conf.Proofs.Kind(p.token, p.vouched):
+	case kind == proof.None || p.vouched != "" && kind == s.conf.Proofs.Kind(p.req.Token(), p.vouched):
 		return true
 	case c == nil: // whoever comes back presents the card again
 		return false
-	case c.proven.token == p.token && c.proven.kinds[kind]:
+	case c.proven.token == p.req.Token() && c.proven.kinds[kind]:
 		return true
 	}
 	if p.proof != nil {
@@ -62,7 +62,7 @@ func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
 	}
 	p.proof = &proving{then: then}
 	s.beside(p, func() (func(), func()) {
-		cfg := s.conf.Proofs.Prepare(p.token, use)
+		cfg := s.conf.Proofs.Prepare(p.req.Token(), use)
 		rand.Read(cfg.Nonce[:])
 		return func() {
 			if c != p.t.conn {
@@ -71,7 +71,7 @@ func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
 			}
 			cfg.TokenSeq, cfg.Terminal, cfg.Channel = p.req.TokenSeq, p.t.id, c.channel
 			p.proof.m = proof.New(cfg)
-			s.say(p.t, slog.LevelInfo, "card is asked for a proof", "token", p.token, "proof", string(cfg.Kind), "use", string(use))
+			s.say(p.t, slog.LevelInfo, "card is asked for a proof", "token", p.req.Token(), "proof", string(cfg.Kind), "use", string(use))
 			s.proofStep(p, c, kind, p.proof.m.Begin(time.Now()))
 		}, nil
 	})
@@ -119,9 +119,9 @@ func (s *Server) infoSmartCard(c *conn, i alp.InfoSmartCard) {
 
 func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Result, then func()) {
 	if r.Outcome == proof.Proven {
-		s.say(p.t, slog.LevelInfo, "card has proven itself", "token", p.token, "proof", string(kind), "wrong", r.Wrong)
-		if c.proven.token != p.token {
-			c.proven = proven{p.token, map[proof.Kind]bool{}}
+		s.say(p.t, slog.LevelInfo, "card has proven itself", "token", p.req.Token(), "proof", string(kind), "wrong", r.Wrong)
+		if c.proven.token != p.req.Token() {
+			c.proven = proven{p.req.Token(), map[proof.Kind]bool{}}
 		}
 		if r.Key == "" {
 			c.proven.kinds[kind] = true
@@ -129,10 +129,10 @@ func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Res
 			return
 		}
 		s.beside(p, func() (func(), func()) {
-			err := s.conf.Proofs.Register(p.token, r.Key)
+			err := s.conf.Proofs.Register(p.req.Token(), r.Key)
 			return func() {
 				if err != nil {
-					s.log.Error("key of a card cannot be kept", "token", p.token, "err", err)
+					s.log.Error("key of a card cannot be kept", "token", p.req.Token(), "err", err)
 					s.deny(p, osdRefused, "The card cannot be registered now. Tell the administrator.")
 					return
 				}
@@ -142,7 +142,7 @@ func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Res
 		})
 		return
 	}
-	s.say(p.t, slog.LevelWarn, "card has not proven itself", "token", p.token, "proof", string(kind), "outcome", r.Outcome.String(), "wrong", r.Wrong, "reason", text(r.Detail))
+	s.say(p.t, slog.LevelWarn, "card has not proven itself", "token", p.req.Token(), "proof", string(kind), "outcome", r.Outcome.String(), "wrong", r.Wrong, "reason", text(r.Detail))
 	osd := osdRefused
 	switch r.Outcome {
 	case proof.Blocked, proof.NoPIN:
@@ -160,4 +160,25 @@ func channel(sec *tls.Conn) (c [identity.ChannelSize]byte, err error) {
 	b, err := st.ExportKeyingMaterial(identity.ChannelLabel, nil, identity.ChannelSize)
 	copy(c[:], b)
 	return c, err
+}
+
+// tellRules tells a terminal how to name cards.
+func (s *Server) tellRules(c *conn) {
+	if l := s.conf.Rules; l.Version != "" {
+		s.send(c, alp.CardRules{Version: l.Version, List: l.Text}.Message())
+	}
+}
+
+// misnamed reports whether a card was named by other rules than this group's.
+// The terminal names it again, and presents it then: until it does, there is no
+// answer. Terminals that know nothing of rules say nothing of them.
+func (s *Server) misnamed(t *terminal, r alp.InfoReq) bool {
+	l := s.conf.Rules
+	if l.Version == "" || r.Rules == "" || r.Rules == l.Version || r.Connected || r.Token().Pseudo() {
+		return false
+	}
+	s.say(t, slog.LevelInfo, "card was named by other rules", "token", r.Token(), "rules", r.Rules)
+	s.clear(t)
+	s.tellRules(t.conn)
+	return true
 }

@@ -219,6 +219,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 		s.hangUp(old, "the terminal has connected anew")
 	}
 	c.t, t.conn = t, c
+	s.tellRules(c)
 	s.say(t, slog.LevelInfo, "terminal connected", "peer", c.peer())
 	return nil
 }
@@ -248,6 +249,9 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 		s.say(t, slog.LevelInfo, "token removed", "token", token)
 		t.conn.proven = proven{}
 		s.clear(t)
+		return
+	}
+	if s.misnamed(t, r) {
 		return
 	}
 	decision, token := s.decide(token, t.id)

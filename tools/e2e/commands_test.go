@@ -55,6 +55,11 @@ func TestScripts(t *testing.T) {
 			"logged":   cmdLogged,   // logged NAME COUNT TEXT: so many log lines have the text
 			"stranger": cmdStranger, // stranger DIR: another group's authority
 			"sessions": cmdSessions, // sessions HOST|* COUNT: of that host, or of all
+			"issuer":   cmdIssuer,   // issuer NAME: an authority for cards, $WORK/NAME.pem, with an empty list NAME.crl
+			"issue":    cmdIssue,    // issue ISSUER CARD PIN [expired|unbound|copy=CARD|rsa2048|rsa3072|p384]: a PIV card for all terminals
+			"revoke":   cmdRevoke,   // revoke ISSUER CARD...: its list has the cards' certificates; none: it has expired
+			"clone":    cmdClone,    // clone CARD AS: a simple card with its id and another secret
+			"secrets":  cmdSecrets,  // secrets FILE CARD...: what a host knows of simple cards
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
 			"pivcard":  cmdPIVCard,  // pivcard NAME PIN: a new PIV card of that name beside every terminal
 			"waits":    cmdWaits,    // waits PATH TEXT COUNT: so many lines of the file come to have the text
@@ -69,6 +74,7 @@ type world struct {
 	hosts     map[string]*lab.Host
 	terminals map[string]*lab.Terminal
 	kept      map[string]string
+	issuers   issuers
 }
 
 type worldKey struct{}

@@ -38,6 +38,7 @@ type Issuer struct {
 	key       *ecdsa.PrivateKey
 	serial    int64
 	now       time.Time
+	start     time.Time // of New
 }
 
 // New makes an issuer whose certificates are valid for a year around now.
@@ -46,7 +47,7 @@ func New(now time.Time) (*Issuer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("issuer: %w", err)
 	}
-	i := &Issuer{key: key, now: now, serial: 1}
+	i := &Issuer{key: key, now: now, start: now, serial: 1}
 	t := i.template("Hotdesk test cards")
 	t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
 	der, err := x509.CreateCertificate(rand.Reader, t, t, key.Public(), key)
@@ -159,11 +160,16 @@ func (i *Issuer) template(name string) *x509.Certificate {
 	}
 }
 
-// Revoke makes a revocation list of the certificates.
+// Revoke makes a revocation list of the certificates, good for a month.
 func (i *Issuer) Revoke(certs ...*x509.Certificate) ([]byte, error) {
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: i.now, NextUpdate: i.now.AddDate(0, 1, 0)}
+	return i.RevokeAt(i.start, certs...)
+}
+
+// RevokeAt makes a list that was made at that time.
+func (i *Issuer) RevokeAt(now time.Time, certs ...*x509.Certificate) ([]byte, error) {
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now, NextUpdate: now.AddDate(0, 1, 0)}
 	for _, c := range certs {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: i.now})
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: now})
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, list, i.Authority, i.key)
 	if err != nil {

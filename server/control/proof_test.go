@@ -1,0 +1,282 @@
+package control_test
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
+	"hotdesk/server/proof"
+	"hotdesk/smartcard/apdu"
+	"hotdesk/smartcard/identity"
+)
+
+// proofs asks simple cards for their secret, at one use or at both.
+type proofs struct {
+	uses   []proof.Use
+	secret proof.Secret
+}
+
+func (f proofs) Kind(t alp.Token, use proof.Use) proof.Kind {
+	for _, u := range f.uses {
+		if u == use && strings.HasPrefix(string(t), "simple.") {
+			return proof.Simple
+		}
+	}
+	return proof.None
+}
+
+func (f proofs) Prepare(t alp.Token, use proof.Use) proof.Config {
+	return proof.Config{Kind: f.Kind(t, use), Use: use, Token: t, Secret: &f.secret}
+}
+
+func (proofs) Register(alp.Token, string) error { return nil }
+
+var secret = proof.Secret{1, 2, 3}
+
+func asking(uses ...proof.Use) func(*rig) {
+	return func(r *rig) { r.conf.Proofs = proofs{uses, secret} }
+}
+
+// question is the next line, a question for the card.
+func (u *unit) question() alp.ControlSmartCard {
+	u.r.Helper()
+	q, err := alp.ParseControlSmartCard(u.next(alp.CmdControlSmartCard))
+	if err != nil {
+		u.r.Fatal(err)
+	}
+	if q.TokenSeq != u.seq {
+		u.r.Errorf("question for presentation %d, want %d", q.TokenSeq, u.seq)
+	}
+	return q
+}
+
+// reply is what a simple card with that secret says.
+func (u *unit) reply(q alp.ControlSmartCard, secret proof.Secret) alp.InfoSmartCard {
+	a := alp.InfoSmartCard{Tag: q.Tag, OK: true, Status: apdu.OK}
+	if q.INS == apdu.InsInternalAuthenticate {
+		m := hmac.New(sha256.New, secret[:])
+		m.Write([]byte(apdu.SimpleLabel))
+		m.Write(q.Data)
+		a.Data = m.Sum(nil)
+	}
+	return a
+}
+
+// prove answers the questions of one proof.
+func (u *unit) prove(secret proof.Secret) {
+	u.r.Helper()
+	for range 2 {
+		u.send(u.reply(u.question(), secret).Message())
+	}
+}
+
+const simple = "simple.0123456789abcdef"
+
+func TestProof(t *testing.T) {
+	run(t, asking(proof.First, proof.Reattach), func(r *rig) {
+		ua, ub := r.dial(a), r.dial(b)
+		ua.insert(simple)
+		q := ua.question()
+		r.starts(0)
+		ua.send(ua.reply(q, secret).Message())
+		q = ua.question()
+		st := identity.Statement{Token: simple, Terminal: a, Nonce: [alp.NonceSize]byte(q.Nonce), Time: q.Time, Purpose: q.Purpose}
+		if digest, _ := st.Digest(0); q.Purpose != "first" || !bytes.Equal(digest, q.Data) {
+			t.Errorf("the card is asked for something else: %+v", q)
+		}
+		r.starts(0)
+		ua.send(ua.reply(q, secret).Message())
+		c := ua.shown()
+		r.starts(1)
+
+		// Presented again without having been out: not asked again.
+		ua.insert(simple)
+		ua.shown()
+		// Out and in: asked again, for another answer.
+		ua.remove(simple)
+		ua.insert(simple)
+		ua.prove(secret)
+		ua.shown()
+
+		// At another terminal a copy of its id is refused, the card is not.
+		ub.insert(simple)
+		ub.prove(proof.Secret{9})
+		if d := ub.denied(); d.OSD != 6 || !strings.Contains(d.Cause, "genuine") {
+			t.Errorf("denied %+v", d)
+		}
+		ub.quiet()
+		ub.remove(simple)
+		ub.insert(simple)
+		ub.prove(secret)
+		if d := ub.shown(); d.Session != c.Session {
+			t.Errorf("at b %+v, was %+v", d, c)
+		}
+		r.starts(1)
+		for _, word := range []string{"card is asked for a proof", "card has proven itself", "card has not proven itself"} {
+			if !strings.Contains(r.log.String(), word) {
+				t.Errorf("the log does not say %q", word)
+			}
+		}
+	})
+}
+
+// Where only attaching again asks, whoever has a session made is not asked, and
+// a new connection is.
+func TestProofUses(t *testing.T) {
+	run(t, asking(proof.Reattach), func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.shown()
+		again := r.dial(a)
+		again.insert(simple)
+		again.prove(secret)
+		again.shown()
+	})
+	run(t, asking(proof.First), func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.prove(secret)
+		u.shown()
+		u.remove(simple)
+		u.insert(simple)
+		u.shown()
+	})
+	run(t, asking(proof.First, proof.Reattach), func(r *rig) {
+		u := r.dial(a)
+		u.insert("other.1")
+		u.shown()
+	})
+}
+
+// A removal ends a proof: its answer, be it right, shows nothing, nor does one
+// from before count for the next.
+func TestProofRemoval(t *testing.T) {
+	run(t, asking(proof.First), func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.send(u.reply(u.question(), secret).Message())
+		old := u.reply(u.question(), secret)
+		u.remove(simple)
+		u.send(old.Message())
+		u.quiet()
+		u.insert(simple)
+		u.send(u.reply(u.question(), secret).Message())
+		q := u.question()
+		u.send(old.Message())
+		u.quiet()
+		old.Tag = q.Tag
+		u.send(old.Message())
+		u.denied()
+		r.starts(0)
+	})
+}
+
+func TestProofTimeOut(t *testing.T) {
+	run(t, asking(proof.First), func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.question()
+		u.quiet()
+		time.Sleep(proof.AnswerWithin + time.Second)
+		synctest.Wait()
+		if d := u.denied(); d.OSD != 5 || !strings.Contains(d.Cause, "does not answer") {
+			t.Errorf("denied %+v", d)
+		}
+		r.starts(0)
+	})
+}
+
+// The proof comes before the redirect; what a redirect's own proof vouches for
+// is not asked again.
+func TestProofAndRedirect(t *testing.T) {
+	there := local.Answer{Where: local.There, Session: "00000000000000aa", Target: netip.MustParseAddrPort("10.0.0.2:7443"), Props: "p"}
+	run(t, func(r *rig) {
+		asking(proof.Reattach)(r)
+		r.group.Answer = func(local.Lookup) (local.Answer, error) { return there, nil }
+	}, func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.prove(secret)
+		u.next(alp.CmdRedirectInf)
+	})
+	run(t, func(r *rig) {
+		asking(proof.First, proof.Reattach)(r)
+		r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true} }
+	}, func(r *rig) {
+		u := r.dial(a)
+		q := u.request(simple)
+		q.Redirect, q.Props = true, "p"
+		u.send(q.Message())
+		u.shown()
+	})
+	run(t, asking(proof.First), func(r *rig) {
+		u := r.dial(a)
+		q := u.request(simple)
+		q.Redirect, q.Props = true, "made up"
+		u.send(q.Message())
+		u.prove(secret)
+		u.shown()
+	})
+}
+
+// Without the group manager, the session that is here needs its proof too.
+func TestProofGroupAway(t *testing.T) {
+	run(t, asking(proof.Reattach), func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.shown()
+		u.remove(simple)
+		synctest.Wait()
+		r.group.SetAway("away")
+		u.insert(simple)
+		u.prove(secret)
+		u.shown()
+		r.group.SetAway("")
+	})
+}
+
+// Cards that were named by other rules are named again first.
+func TestCardRules(t *testing.T) {
+	list, err := identity.ParseList("simple\natr\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, func(r *rig) { r.conf.Rules = list }, func(r *rig) {
+		u := r.dial(a)
+		q := u.request("other.1")
+		q.Rules = "builtin"
+		u.send(q.Message())
+		for range 2 {
+			rules, err := alp.ParseCardRules(u.next(alp.CmdCardRulesInf))
+			if err != nil || rules.List != "simple,atr" || rules.Version != list.Version {
+				t.Fatalf("%+v, %v", rules, err)
+			}
+		}
+		u.quiet()
+		r.starts(0)
+		q = u.request(simple)
+		q.Rules = list.Version
+		u.send(q.Message())
+		u.shown()
+	})
+}
+
+func TestBadCardLines(t *testing.T) {
+	run(t, asking(proof.First), func(r *rig) {
+		u := r.dial(a)
+		u.write("infoSmartCard tag=x apdu_result=1 rec_data= rec_len=0 status=9000\n")
+		u.quiet()
+		u.insert(simple)
+		u.question()
+		u.write("infoSmartCard tag=x apdu_result=1 rec_data=00 rec_len=9 status=9000\n")
+		u.next(alp.CmdProtocolError)
+		u.quiet()
+	})
+}
