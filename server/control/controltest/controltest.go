@@ -437,6 +437,19 @@ func (s *Screens) Show(r greeter.Request) (client.Offer, error) {
 	return client.Offer{Port: 40001, Cert: make([]byte, 32), Ticket: make([]byte, alp.TicketSize), Gen: s.gen}, nil
 }
 
+// Put implements control.Screens.
+func (s *Screens) Put(gen uint64, f greeter.Form) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.shown[gen]
+	if !ok {
+		return false, nil
+	}
+	r.Form = &f
+	s.shown[gen] = r
+	return true, nil
+}
+
 // Hide implements control.Screens.
 func (s *Screens) Hide(_ alp.TerminalID, gen uint64) {
 	s.mu.Lock()
