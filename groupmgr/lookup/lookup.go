@@ -16,6 +16,8 @@
 //  3. A host that goes first is asked again until it has decided, so that two
 //     do not both make a session.
 //  4. Settled stays settled: later answers change nothing.
+//  5. Where hosts were waited for in vain, those that had no session are asked
+//     once more, for at most Confirm: what they said is old by then.
 //
 // The package does no I/O and reads no clock; callers pass the time. A Lookup
 // is not safe for concurrent use.
@@ -39,6 +41,10 @@ const Patience = 500 * time.Millisecond
 // StartPatience is the same for a host that is just starting and knows nothing
 // yet. It is shorter: those who wait for us to decide must not give up with us.
 const StartPatience = Patience / 2
+
+// Confirm is how much longer a lookup takes at most that was settled without
+// some hosts, none of them going first, and found nothing.
+const Confirm = 40 * time.Millisecond
 
 // poll is the time between two questions to a host that goes first.
 const poll = 25 * time.Millisecond
@@ -69,13 +75,17 @@ type Lookup struct {
 	polled  time.Time       // when those that go first were asked last
 	ticked  time.Time       // the last Tick
 	settled bool
+	none    []string        // hosts that answered that they have none
+	confirm bool            // they are to be asked once more
+	asked   time.Time       // when they were; zero: not yet
+	twice   map[string]bool // those of them that have not answered again
 	found   []Candidate
 	placed  string
 }
 
 // New starts a lookup. own are the sessions of this host, named self.
 func New(now time.Time, self string, own []group.Found, ask []Ask) *Lookup {
-	l := &Lookup{start: now, open: map[string]bool{}, first: map[string]bool{}, starts: map[string]bool{}}
+	l := &Lookup{start: now, open: map[string]bool{}, first: map[string]bool{}, starts: map[string]bool{}, twice: map[string]bool{}}
 	for _, a := range ask {
 		l.open[a.Host] = !a.Suspect
 	}
@@ -101,6 +111,11 @@ func (l *Lookup) settle(now time.Time) {
 	for host, waited := range l.open {
 		limit := Settle
 		switch {
+		case l.twice[host]:
+			if now.Before(l.asked.Add(Confirm)) {
+				return
+			}
+			continue
 		case l.starts[host]:
 			limit = StartPatience
 		case l.first[host]:
@@ -110,7 +125,16 @@ func (l *Lookup) settle(now time.Time) {
 			return
 		}
 	}
+	if l.old(now) {
+		l.confirm = true
+		return
+	}
 	l.settled = true
+}
+
+// old reports whether there is reason to ask once more.
+func (l *Lookup) old(now time.Time) bool {
+	return l.asked.IsZero() && len(l.none) > 0 && len(l.first) == 0 && len(l.found) == 0 && l.placed == "" && !now.Before(l.start.Add(Settle))
 }
 
 // Settled reports whether the result stands.
@@ -121,13 +145,17 @@ func (l *Lookup) Next() time.Time {
 	switch {
 	case l.settled:
 		return time.Time{}
+	case l.confirm:
+		return l.start // at once
 	case l.sent < len(again):
 		return l.start.Add(again[l.sent])
-	case len(l.first) == 0:
+	case len(l.first) == 0 && l.asked.IsZero():
 		return l.start.Add(Settle)
+	case len(l.first) == 0:
+		return l.asked.Add(Confirm)
 	}
 	next := l.polled.Add(poll)
-	for _, at := range []time.Time{l.start.Add(Settle), l.start.Add(StartPatience), l.start.Add(Patience)} {
+	for _, at := range []time.Time{l.start.Add(Settle), l.start.Add(StartPatience), l.start.Add(Patience), l.asked.Add(Confirm)} {
 		if at.After(l.ticked) && at.Before(next) {
 			next = at
 		}
@@ -152,6 +180,14 @@ func (l *Lookup) Tick(now time.Time) []string {
 		return hosts
 	}
 	l.settle(now)
+	if l.confirm {
+		l.confirm, l.asked = false, now
+		for _, h := range l.none {
+			l.open[h], l.twice[h] = true, true
+		}
+		slices.Sort(l.none)
+		return l.none
+	}
 	if l.settled || len(l.first) == 0 || now.Before(l.polled.Add(poll)) {
 		return nil
 	}
@@ -167,6 +203,7 @@ func (l *Lookup) Answer(now time.Time, host string, found []group.Found, goesFir
 		return
 	}
 	delete(l.starts, host)
+	delete(l.twice, host)
 	if goesFirst && len(found) == 0 {
 		l.open[host], l.first[host] = true, true
 		return
@@ -174,6 +211,9 @@ func (l *Lookup) Answer(now time.Time, host string, found []group.Found, goesFir
 	delete(l.open, host)
 	delete(l.first, host)
 	l.add(now, host, found)
+	if len(found) == 0 && l.asked.IsZero() {
+		l.none = append(l.none, host)
+	}
 	if placed != "" && (l.placed == "" || placed < l.placed) {
 		l.placed = placed
 	}
@@ -226,15 +266,19 @@ func compare(a, b Candidate) int {
 	return strings.Compare(string(a.Session.ID), string(b.Session.ID))
 }
 
-// Undecided is the hosts that go first, or are starting, and have not said yet
-// what became of that, by name.
-func (l *Lookup) Undecided() []string { return slices.Sorted(maps.Keys(l.first)) }
+// Undecided is the hosts that have answered, but of which a later answer was
+// waited for in vain, by name.
+func (l *Lookup) Undecided() []string {
+	all := maps.Clone(l.first)
+	maps.Copy(all, l.twice)
+	return slices.Sorted(maps.Keys(all))
+}
 
 // Missing is the hosts that were waited for in vain, by name.
 func (l *Lookup) Missing() []string {
 	var hosts []string
 	for h, waited := range l.open {
-		if waited && !l.first[h] {
+		if waited && !l.first[h] && !l.twice[h] {
 			hosts = append(hosts, h)
 		}
 	}

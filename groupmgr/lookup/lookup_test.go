@@ -189,3 +189,39 @@ func TestStartingHost(t *testing.T) {
 		t.Fatal("the second does not follow")
 	}
 }
+
+// Where a host is silent, those that had nothing are asked once more: meanwhile
+// a session may have come to them.
+func TestAskedOnceMore(t *testing.T) {
+	begin := func() *Lookup {
+		l := New(start, "self", nil, abc)
+		l.Tick(start)
+		l.Answer(at(ms), "a", nil, false, "")
+		l.Answer(at(2*ms), "b", nil, false, "")
+		if got := asks(l, 160*ms); l.Settled() || !reflect.DeepEqual(got[Settle], []string{"a", "b"}) {
+			t.Fatalf("got %v", got)
+		}
+		return l
+	}
+	l := begin()
+	l.Answer(at(151*ms), "a", nil, false, "")
+	l.Answer(at(152*ms), "b", []group.Found{session('1', 0)}, false, "")
+	if best, ok := l.Best(); !ok || best.Host != "b" || !l.Settled() || !slices.Equal(l.Missing(), []string{"c"}) {
+		t.Errorf("found %+v, missing %v", best, l.Missing())
+	}
+	l = begin()
+	l.Answer(at(151*ms), "a", nil, false, "")
+	asks(l, time.Second)
+	if !l.Settled() || l.ticked != at(Settle+Confirm) || !slices.Equal(l.Missing(), []string{"c"}) || !slices.Equal(l.Undecided(), []string{"b"}) {
+		t.Errorf("settled at %v, missing %v, undecided %v", l.ticked.Sub(start), l.Missing(), l.Undecided())
+	}
+	// Who all have answered, or who are given up early, are not asked again.
+	l = New(start, "self", nil, abc)
+	l.Tick(start)
+	l.Answer(at(ms), "a", nil, false, "")
+	l.Answer(at(ms), "b", nil, false, "")
+	l.GiveUp(at(30*ms), "c")
+	if !l.Settled() {
+		t.Error("waits for one that was given up")
+	}
+}

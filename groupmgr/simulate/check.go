@@ -79,7 +79,8 @@ func (h *Host) note(p engine.Packet) {
 		if err != nil || len(r.Found) == 0 || r.Found[0].ID == "" || h.ring.Verify(p.Data) != nil || h.boots[r.Host] != r.Boot {
 			return
 		}
-		if o, _ := h.w.named[r.Host].(*Host); o == nil || h.w.refused(h, o) {
+		// What was recorded and said again by somebody else counts for nothing.
+		if o, _ := h.w.named[r.Host].(*Host); o == nil || h.w.refused(h, o) || !slices.ContainsFunc(o.ifaces, func(i group.Interface) bool { return i.IP == p.From.Addr() }) {
 			return
 		}
 		for _, a := range h.asked {
