@@ -114,7 +114,7 @@ type Config struct {
 // look for readers once, when they start, and for cards as long as they run.
 type Machine struct {
 	conf Config
-	rand *rand.ChaCha8
+	rand *rand.Rand
 	now  time.Time
 	out  []Action
 
@@ -171,7 +171,7 @@ type wait struct {
 // New makes a service without clients and without a card.
 func New(conf Config) *Machine {
 	return &Machine{
-		conf: conf, rand: rand.NewChaCha8(conf.Seed),
+		conf: conf, rand: rand.New(rand.NewChaCha8(conf.Seed)),
 		clients: map[Client]*client{}, handles: map[uint32]*handle{},
 		state: ReaderState{Name: conf.Reader, State: StateAbsent},
 	}

@@ -77,7 +77,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"static build", staticBuild},
 		{"tests, race", tests},
 		{"tests, tags", func(ctx context.Context, c config) error {
-			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "./smartcard/...")
+			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "./smartcard/...", "./server/session/media")
 		}},
 		{"codecs, 32 bit", codecs386},
 		{"fuzz", fuzz},

@@ -92,7 +92,7 @@ func TestImportDirections(t *testing.T) {
 func TestPurePackages(t *testing.T) {
 	_, files := load(t)
 	pure := []string{
-		"protocol", "smartcard/apdu", "smartcard/atr", "smartcard/ccid", "smartcard/identity", "smartcard/piv",
+		"protocol", "smartcard/apdu", "smartcard/atr", "smartcard/ccid", "smartcard/identity", "smartcard/pcsclite", "smartcard/piv",
 		"groupmgr/member", "groupmgr/locate", "groupmgr/lookup", "groupmgr/balance", "groupmgr/engine", "groupmgr/simulate",
 		"dtu/terminal", "dtu/bootstrap", "dtu/rumour", "dtu/keymap", "server/sessions", "server/policy", "server/proof",
 	}
