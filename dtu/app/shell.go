@@ -244,8 +244,9 @@ func (s *shell) take(v any) {
 		if s.media != nil && s.media.id == v.Media {
 			s.counters.Pictures++
 			if !s.inserted.IsZero() && s.machine.Status().Session != "" {
-				s.cardToPicture = time.Since(s.inserted).String()
-				s.inserted = time.Time{}
+				took := time.Since(s.inserted)
+				s.cardToPicture, s.inserted = took.String(), time.Time{}
+				s.log.Info("session on the screen", "since the card came", took)
 			}
 			s.target.Store(s.media.viewer())
 		}
@@ -452,4 +453,5 @@ func (s *shell) cardNamed(v named) {
 		return
 	}
 	s.step(terminal.CardRead{Card: v.n, Type: v.token.Type, ID: v.token.ID, ATR: v.token.ATR, Rules: v.rules})
+	s.log.Info("card named", "type", v.token.Type, "since it came", time.Since(s.inserted))
 }
