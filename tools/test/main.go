@@ -79,6 +79,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"tests, tags", func(ctx context.Context, c config) error {
 			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "./smartcard/...", "./server/session/media")
 		}},
+		{"tests, logins", func(ctx context.Context, c config) error {
+			return goTool(ctx, c, "test", "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin", "./tools/e2e")
+		}},
 		{"codecs, 32 bit", codecs386},
 		{"fuzz", fuzz},
 		{"benchmarks once", func(ctx context.Context, c config) error {
@@ -124,7 +127,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func packages(ctx context.Context, c config) error {
-	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, debian.Machine, []string{"gcc", "libc6-dev", "nftables", "xauth"})
+	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, debian.Machine, debian.Logins, []string{"gcc", "libc6-dev", "nftables", "xauth"})
 	return debian.Need(ctx, c.out, need...)
 }
 

@@ -33,6 +33,13 @@ var Cards = []string{"pcscd", "vsmartcard-vpcd", "libpcsclite-dev", "pkg-config"
 // is downloaded by package vm and not installed.
 var Machine = []string{"qemu-system-x86", "seabios"}
 
+// USB is what the program for USB card readers through libusb is built with.
+var USB = []string{"libusb-1.0-0-dev", "pkg-config"}
+
+// Logins is what the tests of logins need: the library of login modules, and a
+// module that asks for a second factor, with its tool.
+var Logins = []string{"libpam0g-dev", "libpam-modules", "libpam-oath", "oathtool", "gcc", "libc6-dev"}
+
 // Need installs those of the packages that are missing.
 func Need(ctx context.Context, out io.Writer, packages ...string) error {
 	var missing []string

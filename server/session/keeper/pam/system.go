@@ -13,18 +13,10 @@ import (
 )
 
 // Open starts a transaction with the system's modules.
-func Open(r Request, conv Conversation) (Stack, error) { return open(r, conv, "") }
-
-// open takes the service's file from dir, "" for /etc/pam.d.
-func open(r Request, conv Conversation, dir string) (Stack, error) {
+func Open(r Request, conv Conversation) (Stack, error) {
 	s := &system{conv: conv}
 	var err error
-	if dir == "" {
-		s.t, err = library.Start(r.Service, r.User, s)
-	} else {
-		s.t, err = library.StartConfDir(r.Service, r.User, s, dir)
-	}
-	if err != nil {
+	if s.t, err = library.Start(r.Service, r.User, s); err != nil {
 		return nil, fmt.Errorf("pam: service %s: %w", r.Service, err)
 	}
 	for item, value := range map[library.Item]string{library.Tty: r.Terminal, library.Rhost: r.Addr, library.Ruser: ""} {

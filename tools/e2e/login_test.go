@@ -1,0 +1,162 @@
+//go:build pam
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hotdesk/tools/internal/account"
+	"hotdesk/tools/internal/debian"
+	"hotdesk/tools/internal/lab"
+)
+
+// A stack is a PAM service of this test's own.
+type stack struct{ name, dir string }
+
+// newStack writes the service's file; %s is a folder for what modules read.
+func newStack(t *testing.T, lines string) stack {
+	t.Helper()
+	s := stack{name: fmt.Sprintf("hotdesk-test-%d", os.Getpid()), dir: t.TempDir()}
+	path := filepath.Join("/etc/pam.d", s.name)
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(lines, "DIR", s.dir)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func (s stack) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// admin runs one of the system's programs.
+func admin(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func password(t *testing.T, u *account.Account, text string) {
+	admin(t, u.Name+":"+text+"\n", "chpasswd")
+}
+
+const unixStack = `auth required pam_unix.so nodelay
+account required pam_unix.so
+account required pam_time.so conffile=DIR/time.conf
+password required pam_unix.so
+session required pam_limits.so conf=DIR/limits.conf
+session required pam_env.so conffile=DIR/env.conf envfile=DIR/environment
+session required pam_unix.so
+`
+
+// shot keeps what a terminal shows where HOTDESK_SHOTS names a folder.
+func (r *realm) shot(t *lab.Terminal, name string) {
+	if dir := os.Getenv("HOTDESK_SHOTS"); dir != "" {
+		r.hands(t, "screenshot", filepath.Join(dir, name+".png"))
+	}
+}
+
+// changes waits until a terminal shows something else than hash, and rests.
+func (r *realm) changes(t *lab.Terminal, hash string) string {
+	r.t.Helper()
+	var now string
+	r.eventually("another picture", func() (bool, string) {
+		now = r.rest(t)
+		return now != hash, now
+	})
+	return now
+}
+
+// A user logs in by typing at terminals without cards: a wrong password, the
+// right one, the session that is theirs with what the modules gave it, the same
+// session at a terminal of another host without a second login, a password
+// that has expired, a locked account, hours.
+func TestLogin(t *testing.T) {
+	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
+		t.Fatal(err)
+	}
+	r := newRealm(t, []string{"north", "south", "a", "b", "c"})
+	s := newStack(t, unixStack)
+	s.write(t, "time.conf", "")
+	s.write(t, "limits.conf", r.user.Name+" hard nofile 777\n"+r.user.Name+" soft nofile 555\n")
+	s.write(t, "env.conf", "HD_GREETING DEFAULT=hello\n")
+	s.write(t, "environment", "")
+	const secret, better = "Rose-tree 7", "Oak&Ash-9 leaves"
+	password(t, r.user, secret)
+	logins := func(c *lab.Installed) {
+		c.ServerArgs = append(c.ServerArgs, "-login", "bare", "-pam-service", s.name)
+	}
+	north := r.host("north", logins)
+	r.host("south", logins)
+	r.together("north", "south")
+
+	a := r.terminal("a", "-server", r.at("north"))
+	r.see(a, "picture")
+	empty := r.rest(a)
+	r.shot(a, "login")
+	r.hands(a, "type", r.user.Name+"\nwrong\n")
+	r.logged(north.Server, `msg="login failed" addr=`, 1)
+	wrong := r.changes(a, empty)
+	r.shot(a, "login-wrong")
+
+	began := time.Now()
+	r.hands(a, "type", secret+"\n")
+	r.desk(a)
+	t.Logf("from Return to the desktop at rest: %v", time.Since(began))
+	r.shot(a, "login-desk")
+	if wrong == empty {
+		t.Error("nothing was said of the wrong password")
+	}
+	told := filepath.Join(r.user.Home, "told")
+	r.hands(a, "type", "(id -un; ulimit -Sn; ulimit -Hn; echo $HD_GREETING) > $HOME/told.new; mv $HOME/told.new $HOME/told\n")
+	want := r.user.Name + "\n555\n777\nhello\n"
+	r.eventually("what the modules gave", func() (bool, string) {
+		text, _ := os.ReadFile(told)
+		return string(text) == want, string(text)
+	})
+	r.paint(a, "2a7f62")
+
+	// At a terminal of the other host: one login, then redirected.
+	b := r.terminal("b", "-server", r.at("south"))
+	r.see(b, "picture")
+	r.rest(b)
+	r.hands(b, "type", r.user.Name+"\n"+secret+"\n")
+	r.colour(b, "2a7f62")
+	if at := r.status(b, "server"); at != r.at("north") {
+		t.Errorf("b is at %s", at)
+	}
+	r.eventually("one session", func() (bool, string) { n := r.sessions(); return n == 1, fmt.Sprint(n) })
+
+	// An expired password is changed on the way; the session is the old one.
+	admin(t, "", "chage", "-d", "0", r.user.Name)
+	c := r.terminal("c", "-server", r.at("north"))
+	r.see(c, "picture")
+	before := r.rest(c)
+	r.hands(c, "type", r.user.Name+"\n"+secret+"\n")
+	before = r.changes(c, before)
+	r.shot(c, "login-expired")
+	r.hands(c, "type", secret+"\n")
+	before = r.changes(c, before)
+	r.hands(c, "type", better+"\n")
+	r.changes(c, before)
+	r.hands(c, "type", better+"\n")
+	r.colour(c, "2a7f62")
+}
