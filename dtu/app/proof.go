@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -254,6 +255,13 @@ func (s *shell) nameCard(n int, card reader.Card) {
 		})
 		s.fromHere(named{n, version, t, err})
 	})
+}
+
+// unreadable says to a person why a card has no name.
+func unreadable(err error) string {
+	text := strings.TrimPrefix(err.Error(), identity.ErrUnreadable.Error())
+	text = strings.ReplaceAll(strings.Trim(text, " ()"), "identity: ", "")
+	return "Pull it out and push it in again, chip first and all the way. If that does not help, tell the administrator: " + text + "."
 }
 
 // bound is the connection's own name within TLS.

@@ -449,7 +449,7 @@ func (s *shell) cardEvent(e reader.Event) {
 func (s *shell) cardNamed(v named) {
 	if v.err != nil {
 		s.log.Warn("card not named", "reason", v.err.Error())
-		s.step(terminal.CardUnreadable{Card: v.n, Reason: v.err.Error(), Rules: v.rules})
+		s.step(terminal.CardUnreadable{Card: v.n, Reason: unreadable(v.err), Rules: v.rules})
 		return
 	}
 	s.step(terminal.CardRead{Card: v.n, Type: v.token.Type, ID: v.token.ID, ATR: v.token.ATR, Rules: v.rules})

@@ -253,7 +253,11 @@ func (m *Machine) connInf(c alp.ConnInf) {
 	m.answered()
 	switch {
 	case !c.Allowed:
-		m.refuse(verdictDenied, said(cmp.Or(c.OSD, CodeDenied), c.Cause))
+		o := said(cmp.Or(c.OSD, CodeDenied), c.Cause)
+		if o.Code == CodePINFailed && m.ask.left < 0 {
+			o.Title = titleBlocked
+		}
+		m.refuse(verdictDenied, o)
 		m.send(m.cfg.Identity.ConnRsp(false, false))
 	case m.verdict == verdictAllowed && c.Session == m.lastSes && c.Gen <= m.lastGen && len(c.Ticket) != 0:
 		// older than what is shown

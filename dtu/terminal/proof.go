@@ -45,9 +45,11 @@ type asking struct {
 	card  int    // 0: nothing was asked
 	tag   string // of the question that is out; empty: none is
 	pin   bool   // it is for the PIN
-	left  int    // tries of the PIN, after a wrong one; 0: not known
+	left  int    // tries of the PIN, after a wrong one; 0: not known, -1: blocked
 	guard guard
 }
+
+const titleBlocked = "The card is blocked"
 
 var osdChecking = OSD{CodeServer, "Checking the card", "Leave the card in."}
 
@@ -89,7 +91,7 @@ func (m *Machine) cardQuestion(c alp.ControlSmartCard) {
 func (m *Machine) pinOSD() OSD {
 	o := OSD{CodePIN, "Enter your card's PIN", "Type it, then press Return. Escape gives up."}
 	switch m.ask.left {
-	case 0:
+	case -1, 0:
 	case 1:
 		o.Title = "Wrong PIN: 1 try left"
 		o.Text = "If the next PIN is wrong too, the card is blocked. Type it, then press Return. Escape gives up."
@@ -141,7 +143,8 @@ func (m *Machine) pinGiven(e PINGiven) {
 	case ok && left > 0:
 		m.ask.left = left // the next question says so
 	case ok:
-		m.say(OSD{CodePINFailed, "The card is blocked", "Its PIN was wrong too often."})
+		m.ask.left = -1
+		m.say(OSD{CodePINFailed, titleBlocked, "Its PIN was wrong too often."})
 	default:
 		m.say(osdChecking)
 	}

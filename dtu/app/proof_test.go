@@ -1,0 +1,102 @@
+package app
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"hotdesk/smartcard/apdu"
+	"hotdesk/smartcard/identity"
+	"hotdesk/smartcard/piv"
+	"hotdesk/smartcard/reader"
+	"hotdesk/smartcard/reader/emulated"
+	"hotdesk/smartcard/reader/emulated/issuer"
+)
+
+func newPad() *pad { return &pad{card: 1, tag: "p", digits: make([]byte, 0, piv.MaxPIN)} }
+
+func TestPad(t *testing.T) {
+	p := newPad()
+	types := func(usages ...uint16) (last any) {
+		for _, u := range usages {
+			last = p.key(u)
+		}
+		return last
+	}
+	const a, shift = 0x04, 0xe1
+	if types(keyBackspace, a, shift) != nil || types(keyReturn) != nil {
+		t.Error("what is no digit counts")
+	}
+	if types(keyOne, keyZero, keyPadOne, keyPadZero, keyOne+4, keyReturn) != nil || string(p.digits) != "10105" {
+		t.Errorf("typed %q; five digits are no PIN", p.digits)
+	}
+	if types(keyBackspace) != (padChanged{}) || string(p.digits) != "1010" || p.digits[:5][4] != 0 {
+		t.Errorf("after a backspace %q", p.digits)
+	}
+	types(keyOne+1, keyOne+2, keyOne+3, keyOne+4)
+	if types(keyOne+5) != nil || string(p.digits) != "10102345" {
+		t.Errorf("typed %q, eight digits are all", p.digits)
+	}
+	v, ok := types(keyEnter).(pinTyped)
+	if !ok || string(v.digits) != "10102345" || types(keyOne) != nil || types(keyReturn) != nil {
+		t.Errorf("Enter gives %v", v)
+	}
+
+	p = newPad()
+	types(keyOne, keyOne+1)
+	held := p.digits
+	if v, ok := types(keyEscape).(pinTyped); !ok || v.digits != nil || held[0] != 0 || held[1] != 0 {
+		t.Errorf("Escape gives %v and leaves %v", v, held)
+	}
+}
+
+// The PIN goes to the PIV application, whatever was selected, and is gone
+// afterwards.
+func TestVerifyPIN(t *testing.T) {
+	i, err := issuer.New(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := i.Card(issuer.Spec{Name: "ada", PIN: "123456"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys := fstest.MapFS{"plain.card": {Data: []byte("atr = 3b00\n")}}
+	for name, data := range files {
+		fsys[name] = &fstest.MapFile{Data: data}
+	}
+	r := emulated.New(fsys)
+	defer r.Close()
+	card, err := r.Insert("ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pin, want := range map[string]uint16{"123456": apdu.OK, "654321": 0x63c2} {
+		digits := []byte(pin)
+		if got, err := verifyPIN(t.Context(), card, digits); got != want || err != nil {
+			t.Errorf("%s: %04x, %v", pin, got, err)
+		}
+		if strings.Trim(string(digits), "\x00") != "" {
+			t.Errorf("%s stays as %q", pin, digits)
+		}
+	}
+	plain, err := r.Insert("plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verifyPIN(t.Context(), plain, []byte("123456")); err == nil {
+		t.Error("a card without PIV was given the PIN")
+	}
+	if _, err := verifyPIN(t.Context(), card, []byte("123456")); err != reader.ErrRemoved {
+		t.Errorf("card out: %v", err)
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	got := unreadable(fmt.Errorf("%w (piv: identity: the card stopped answering)", identity.ErrUnreadable))
+	if strings.Contains(got, "identity:") || !strings.HasSuffix(got, "administrator: piv: the card stopped answering.") {
+		t.Errorf("%q", got)
+	}
+}
