@@ -36,6 +36,7 @@ type way struct {
 	net      network.State
 	shown    *network.State // the same for the status; nil: no DHCP
 	declined []trust.Print
+	whole    bool       // the question on the screen shows the whole fingerprint
 	plug     netip.Addr // whose interface's link is watched; zero: none yet
 }
 
@@ -49,6 +50,7 @@ type resolved struct {
 type decision struct {
 	about  *trust.Unknown
 	accept bool
+	named  bool       // with the fingerprint, that the screen need not show then
 	answer chan error // has room
 }
 
@@ -111,11 +113,9 @@ func (s *shell) says(o terminal.OSD) terminal.OSD {
 		return o
 	}
 	if u := s.prompt.Load(); u != nil {
-		print := u.Print.Spaced()
-		half := len(print) / 2 // a space
-		return terminal.OSD{Code: terminal.CodeUntrusted, Title: "Is this your group of servers?",
-			Text: "This terminal trusts no group yet. Compare with what your administrator gave you:\n" + print[:half] + "\n" + print[half+1:] +
-				"\nReturn trusts this group from now on. Escape declines."}
+		var q terminal.OSD
+		q, s.way.whole = s.question(u)
+		return q
 	}
 	switch o.Code {
 	case terminal.CodeServer, terminal.CodeNetworkDown, terminal.CodeDisconnected, terminal.CodeBroadcast:
@@ -134,6 +134,26 @@ func (s *shell) says(o terminal.OSD) terminal.OSD {
 		return terminal.OSD{Code: codeDHCP, Title: "Waiting for a network address", Text: "The terminal has asked the DHCP server."}
 	}
 	return o
+}
+
+// question is what the screen asks about a group, and whether it shows the whole
+// fingerprint: where it does not, nobody can say that it is the right one.
+func (s *shell) question(u *trust.Unknown) (q terminal.OSD, whole bool) {
+	print := u.Print.Spaced()
+	half := len(print) / 2 // a space
+	print = print[:half] + "\n" + print[half+1:]
+	w, h := s.screen.Size()
+	for _, q = range []terminal.OSD{
+		{Title: "Is this your group of servers?", Text: "This terminal trusts no group yet. Compare with what your administrator gave you:\n" + print +
+			"\nReturn trusts this group from now on. Escape declines."},
+		{Title: "Your group? Return: yes", Text: print},
+	} {
+		q.Code = terminal.CodeUntrusted
+		if osd.Whole(w, h, osd.Message{Code: q.Code, Letter: s.letter(), Title: q.Title, Text: q.Text}) {
+			return q, true
+		}
+	}
+	return terminal.OSD{Code: terminal.CodeUntrusted, Title: "Screen too small", Text: "It cannot show the servers' fingerprint: use a larger one, or 'dtu ctl accept' with the fingerprint."}, false
 }
 
 // letter is what DHCP gave.
@@ -190,6 +210,9 @@ func (s *shell) unknown(u *trust.Unknown) {
 // errNotAsked is what accepting gets where the screen asks nothing.
 var errNotAsked = errors.New("dtu: the screen asks for no decision; 'wait osd=15' first")
 
+// errNotShown is what accepting gets where nobody could compare.
+var errNotShown = errors.New("dtu: the screen is too small to show the whole fingerprint; nothing was accepted: name it, 'accept FINGERPRINT'")
+
 // decide carries out a decision; it counts for what the screen shows.
 func (s *shell) decide(d decision) error {
 	u := s.prompt.Load()
@@ -205,6 +228,10 @@ func (s *shell) decide(d decision) error {
 		s.redraw()
 		return nil
 	}
+	if !s.way.whole && !d.named {
+		s.log.Warn("group not accepted: the screen is too small for its fingerprint", "fingerprint", u.Print.String())
+		return errNotShown
+	}
 	if err := s.trust.Accept(u); err != nil {
 		s.log.Error("group not accepted", "reason", err.Error())
 		return err
@@ -217,7 +244,7 @@ func (s *shell) decide(d decision) error {
 
 // decideLater hands a decision to the loop.
 func (s *shell) decideLater(u *trust.Unknown, accept bool) {
-	s.fromHere(decision{u, accept, make(chan error, 1)})
+	s.fromHere(decision{about: u, accept: accept, answer: make(chan error, 1)})
 }
 
 // ctlDecide decides and waits for what comes of it.
@@ -235,7 +262,7 @@ func (s *shell) ctlDecide(ctx context.Context, print string, accept bool) error 
 			return errors.New("dtu: the screen shows another fingerprint, " + u.Print.String() + "; nothing was accepted")
 		}
 	}
-	d := decision{u, accept, make(chan error, 1)}
+	d := decision{u, accept, print != "", make(chan error, 1)}
 	s.fromHere(d)
 	select {
 	case err := <-d.answer:

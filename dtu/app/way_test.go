@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -139,6 +140,40 @@ func TestFirstUseByKeys(t *testing.T) {
 	c.acceptPresented()
 	if got := store.Fingerprints(); len(got) != 1 || got[0] != c.print {
 		t.Errorf("trusted %v", got)
+	}
+}
+
+// TestFirstUseOnSmallScreens: what nobody could read is not accepted by a key.
+func TestFirstUseOnSmallScreens(t *testing.T) {
+	for _, size := range []struct {
+		w, h  int
+		whole bool
+	}{{64, 64, false}, {96, 64, false}, {200, 120, true}, {320, 240, true}, {1280, 1024, true}} {
+		cfg := Default()
+		cfg.Trust, cfg.TrustFile = trust.FirstUse, filepath.Join(t.TempDir(), "trusted.pem")
+		g := newGateway(t)
+		cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = []netip.AddrPort{g.addr}, 0, size.w, size.h
+		if err := cfg.check(); err != nil {
+			t.Fatal(err)
+		}
+		store, err := cfg.openTrust()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newShell(cfg, store, readerSet{})
+		u := &trust.Unknown{Print: g.print}
+		q, whole := s.question(u)
+		if whole != size.whole || whole != strings.Contains(strings.Join(strings.Fields(q.Text), ""), g.print.String()) {
+			t.Errorf("%dx%d: asks %q", size.w, size.h, q.Text)
+		}
+		s.prompt.Store(u)
+		s.says(terminal.OSD{Code: terminal.CodeServer})
+		if size.whole {
+			continue
+		}
+		if err := s.decide(decision{about: u, accept: true}); !errors.Is(err, errNotShown) || s.prompt.Load() != u || len(store.Fingerprints()) > 0 {
+			t.Errorf("%dx%d: accepting by Return: %v", size.w, size.h, err)
+		}
 	}
 }
 

@@ -55,6 +55,7 @@ type composed struct {
 	accent color.RGBA
 	radius float32
 	places []place
+	cut    bool // text was left out, or the title
 }
 
 // compose lays m out, in letters of em pixels, on a card at most width wide.

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"hotdesk/protocol/alp"
 	limits "hotdesk/protocol/draw"
@@ -77,6 +78,16 @@ func Draw(w, h int, m Message) *image.RGBA {
 	return img
 }
 
+// Whole reports whether Draw shows all of m's title and text on a screen of w by
+// h pixels. Where a person decides by what they read, nothing less will do.
+func Whole(w, h int, m Message) bool {
+	if max(utf8.RuneCountInString(m.Title), utf8.RuneCountInString(m.Text)) > MaxRunes {
+		return false
+	}
+	c, ok := fit(min(max(w, 1), limits.MaxSide), min(max(h, 1), limits.MaxSide), clean(m))
+	return ok && !c.cut
+}
+
 // Corner returns a small notice with m's code and title, for a corner of the
 // screen while a session is shown.
 func Corner(m Message) *image.RGBA {
@@ -104,11 +115,12 @@ func fit(w, h int, m Message) (composed, bool) {
 		{Code: m.Code, Letter: m.Letter, Title: m.Title, Typed: m.Typed, Places: m.Places},
 		{Code: m.Code, Letter: m.Letter},
 	}
-	for _, m := range small {
+	for left, m := range small {
 		for e := max(em, smallestEm); e >= smallestEm; e *= 0.92 {
 			margin := int(e)
 			c := compose(e, min(int(36*e), w-2*margin), m)
 			if c.size.X <= w-2*margin && c.size.Y <= h-2*margin {
+				c.cut = left > 1
 				return c, true
 			}
 		}

@@ -176,3 +176,37 @@ func BenchmarkDraw(b *testing.B) {
 		Draw(1280, 1024, messages["waiting"])
 	}
 }
+
+// TestWhole: what Draw leaves out on small screens is known.
+func TestWhole(t *testing.T) {
+	print := strings.Repeat("0123 4567 89ab cdef ", 2)
+	m := Message{Code: 15, Title: "Is this your group?", Text: "Compare:\n" + print + "\n" + print, Terminal: "00144f577b9a", Server: "10.0.0.1:7443"}
+	for _, s := range sizes {
+		if !Whole(s.X, s.Y, m) {
+			t.Errorf("not on %v", s)
+		}
+	}
+	fits := false
+	for side := 16; side < 400; side++ {
+		now := Whole(side, side, m)
+		if fits && !now {
+			t.Errorf("on %d pixels no more", side)
+		}
+		fits = now
+		c, ok := fit(side, side, clean(m))
+		all := ""
+		for _, l := range c.lines {
+			all += squeeze(l.text)
+		}
+		if shown := ok && strings.Contains(all, squeeze(m.Text)) && strings.Contains(all, squeeze(m.Title)); shown != now {
+			t.Errorf("on %d pixels: %v, shown %v", side, now, shown)
+		}
+	}
+	if !fits || Whole(40, 40, m) {
+		t.Error("it fits on the smallest or not at all")
+	}
+	m.Text = strings.Repeat("x", MaxRunes+1)
+	if Whole(3840, 2160, m) {
+		t.Error("a text that is cut counts as whole")
+	}
+}
