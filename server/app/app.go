@@ -256,15 +256,15 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if _, _, err := c.cardFiles(); err != nil {
-		return err // before a gateway is started again and again
-	}
 	if c.StopSessions {
 		n, err := parent.StopSessions(ctx, c.Runtime, c.Log)
 		if err == nil {
 			fmt.Fprintf(c.Stdout, "server: sessions ended: %d\n", n)
 		}
 		return err
+	}
+	if _, _, err := c.cardFiles(); err != nil {
+		return err // before a gateway is started again and again
 	}
 	return runParent(ctx, c)
 }

@@ -40,6 +40,17 @@ type proving struct {
 	wake *time.Timer
 }
 
+// add notes a proof, and those that it is at least as good as.
+func (v *proven) add(t alp.Token, kind proof.Kind) {
+	if v.token != t {
+		*v = proven{t, map[proof.Kind]bool{}}
+	}
+	v.kinds[kind] = true
+	if kind == proof.PIV {
+		v.kinds[proof.PIVCard], v.kinds[proof.PIN] = true, true
+	}
+}
+
 // mayGoOn reports whether p needs no proof for that use. Otherwise it has the
 // card asked, and then, once it has proven itself, is run.
 func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
@@ -120,11 +131,8 @@ func (s *Server) infoSmartCard(c *conn, i alp.InfoSmartCard) {
 func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Result, then func()) {
 	if r.Outcome == proof.Proven {
 		s.say(p.t, slog.LevelInfo, "card has proven itself", "token", p.req.Token(), "proof", string(kind), "wrong", r.Wrong)
-		if c.proven.token != p.req.Token() {
-			c.proven = proven{p.req.Token(), map[proof.Kind]bool{}}
-		}
 		if r.Key == "" {
-			c.proven.kinds[kind] = true
+			c.proven.add(p.req.Token(), kind)
 			then()
 			return
 		}
@@ -136,7 +144,7 @@ func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Res
 					s.deny(p, osdRefused, "The card cannot be registered now. Tell the administrator.")
 					return
 				}
-				c.proven.kinds[kind] = true
+				c.proven.add(p.req.Token(), kind)
 				then()
 			}, nil
 		})

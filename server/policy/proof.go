@@ -68,6 +68,9 @@ func ParseProofs(text string) (Proofs, error) {
 		}
 	}
 	for _, r := range p.rules {
+		if p.Keys != "" && (r.first == proof.PIV && r.reattach == proof.PIVCard || r.first == proof.PIVCard && r.reattach == proof.PIV) {
+			return Proofs{}, fmt.Errorf("%w: %s for %s: a key is kept for each card, so that with 'keys FILE' both must be piv, or piv-card", ErrProofs, r.first, r.kind)
+		}
 		for _, k := range []proof.Kind{r.first, r.reattach} {
 			switch {
 			case (k == proof.PIV || k == proof.PIVCard) && len(p.Authorities) == 0:

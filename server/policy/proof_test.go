@@ -17,7 +17,6 @@ authority ca.pem
 crl ca.crl
 crl-expired allow
 secrets cards
-keys seen
 card * pin pin
 `
 
@@ -42,16 +41,17 @@ func TestProofs(t *testing.T) {
 		t.Error("without rules a proof is asked for")
 	}
 	for text, want := range map[string]string{
-		"card piv piv":                           "line 1: card takes 3",
-		"\n\ncard piv face none":                 "line 3: proof \"face\"",
-		"card p.v none none":                     "no kind",
-		"card piv piv none":                      "authority",
-		"card simple none simple":                "secrets",
-		"colour blue":                            "unknown word",
-		"crl-expired maybe":                      "refuse or allow",
-		strings.Repeat("card * none none\n", 65): "line 65: more than 64 rules",
-		strings.Repeat("crl x\n", 65):            "more than 64 files",
-		strings.Repeat("#", MaxProofFile+1):      "more than",
+		"card piv piv":                               "line 1: card takes 3",
+		"\n\ncard piv face none":                     "line 3: proof \"face\"",
+		"card p.v none none":                         "no kind",
+		"card piv piv none":                          "authority",
+		"card simple none simple":                    "secrets",
+		"authority a\nkeys k\ncard piv piv piv-card": "both must be",
+		"colour blue":                                "unknown word",
+		"crl-expired maybe":                          "refuse or allow",
+		strings.Repeat("card * none none\n", 65):     "line 65: more than 64 rules",
+		strings.Repeat("crl x\n", 65):                "more than 64 files",
+		strings.Repeat("#", MaxProofFile+1):          "more than",
 	} {
 		if got, err := ParseProofs(text); !errors.Is(err, ErrProofs) || !strings.Contains(err.Error(), want) || len(got.rules) > 0 {
 			t.Errorf("%.40q: %v, want %q", text, err, want)

@@ -42,14 +42,14 @@ type fort struct {
 // reasonable time; the corner shows the root window.
 const small, corner = "800x640", "pixel=790,630,"
 
-func newFort(t *testing.T) *fort {
+func newFort(t *testing.T, flags ...string) *fort {
 	t.Helper()
 	w, err := newWorld(t, t.Cleanup)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &fort{world: w, t: t, roots: x509.NewCertPool()}
-	if f.host, err = w.lab.Host(w.ctx, "north"); f.host != nil {
+	if f.host, err = w.lab.Host(w.ctx, "north", flags...); f.host != nil {
 		w.hosts["north"] = f.host
 	}
 	f.must(err)

@@ -36,7 +36,7 @@ func TestFiles(t *testing.T) {
 	write(t, at("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Authority.Raw}))
 	write(t, at("ca.crl"), list)
 	write(t, at("secrets"), []byte(secrets))
-	write(t, at("rules"), []byte("card piv piv piv-card\ncard simple simple none\nauthority ca.pem\ncrl ca.crl\nsecrets secrets\nkeys "+at("keys")+"\n"))
+	write(t, at("rules"), []byte("card piv piv-card piv-card\ncard simple simple none\nauthority ca.pem\ncrl ca.crl\nsecrets secrets\nkeys "+at("keys")+"\n"))
 	f, err := Open(at("rules"), nil)
 	if err != nil {
 		t.Fatal(err)
