@@ -104,15 +104,24 @@ func (k *keyFile) read() (group.Ring, error) {
 		case len(ring) == maxKeys:
 			return nil, fmt.Errorf("groupmgr: key file %s: more than %d keys", k.path, maxKeys)
 		}
-		secret, err := scrypt.Key([]byte(line), []byte(keySalt), scryptN, 8, 1, group.KeySize)
+		key, err := DeriveKey(line)
 		if err != nil {
-			return nil, fmt.Errorf("groupmgr: key file: %w", err)
+			return nil, err
 		}
-		ring = append(ring, group.NewKey([group.KeySize]byte(secret)))
+		ring = append(ring, key)
 	}
 	debug.FreeOSMemory() // scrypt took 32 MiB for each key, which are not needed again
 	if len(ring) == 0 {
 		return nil, fmt.Errorf("groupmgr: key file %s has no key", k.path)
 	}
 	return ring, nil
+}
+
+// DeriveKey makes the key of one line of a key file.
+func DeriveKey(line string) (group.Key, error) {
+	secret, err := scrypt.Key([]byte(line), []byte(keySalt), scryptN, 8, 1, group.KeySize)
+	if err != nil {
+		return group.Key{}, fmt.Errorf("groupmgr: key file: %w", err)
+	}
+	return group.NewKey([group.KeySize]byte(secret)), nil
 }

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -170,4 +171,47 @@ func TestTyped(t *testing.T) {
 	if _, ok := Find(records, KindUser, "zoe"); ok {
 		t.Error("zoe")
 	}
+}
+
+const joinLine = "hotdesk-join-1 192.0.2.7:7444 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f AAECAwQFBgcICQoLDA0ODw 1800000000"
+
+func TestJoin(t *testing.T) {
+	j, err := ParseJoin(" " + joinLine + "\n")
+	if err != nil || j.Addr.Port() != 7444 || j.Secret[15] != 15 || j.Expires.Unix() != 1800000000 {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	if got := string(j.AppendText(nil)); got != joinLine {
+		t.Error(got)
+	}
+	if s := fmt.Sprintf("%v %+v %#v", j, j, j); strings.Contains(s, "0xf,") || strings.Contains(s, "15]") || strings.Count(s, "secret") != 3 {
+		t.Errorf("the secret shows in %s", s)
+	}
+	words := strings.Fields(joinLine)
+	for i := range words {
+		for _, wrong := range []string{"", "x", words[i] + "0", strings.Repeat("1", 600)} {
+			w := slices.Clone(words)
+			w[i] = wrong
+			if i == 4 && wrong == words[i]+"0" {
+				continue // another time
+			}
+			if _, err := ParseJoin(strings.Join(w, " ")); err == nil || !strings.Contains(err.Error(), "setup invite") {
+				t.Errorf("word %d %q: %v", i, wrong, err)
+			}
+		}
+	}
+}
+
+func FuzzJoin(f *testing.F) {
+	f.Add(joinLine)
+	f.Add(strings.Replace(joinLine, "192.0.2.7", "[2001:db8::1]", 1))
+	f.Fuzz(func(t *testing.T, line string) {
+		j, err := ParseJoin(line)
+		if err != nil {
+			return
+		}
+		again, err := ParseJoin(string(j.AppendText(nil)))
+		if err != nil || again != j {
+			t.Errorf("%q became %+v, %v", line, again, err)
+		}
+	})
 }

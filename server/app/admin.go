@@ -21,6 +21,7 @@ import (
 	"hotdesk/protocol/adminapi"
 	"hotdesk/server/admin"
 	"hotdesk/server/audit"
+	"hotdesk/server/auth"
 	"hotdesk/server/control"
 	"hotdesk/server/grouplink"
 	"hotdesk/server/policy"
@@ -249,4 +250,20 @@ func version() string {
 		}
 	}
 	return v
+}
+
+// certificate returns this host's: one that the authority here made, or, where
+// its key is elsewhere, one that the host got when it joined.
+func (c *Config) certificate(open func(string) (*auth.Authority, error), name string) (cert, key, fingerprint string, err error) {
+	if _, err := os.Lstat(filepath.Join(c.State, auth.AuthorityKey)); errors.Is(err, fs.ErrNotExist) {
+		if cert, key, fingerprint, err = auth.Joined(c.State, name); !errors.Is(err, auth.ErrNotJoined) {
+			return cert, key, fingerprint, err
+		}
+	}
+	a, err := open(c.State)
+	if err != nil {
+		return "", "", "", err
+	}
+	cert, key, err = a.Host(name)
+	return cert, key, a.Fingerprint(), err
 }

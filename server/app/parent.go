@@ -163,15 +163,11 @@ func (c *Config) open() (files []*os.File, err error) {
 			return files, err
 		}
 	}
-	authority, err := open(c.State)
-	if err != nil {
-		return files, err
-	}
 	name := c.Host
 	if c.Local { // several hosts may share -state
 		name = addr.String()
 	}
-	cert, key, err := authority.Host(name)
+	cert, key, fingerprint, err := c.certificate(open, name)
 	if err != nil {
 		return files, err
 	}
@@ -182,7 +178,7 @@ func (c *Config) open() (files []*os.File, err error) {
 		}
 		files = append(files, f)
 	}
-	c.Log.Info("group authority", "file", authority.File(), "sha256", authority.Fingerprint())
+	c.Log.Info("group authority", "file", filepath.Join(c.State, auth.AuthorityFile), "sha256", fingerprint)
 	return files, nil
 }
 

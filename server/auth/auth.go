@@ -44,7 +44,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -64,7 +63,7 @@ const (
 // Names of the authority's files in a state directory.
 const (
 	AuthorityFile = "authority.pem"
-	keyFile       = "authority.key"
+	AuthorityKey  = "authority.key"
 )
 
 // An Authority is the group's, with its private key.
@@ -83,9 +82,9 @@ func (a *Authority) File() string { return filepath.Join(a.dir, AuthorityFile) }
 
 // Open reads the authority of a state directory.
 func Open(dir string) (*Authority, error) {
-	key, err := readKey(filepath.Join(dir, keyFile))
+	key, err := readKey(filepath.Join(dir, AuthorityKey))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("auth: no authority in %s: copy %s and %s from another host of the group, or make a new one with -new-authority: %w", dir, AuthorityFile, keyFile, err)
+		return nil, fmt.Errorf("auth: no authority in %s: copy %s and %s from another host of the group, or make a new one with -new-authority: %w", dir, AuthorityFile, AuthorityKey, err)
 	}
 	if err != nil {
 		return nil, err
@@ -95,7 +94,7 @@ func Open(dir string) (*Authority, error) {
 		return nil, err
 	}
 	if !fits(cert, key) {
-		return nil, fmt.Errorf("auth: %s and %s in %s do not belong together: copy both from the same host", AuthorityFile, keyFile, dir)
+		return nil, fmt.Errorf("auth: %s and %s in %s do not belong together: copy both from the same host", AuthorityFile, AuthorityKey, dir)
 	}
 	return &Authority{dir, cert, key}, nil
 }
@@ -108,10 +107,10 @@ func Create(dir string) (*Authority, error) {
 	}
 	// The key comes first and the certificate is made from the key that is in
 	// the directory then: whichever of several certificates wins, it fits.
-	keyPath, certPath := filepath.Join(dir, keyFile), filepath.Join(dir, AuthorityFile)
+	keyPath, certPath := filepath.Join(dir, AuthorityKey), filepath.Join(dir, AuthorityFile)
 	if _, err := os.Lstat(keyPath); errors.Is(err, fs.ErrNotExist) {
 		if orphan(certPath, keyPath) {
-			return nil, fmt.Errorf("auth: %s has %s without %s: put the key back, or take the certificate away to make a new authority", dir, AuthorityFile, keyFile)
+			return nil, fmt.Errorf("auth: %s has %s without %s: put the key back, or take the certificate away to make a new authority", dir, AuthorityFile, AuthorityKey)
 		}
 		_, text, err := newKey()
 		if err != nil {
@@ -153,8 +152,8 @@ func orphan(certPath, keyPath string) bool {
 // Host returns the certificate and key files of a host of that name, made or
 // renewed where necessary.
 func (a *Authority) Host(name string) (certFile, keyFile string, err error) {
-	if name == "" || strings.ContainsAny(name, "/\x00") || len(name) > 128 {
-		return "", "", fmt.Errorf("auth: %q is no name for a host", name)
+	if err := hostName(name); err != nil {
+		return "", "", err
 	}
 	certFile = filepath.Join(a.dir, "host-"+name+".pem")
 	keyFile = filepath.Join(a.dir, "host-"+name+".key")
@@ -165,14 +164,7 @@ func (a *Authority) Host(name string) (certFile, keyFile string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	t := template("Hotdesk host "+name, hostLife)
-	if t.NotAfter.After(a.cert.NotAfter) {
-		t.NotAfter = a.cert.NotAfter
-	}
-	t.DNSNames = []string{alp.ServerName}
-	t.KeyUsage = x509.KeyUsageDigitalSignature
-	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} // a client of the registry
-	der, err := x509.CreateCertificate(rand.Reader, t, a.cert, key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, a.hostCertificate(name), a.cert, key.Public(), a.key)
 	if err != nil {
 		return "", "", fmt.Errorf("auth: %w", err)
 	}
@@ -185,18 +177,11 @@ func (a *Authority) Host(name string) (certFile, keyFile string, err error) {
 
 // good reports whether a host's files can be served for a good while.
 func (a *Authority) good(certFile, keyFile string) bool {
-	key, err := readKey(keyFile)
-	if err != nil {
+	left, ok := a.left(certFile, keyFile)
+	if !ok {
 		return false
 	}
-	cert, top, err := readChain(certFile)
-	if err != nil || !fits(cert, key) || !top.Equal(a.cert) {
-		return false
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
-	_, err = cert.Verify(x509.VerifyOptions{Roots: roots, DNSName: alp.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	return err == nil && slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && (time.Until(cert.NotAfter) > renewBefore || cert.NotAfter.Equal(a.cert.NotAfter))
+	return left > renewBefore || time.Until(a.cert.NotAfter) <= left
 }
 
 // ServerConfig is how the control connection is served: TLS 1.3 only, that one

@@ -11,6 +11,7 @@ import (
 	"hotdesk/protocol/program"
 	server "hotdesk/server/app"
 	session "hotdesk/server/session/app"
+	hotdesk "hotdesk/tools/admin/app"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated pages")
@@ -26,6 +27,7 @@ func TestReferencePages(t *testing.T) {
 		"server/REFERENCE.md":         server.Command(),
 		"server/session/REFERENCE.md": session.Command(),
 		"dtu/REFERENCE.md":            dtu.Command(),
+		"tools/admin/REFERENCE.md":    hotdesk.Command(),
 	} {
 		file := filepath.Join(root, filepath.FromSlash(page))
 		want := c.Reference()

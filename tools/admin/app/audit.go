@@ -1,0 +1,140 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"hotdesk/protocol/adminapi"
+	"hotdesk/server/audit"
+)
+
+// chains are the audits that the arguments name: a directory is one, and so are
+// files of one directory, in the order of their names. Without arguments those
+// of the state directory are meant.
+func (c *command) chains(args []string) (map[string][]string, []string, error) {
+	if len(args) == 0 {
+		dirs, err := filepath.Glob(filepath.Join(c.stateDir(), "gateway*", "audit"))
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(dirs) == 0 {
+			return nil, nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: fmt.Sprintf("there is no audit in %s, or it may not be read: run this as root, name the server's -state, or the files", c.stateDir())}
+		}
+		args = dirs
+	}
+	chains := map[string][]string{}
+	var order []string
+	for _, a := range args {
+		st, err := os.Stat(a)
+		if err != nil {
+			return nil, nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: err.Error()}
+		}
+		files, dir := []string{a}, filepath.Dir(a)
+		if st.IsDir() {
+			if files, err = audit.Files(a); err != nil {
+				return nil, nil, err
+			}
+			dir = a
+		}
+		if chains[dir] == nil {
+			order = append(order, dir)
+		}
+		chains[dir] = append(chains[dir], files...)
+	}
+	return chains, order, nil
+}
+
+func (c *command) readAudit(args []string) (all [][]audit.Entry, read map[string]*audit.Verifier, order []string, err error) {
+	chains, order, err := c.chains(args)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	read = map[string]*audit.Verifier{}
+	for _, dir := range order {
+		v := &audit.Verifier{}
+		for _, path := range chains[dir] {
+			f, err := os.Open(path)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			err = v.Read(path, f)
+			f.Close()
+			if err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		read[dir] = v
+		all = append(all, v.Entries)
+	}
+	return all, read, order, nil
+}
+
+func (c *command) auditList(_ context.Context, args []string) error {
+	all, read, order, err := c.readAudit(args)
+	if err != nil {
+		return err
+	}
+	entries := audit.Merge(all...)
+	err = c.print(entries, func(w io.Writer) {
+		row(w, "WHEN", "HOST", "N", "WHAT", "WHO", "TOKEN", "TERMINAL", "SESSION", "TEXT")
+		for _, e := range entries {
+			text := e.Text
+			if e.After != e.Before {
+				text += fmt.Sprintf(" (revision %d -> %d)", e.Before, e.After)
+			}
+			row(w, at(e.When), e.Host, e.N, e.What, e.Who, e.Token, e.Terminal, e.Session, text)
+		}
+	})
+	for _, dir := range order {
+		if v := read[dir]; err == nil && len(v.Faults) > 0 {
+			fmt.Fprintf(c.stderr, "hotdesk: %s does not hold to its chain: see `hotdesk audit verify`\n", dir)
+			err = errWarnings
+		}
+	}
+	return err
+}
+
+// verified is what verify found of one chain.
+type verified struct {
+	Dir     string   `json:"dir"`
+	Entries int      `json:"entries"`
+	First   uint64   `json:"first"`
+	Last    uint64   `json:"last"`
+	Hash    string   `json:"hash"`
+	Torn    bool     `json:"torn,omitempty"`
+	Faults  []string `json:"faults"`
+}
+
+func (c *command) auditVerify(_ context.Context, args []string) error {
+	_, read, order, err := c.readAudit(args)
+	if err != nil {
+		return err
+	}
+	var out []verified
+	for _, dir := range order {
+		v := read[dir]
+		out = append(out, verified{dir, len(v.Entries), v.First, v.Last, v.Hash, v.Torn, append([]string{}, v.Faults...)})
+	}
+	err = c.print(out, func(w io.Writer) {
+		for _, v := range out {
+			fmt.Fprintf(w, "%s: entries %d to %d, last hash %s\n", v.Dir, v.First, v.Last, v.Hash)
+			if v.First > 1 {
+				fmt.Fprintf(w, "  entries before %d are not among these files\n", v.First)
+			}
+			if v.Torn {
+				fmt.Fprintln(w, "  the last line is torn: an entry is just being written, or a crash tore it; the server names it at its next start")
+			}
+			for _, f := range v.Faults {
+				fmt.Fprintf(w, "  FAULT %s\n", f)
+			}
+		}
+	})
+	if err == nil && slices.ContainsFunc(out, func(v verified) bool { return len(v.Faults) > 0 }) {
+		err = errWarnings
+	}
+	return err
+}
