@@ -44,7 +44,7 @@ func run(t *testing.T, before func(*rig), f func(*rig)) {
 		}
 		ready := make(chan struct{})
 		conf := r.conf
-		conf.Policy, conf.Most = policy.Config{Bare: policy.BareCard}, image.Pt(2560, 1600)
+		conf.Policy.Bare, conf.Most = policy.BareCard, image.Pt(2560, 1600)
 		conf.Group, conf.Parent, conf.Screens = r.group, r.parent, r.screens
 		conf.Ready = func() { close(ready) }
 		conf.Log = slog.New(slog.NewTextHandler(r.log, nil))

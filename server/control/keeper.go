@@ -170,6 +170,9 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 		s.lookup(p)
 		return
 	}
+	if s.stranger(p, id) {
+		return
+	}
 	if id != p.own && !s.mayGoOn(p, proof.Reattach, func() { s.attach(p, id) }) {
 		return
 	}
@@ -270,6 +273,9 @@ func (s *Server) attached(k *keeper, c client.Change) {
 
 // takeAway tells a terminal that it no longer has its session.
 func (s *Server) takeAway(t *terminal, cause string, osd int) {
+	if s.logInAgain(t, cause) {
+		return
+	}
 	seq := 0
 	if t.now != nil {
 		seq = t.now.req.TokenSeq

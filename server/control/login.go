@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"hotdesk/server/greeter"
 	"hotdesk/server/login"
 	"hotdesk/server/parent"
-	"hotdesk/server/policy"
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/sessions"
@@ -32,6 +32,7 @@ type Logins struct {
 // to a session yet. All of it is the owner's.
 type visit struct {
 	p    *presentation
+	addr netip.Addr // of the terminal
 	m    *login.Machine
 	wake *time.Timer
 	gen  uint64 // of the screen, 0 before there is one
@@ -42,16 +43,17 @@ type visit struct {
 	lobby  *client.Lobby      // that keeper's, once it is there
 	reply  chan client.Reply  // to its question
 	cancel context.CancelFunc // ends the attempt; nil without one
+	works  bool               // it counts among those whose modules are at work
 }
 
 func (v *visit) source(user string) login.Source {
-	return login.Source{User: user, Terminal: string(v.p.t.id), Addr: v.p.addr()}
+	return login.Source{User: user, Terminal: string(v.p.t.id), Addr: v.addr}
 }
 
 // logIn shows the login screen.
 func (s *Server) logIn(p *presentation) {
 	p.begun = true
-	v := &visit{p: p, layout: p.req.Layout}
+	v := &visit{p: p, addr: p.addr(), layout: p.req.Layout}
 	if !greeter.HasLayout(v.layout) {
 		v.layout = "us"
 	}
@@ -61,7 +63,28 @@ func (s *Server) logIn(p *presentation) {
 		return s.backoff.Wait(now, v.source(user))
 	})
 	v.m = m
+	if p.why != "" {
+		actions = m.Tell(p.why)
+	}
 	s.visitDo(v, actions)
+}
+
+// logInAgain shows the login screen to a terminal without a card whose user has
+// lost the session, or ended it, and reports whether it is one.
+func (s *Server) logInAgain(t *terminal, why string) bool {
+	old := t.now
+	if old == nil || old.user == "" || !old.req.Token().Pseudo() {
+		return false
+	}
+	r := old.req
+	r.Redirect, r.Props, r.Connected, r.Session, r.Gen = false, "", false, "", 0
+	s.drop(t)
+	t.shown = attachment{}
+	p := &presentation{t: t, req: r, token: r.Token(), module: old.module, needsLogin: true, why: why}
+	p.ctx, p.cancel = context.WithCancel(s.ctx)
+	t.now = p
+	s.kick(t)
+	return true
 }
 
 // leave forgets a visit.
@@ -75,15 +98,31 @@ func (s *Server) leave(v *visit) {
 
 // visitStop ends the attempt under way.
 func (s *Server) visitStop(v *visit) {
+	s.visitRests(v)
 	if v.cancel == nil {
 		return
 	}
-	s.logins--
 	v.cancel()
 	if v.lobby != nil {
 		v.lobby.Close()
 	}
 	v.cancel, v.lobby, v.reply = nil, nil, nil
+}
+
+// visitRests: the modules have done their work.
+func (s *Server) visitRests(v *visit) {
+	if v.works {
+		v.works = false
+		s.logins--
+	}
+}
+
+// seated: p's user has a session, and the keeper that only let the user in is
+// not needed any more.
+func (s *Server) seated(p *presentation) {
+	if p.visit != nil {
+		s.visitStop(p.visit)
+	}
 }
 
 // visitDo does what the machine wants.
@@ -104,7 +143,7 @@ func (s *Server) visitDo(v *visit, actions []any) {
 		case login.Wrong:
 			s.backoff.Failed(now, v.source(a.User))
 			// Its form is what jails read (README): the pace of guesses bounds it.
-			s.log.Warn("login failed", "addr", p.addr(), "terminal", p.t.id, "user", a.User)
+			s.log.Warn("login failed", "addr", v.addr, "terminal", p.t.id, "user", a.User)
 		case login.Enter:
 			s.visitEnter(v, a.User)
 		case login.Leave:
@@ -229,9 +268,9 @@ func (s *Server) visitStart(v *visit, user string) {
 	rand.Read(b[:])
 	id, reply := alp.SessionID(hex.EncodeToString(b[:])), make(chan client.Reply, 1)
 	ctx, cancel := context.WithCancel(p.ctx)
-	v.id, v.reply, v.cancel = id, reply, cancel
+	v.id, v.reply, v.cancel, v.works = id, reply, cancel, true
 	s.logins++
-	spec := parent.Start{Session: id, Token: p.token, User: user, Login: true, Terminal: p.t.id, Addr: p.addr()}
+	spec := parent.Start{Session: id, Token: p.token, User: user, Login: true, Terminal: p.t.id, Addr: v.addr}
 	s.wg.Go(func() {
 		begin, stop := context.WithTimeout(ctx, StartWithin)
 		conn, err := s.conf.Parent.Start(begin, spec)
@@ -289,6 +328,7 @@ func (s *Server) visitPost(v *visit, id alp.SessionID, f func()) {
 // visitEnter: the user has logged in. Where the session is decides the group.
 func (s *Server) visitEnter(v *visit, user string) {
 	p := v.p
+	s.visitRests(v)
 	s.backoff.Succeeded(time.Now(), v.source(user))
 	s.say(p.t, slog.LevelInfo, "logged in", "token", p.token, "user", user)
 	p.needsLogin, p.user, p.req.Layout = false, user, v.layout
@@ -310,12 +350,11 @@ func userToken(user string) alp.Token {
 // it, and reports whether p is one.
 func (s *Server) enter(p *presentation) bool {
 	v := p.visit
-	if v == nil || p.user == "" {
+	if v == nil && p.user == "" {
 		return false
 	}
-	if v.lobby == nil { // it was used, or has gone away: the user logs in once more
+	if v == nil || v.lobby == nil { // seen by another host, used, or gone away: the user logs in once more
 		p.needsLogin, p.user, p.token = true, "", p.req.Token()
-		v.gen = 0
 		s.logIn(p)
 		return true
 	}
@@ -360,9 +399,6 @@ func (s *Server) stranger(p *presentation, id alp.SessionID) bool {
 	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "The session of this card belongs to another user."})
 	return true
 }
-
-// loginOf is a decision's need of a login.
-func loginOf(d policy.Decision) bool { return d.Outcome == policy.Login }
 
 // form is what a page of the login looks like.
 func (s *Server) form(v *visit, page login.Page) greeter.Form {

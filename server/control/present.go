@@ -52,6 +52,7 @@ type presentation struct {
 	needsLogin bool   // nothing of a session before
 	user       string // who has logged in; others' sessions are not shown
 	visit      *visit // the login, while there is something of it
+	why        string // the user is to log in again
 }
 
 // current reports whether p is still what its terminal wants.
@@ -336,6 +337,9 @@ func (s *Server) show(p *presentation, what greeter.Screen, chose func(gen uint6
 // offer tells the terminal where to go.
 func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 	p.t.shown = attachment{id, o.Gen}
+	if id != "" {
+		s.seated(p)
+	}
 	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,
 		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}
 	if id != "" {

@@ -80,7 +80,7 @@ func (s *Server) lookAgain(p *presentation) {
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr()})
+		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()})
 		return func() {
 			switch {
 			case p.chosen != nil:
@@ -126,7 +126,7 @@ func (s *Server) openHere(p *presentation) {
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), Want: local.WantNew})
+		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token(), Want: local.WantNew})
 		return func() {
 			if err == nil && a.Where == local.Refused {
 				s.ask(p, sentence(a.Reason), false)

@@ -51,7 +51,6 @@ func (s *Server) setState(st local.State) {
 		t.Stop()
 	}
 	*v = service{state: st, down: st.State == local.Down}
-	s.log.Info("state of this host", "state", st.State, "deadline", st.Deadline)
 	switch {
 	case v.down && was.down:
 	case v.down:
@@ -191,6 +190,9 @@ func (s *Server) anew(t *terminal) {
 	r.Redirect, r.Props, r.Connected, r.Session, r.Gen = false, "", false, "", 0
 	s.clear(t)
 	p := &presentation{t: t, req: r, token: old.token, module: old.module}
+	if old.needsLogin || old.user != "" { // another host's modules have not seen the user
+		p.needsLogin, p.token = true, r.Token()
+	}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
 	t.now = p
 	if old.resting != nil {

@@ -133,6 +133,15 @@ func (m *Machine) name(now time.Time, said []Note) []any {
 	return []any{m.show()}
 }
 
+// Tell says something on the first page.
+func (m *Machine) Tell(text string) []any {
+	if m.state != Naming {
+		return nil
+	}
+	m.said = []Note{{Text: cut(text)}}
+	return []any{m.show()}
+}
+
 func (m *Machine) drop() {
 	clear(m.password)
 	m.password = nil

@@ -27,6 +27,7 @@ import (
 	"hotdesk/server/greeter"
 	"hotdesk/server/parent"
 	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeper/pam/pamtest"
 )
 
 // Group is a group manager: it answers "new" unless Answer says otherwise.
@@ -131,8 +132,11 @@ func (g *Group) Lookups() int {
 type Parent struct {
 	Hold chan struct{} // if not nil, Start waits for one thing from it
 	Fail error         // what Start returns, if not nil
+	// Users log in where Start asks for that.
+	Users *pamtest.Users
 
 	mu      sync.Mutex
+	begun   []client.Begin
 	keepers map[alp.SessionID]*Keeper
 	starts  []parent.Start
 }
@@ -152,6 +156,9 @@ func (p *Parent) Start(ctx context.Context, s parent.Start) (net.Conn, error) {
 	}
 	if fail != nil {
 		return nil, fail
+	}
+	if s.Login {
+		return p.lobby(s), nil
 	}
 	return p.Add(client.Status{Session: s.Session, Token: s.Token, User: s.User}).open(), nil
 }

@@ -22,10 +22,6 @@ import (
 // LoginTime bounds a login, from the keeper's start to the session's.
 const LoginTime = 5 * time.Minute
 
-// beginTime bounds the wait for the gateway to find out where the session of a
-// user who has logged in is.
-const beginTime = time.Minute
-
 // A lobby is a keeper whose user has not logged in yet. It has one connection,
 // and ends with it.
 type lobby struct {
