@@ -62,7 +62,7 @@ func (s *Screen) apply(op draw.Op) {
 	p := s.pic
 	switch op.Code {
 	case draw.Size:
-		s.pic = blank(p, op.W, op.H)
+		s.pic, s.kept = blank(p, op.W, op.H), nil
 	case draw.Fill:
 		fill(p, op.X, op.Y, op.W, op.H, op.B, op.G, op.R)
 	case draw.Copy:
@@ -73,6 +73,15 @@ func (s *Screen) apply(op draw.Op) {
 		}
 	case draw.Palette:
 		paint(p, op)
+	case draw.Keep, draw.Swap:
+		if s.kept == nil {
+			s.kept = draw.NewPixmap(p.W, p.H)
+		}
+		if op.Code == draw.Keep {
+			s.kept.CopyFrom(p, op.Rect())
+		} else {
+			s.kept.SwapWith(p, op.Rect())
+		}
 	case draw.Cursor:
 		s.setShape(shape{
 			size: image.Pt(op.W, op.H),

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"image"
 	"io"
 	"sync"
 
@@ -254,9 +253,11 @@ func (f *frame) check() error {
 		case draw.Copy:
 			fits = op.SrcX+op.W <= f.w && op.SrcY+op.H <= f.h
 			fallthrough
-		case draw.Fill, draw.Set, draw.Palette, draw.Photo:
+		case draw.Fill, draw.Set, draw.Palette, draw.Photo, draw.Swap:
 			fits = fits && op.X+op.W <= f.w && op.Y+op.H <= f.h
-			f.damage.add(image.Rect(op.X, op.Y, op.X+op.W, op.Y+op.H))
+			f.damage.add(op.Rect())
+		case draw.Keep:
+			fits = op.X+op.W <= f.w && op.Y+op.H <= f.h
 		}
 		if !fits {
 			return fmt.Errorf("%w: %#x at %d,%d of %dx%d does not fit %dx%d",

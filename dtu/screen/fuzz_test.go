@@ -84,6 +84,7 @@ func FuzzOperations(f *testing.F) {
 		{{Code: draw.Palette, W: 1, H: 3, Colours: make([]byte, 9), Pix: []byte{0xe4}}, {Code: draw.Palette, W: 1, H: 3, Colours: make([]byte, 15), Pix: []byte{0x01, 0xf0}}},
 		{{Code: draw.Photo, X: 2, Y: 3, W: 2, H: 2, Pix: []byte{draw.PlaneRaw, 1, 2, 250, 4, draw.PlaneFlat, 128, draw.PlaneFlat, 3}}},
 		{{Code: draw.Photo, W: 16, H: 12, Pix: huffed()}, fillOp(1, 1, 2, 2, 2)},
+		{{Code: draw.Keep, X: 1, Y: 2, W: 5, H: 4}, fillOp(2, 3, 6, 6, 1), {Code: draw.Swap, X: 3, Y: 3, W: 4, H: 4}, {Code: draw.Swap, X: 3, Y: 3, W: 2, H: 9}},
 		{{Code: draw.Cursor, W: 1, H: 1, Pix: []byte{1, 2, 3, 4}}, fillOp(0, 0, 16, 12, 9)},
 	} {
 		var b []byte
@@ -151,8 +152,8 @@ func huffed() []byte {
 }
 
 type obvious struct {
-	w, h int
-	pix  [][3]byte
+	w, h      int
+	pix, kept [][3]byte
 }
 
 // apply performs op if it fits.
@@ -172,13 +173,23 @@ func (o *obvious) apply(op draw.Op) bool {
 	}
 	switch op.Code {
 	case draw.Size:
-		o.w, o.h, o.pix = op.W, op.H, make([][3]byte, op.W*op.H)
+		o.w, o.h, o.pix, o.kept = op.W, op.H, make([][3]byte, op.W*op.H), make([][3]byte, op.W*op.H)
 	case draw.Fill:
 		return each(func(x, y int) [3]byte { return [3]byte{op.B, op.G, op.R} })
 	case draw.Set:
 		return each(func(x, y int) [3]byte { return [3]byte(op.Pix[(y*op.W+x)*3:]) })
 	case draw.Copy:
 		return fits(op.SrcX, op.SrcY) && each(func(x, y int) [3]byte { return was[(op.SrcY+y)*o.w+op.SrcX+x] })
+	case draw.Keep, draw.Swap:
+		kept := append([][3]byte(nil), o.kept...)
+		return each(func(x, y int) [3]byte {
+			i := (op.Y+y)*o.w + op.X + x
+			o.kept[i] = was[i]
+			if op.Code == draw.Swap {
+				return kept[i]
+			}
+			return was[i]
+		})
 	case draw.Palette:
 		n := len(op.Colours) / 3
 		return each(func(x, y int) (c [3]byte) {

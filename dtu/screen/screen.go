@@ -32,6 +32,7 @@ type Screen struct {
 	mu      sync.Mutex
 	w, h    int
 	pic     *draw.Pixmap // what is shown, centred; nil: black
+	kept    *draw.Pixmap // what was put by of it; nil: nothing
 	live    *Decoder     // the one that may draw; nil after Blank
 	shape   shape        // of the pointer; none: hidden
 	pointer image.Point  // on the screen
@@ -80,7 +81,7 @@ func (s *Screen) Attach() *Decoder {
 func (s *Screen) Blank(osd image.Image) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live, s.pic, s.shape, s.notice = nil, nil, shape{}, nil
+	s.live, s.pic, s.kept, s.shape, s.notice = nil, nil, nil, shape{}, nil
 	if osd != nil {
 		s.pic = fromImage(osd, s.w, s.h)
 	}

@@ -29,6 +29,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"image"
 )
 
 const (
@@ -80,6 +81,12 @@ const (
 	// taken off (those of the same plane; the first row has left, the first
 	// column above, the first pixel nothing).
 	Photo Code = 0xAC
+
+	// What a window covers may come back when it goes: Keep puts the pixels of
+	// a rectangle by, and Swap exchanges those of a rectangle with what was put
+	// by at the same place last, which is black after Size.
+	Keep Code = 0xAD // x y w h
+	Swap Code = 0xAE // x y w h
 )
 
 // The first byte of a plane of a Photo.
@@ -114,6 +121,9 @@ type Op struct {
 	Colours    []byte // Palette
 	Pix        []byte
 }
+
+// Rect is the rectangle that op is about, the destination of a Copy.
+func (op Op) Rect() image.Rectangle { return image.Rect(op.X, op.Y, op.X+op.W, op.Y+op.H) }
 
 // ErrOp is wrapped by every error of Next and ParseHeader.
 var ErrOp = errors.New("draw: bad operation")
@@ -176,7 +186,7 @@ func (op Op) check() error {
 	most := MaxSide
 	least := 1
 	switch op.Code {
-	case Fill, Copy, Set, Size, Warp, Palette, Photo:
+	case Fill, Copy, Set, Size, Warp, Palette, Photo, Keep, Swap:
 	case Cursor:
 		most, least = MaxCursor, 0
 		if (op.W == 0) != (op.H == 0) || op.X < 0 || op.Y < 0 || op.X >= max(op.W, 1) || op.Y >= max(op.H, 1) {
@@ -218,7 +228,7 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 	switch op.Code {
 	case Size, Warp:
 		fixed = 4
-	case Set, Cursor:
+	case Set, Cursor, Keep, Swap:
 		fixed = 8
 	case Palette:
 		fixed = 9

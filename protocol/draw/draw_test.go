@@ -25,6 +25,8 @@ var ops = []struct {
 	{"largest size", Op{Code: Size, W: 8192, H: 4096}, "a8 2000 1000"},
 	{"cursor", Op{Code: Cursor, X: 1, Y: 0, W: 2, H: 1, Pix: []byte{1, 2, 3, 255, 0, 0, 0, 0}}, "a9 0001 0000 0002 0001 010203ff 00000000"},
 	{"no cursor", Op{Code: Cursor}, "a9 0000 0000 0000 0000"},
+	{"keep", Op{Code: Keep, X: 1, Y: 2, W: 3, H: 4}, "ad 0001 0002 0003 0004"},
+	{"swap", Op{Code: Swap, X: 0x1fff, Y: 2, W: 3, H: 0x2000}, "ae 1fff 0002 0003 2000"},
 	{"palette of one", Op{Code: Palette, X: 1, Y: 2, W: 2, H: 1, Colours: []byte{1, 2, 3}, Pix: []byte{0, 0}}, "ab 0001 0002 0002 0001 00 010203 00 00"},
 	{"palette", Op{Code: Palette, X: 1, Y: 2, W: 1, H: 9, Colours: []byte{1, 2, 3, 4, 5, 6}, Pix: []byte{0xf0, 0x80}}, "ab 0001 0002 0001 0009 01 010203 040506 f0 80"},
 	{"palette of three", Op{Code: Palette, W: 1, H: 5, Colours: []byte{1, 1, 1, 2, 2, 2, 3, 3, 3}, Pix: []byte{0x1b, 0x40}}, "ab 0000 0000 0001 0005 02 010101 020202 030303 1b 40"},

@@ -23,6 +23,26 @@ func (p *Pixmap) Row(y, x0, x1 int) []byte {
 // Bounds is the picture's rectangle.
 func (p *Pixmap) Bounds() image.Rectangle { return image.Rect(0, 0, p.W, p.H) }
 
+// CopyFrom copies a rectangle, which is inside both, from q.
+func (p *Pixmap) CopyFrom(q *Pixmap, r image.Rectangle) {
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		copy(p.Row(y, r.Min.X, r.Max.X), q.Row(y, r.Min.X, r.Max.X))
+	}
+}
+
+// SwapWith exchanges a rectangle, which is inside both, with q.
+func (p *Pixmap) SwapWith(q *Pixmap, r image.Rectangle) {
+	var room [1024]byte
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for a, b := p.Row(y, r.Min.X, r.Max.X), q.Row(y, r.Min.X, r.Max.X); len(a) > 0; {
+			n := copy(room[:], a)
+			copy(a, b[:n])
+			copy(b, room[:n])
+			a, b = a[n:], b[n:]
+		}
+	}
+}
+
 // RGBA returns an opaque copy for the image packages.
 func (p *Pixmap) RGBA() *image.RGBA {
 	m := image.NewRGBA(p.Bounds())

@@ -58,13 +58,14 @@ func serve(t *testing.T) *Greeter {
 
 // A viewer is the terminal's end, as package native says.
 type viewer struct {
-	t       *testing.T
-	conn    *quic.Conn
-	input   *quic.SendStream
-	display *bufio.Reader
-	packed  *io.PipeWriter
-	raw     *zstd.Decoder
-	picture *draw.Pixmap
+	t        *testing.T
+	conn     *quic.Conn
+	input    *quic.SendStream
+	display  *bufio.Reader
+	packed   *io.PipeWriter
+	raw      *zstd.Decoder
+	terminal encodetest.Terminal
+	picture  *draw.Pixmap // the terminal's
 }
 
 func dial(t *testing.T, o client.Offer, w, h int) (*viewer, error) {
@@ -155,10 +156,10 @@ func (v *viewer) frame() {
 }
 
 func (v *viewer) draw(op draw.Op) {
-	var err error
-	if v.picture, err = encodetest.Draw(v.picture, op); err != nil {
+	if err := v.terminal.Draw(op); err != nil {
 		v.t.Fatal(err)
 	}
+	v.picture = v.terminal.Picture
 }
 
 // until draws frames until the picture is want.

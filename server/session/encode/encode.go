@@ -13,9 +13,9 @@
 //  3. In the steady state Encode allocates nothing but what dst needs.
 //
 // An Encoder keeps a copy of what the terminal has. It looks for what has moved
-// and sends that as COPY, compares damage with what the copy is after it, and
-// sends rectangles of one colour as FILL, of few as PALETTE, photos as PHOTO
-// and others as SET. What is sent always comes from the copy, so it does not
+// and sends that as COPY, for what was covered and is bared again and sends that
+// as SWAP, compares damage with what the copy is after it, and sends rectangles
+// of one colour as FILL, of few as PALETTE, photos as PHOTO and others as SET. What is sent always comes from the copy, so it does not
 // matter that the X server draws meanwhile. It is not safe
 // for concurrent use, does no I/O and reads no clock. Limits: draw.MaxSide and
 // draw.MaxPixels (of a larger picture the rest is not shown), draw.MaxCursor,
@@ -48,6 +48,7 @@ type View struct {
 	Damage  []image.Rectangle // what may have changed since the last View
 	Cursor  *Cursor           // nil: none known
 	Warp    *image.Point      // a program moved the pointer since the last View
+	Moved   []image.Point     // by what windows have moved since, as far as that is known
 }
 
 // A Source is a screen that can be viewed.
@@ -75,19 +76,25 @@ type Encoder struct {
 	tail []byte // the end of the zstd frame before the one that comes
 
 	shadow draw.Pixmap // what the terminal has
+	kept   draw.Pixmap // what it has put by; no pixels: nothing
 	cursor uint32      // serial of the shape that the terminal has
 	shaped bool        // the terminal has a shape
 	seq    uint32
 
-	moved []move                  // COPYs to be sent
-	usual [2]image.Point          // the moves before
-	areas []area                  // to be sent
-	now   [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
-	start int                     // where the frame in the making begins in out.b
-	raw   int                     // bytes of operations in it
-	drawn int                     // pixels that they touch
-	large int                     // bytes that its PHOTOs unpack to
-	buf   []byte                  // one operation, or one row packed
+	early []draw.Op       // KEEPs, COPYs and SWAPs to be sent before the areas
+	moved []move          // the COPYs
+	usual [2]image.Point  // the moves before
+	place image.Rectangle // where the last one went
+
+	covered image.Rectangle         // what was put by last, but by moves
+	unused  int                     // Views since, of the same place, that had no use for it
+	areas   []area                  // to be sent
+	now     [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
+	start   int                     // where the frame in the making begins in out.b
+	raw     int                     // bytes of operations in it
+	drawn   int                     // pixels that they touch
+	large   int                     // bytes that its PHOTOs unpack to
+	buf     []byte                  // one operation, or one row packed
 
 	restraint, fruitless int // Views for which no move is searched, see moves
 	anchor               [anchorMax]image.Point
@@ -168,14 +175,15 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 		e.resize(w, h)
 		e.compare(v.Picture, e.shadow.Bounds())
 	} else {
-		e.moves(v.Picture, v.Damage)
+		e.moves(v.Picture, v.Damage, v.Moved)
+		e.recall(v.Picture, v.Damage)
 		for _, r := range v.Damage {
 			e.compareDamage(v.Picture, r.Intersect(e.shadow.Bounds()))
 		}
 		e.compareMoved(v.Picture, v.Damage)
 	}
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
-	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.moved) == 0 {
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.early) == 0 {
 		return dst
 	}
 
@@ -188,9 +196,8 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	if sized {
 		e.op(draw.Op{Code: draw.Size, W: w, H: h})
 	}
-	for _, m := range e.moved {
-		e.op(draw.Op{Code: draw.Copy, X: m.to.Min.X, Y: m.to.Min.Y, W: m.to.Dx(), H: m.to.Dy(),
-			SrcX: m.to.Min.X - m.d.X, SrcY: m.to.Min.Y - m.d.Y})
+	for _, op := range e.early {
+		e.op(op)
 	}
 	for _, a := range e.areas {
 		if a.pixels() > 0 {
@@ -206,7 +213,7 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	}
 	e.end()
 
-	e.areas, e.moved = e.areas[:0], e.moved[:0]
+	e.areas, e.moved, e.early = e.areas[:0], e.moved[:0], e.early[:0]
 	if cap(e.areas) > keepAreas {
 		e.areas = nil
 	}
@@ -222,7 +229,7 @@ func bounded(p *draw.Pixmap) (w, h int) {
 
 // resize makes the shadow what the terminal has after a Size: black.
 func (e *Encoder) resize(w, h int) {
-	e.shadow = draw.Pixmap{} // for the collector, before the next one is made
+	e.shadow, e.kept = draw.Pixmap{}, draw.Pixmap{} // for the collector, before the next one is made
 	if b, ok := copies.Get().(*[]byte); ok && cap(*b) >= w*h*4 && cap(*b) <= w*h*8 {
 		e.shadow = draw.Pixmap{Pix: (*b)[:w*h*4], Stride: w * 4, W: w, H: h}
 		clear(e.shadow.Pix)

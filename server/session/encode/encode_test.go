@@ -59,13 +59,21 @@ func TestEncodeDecode(t *testing.T) {
 		colour := rapid.SampledFrom([]uint32{0, 0xffffff, 0x204060, 0x204061})
 		src := draw.NewPixmap(side.Draw(t, "width"), side.Draw(t, "height"))
 		shown := draw.NewPixmap(src.W, src.H) // what the terminal must show
+		before := draw.NewPixmap(1, 1)
 		var cursor *Cursor
 		for range rapid.IntRange(1, 12).Draw(t, "views") {
 			v := View{Cursor: cursor}
 			sized := e.Seq() == 0
 			for range rapid.IntRange(0, 4).Draw(t, "changes") {
 				r := rect(src)
-				switch rapid.IntRange(0, 8).Draw(t, "kind") {
+				switch rapid.IntRange(0, 10).Draw(t, "kind") {
+				case 9, 10: // what was there before some change
+					if before.W == src.W && before.H == src.H {
+						src.CopyFrom(before, r)
+						break
+					}
+					before = draw.NewPixmap(src.W, src.H)
+					before.CopyFrom(src, src.Bounds())
 				case 0:
 					noise(src, r, rapid.Uint64().Draw(t, "seed"))
 				case 1:
@@ -106,6 +114,9 @@ func TestEncodeDecode(t *testing.T) {
 			}
 			if rapid.IntRange(0, 3).Draw(t, "warp") == 0 {
 				v.Warp = new(image.Pt(rapid.IntRange(-1, 300).Draw(t, "x"), rapid.IntRange(-1, 300).Draw(t, "y")))
+			}
+			for range rapid.IntRange(0, 2).Draw(t, "hints") {
+				v.Moved = append(v.Moved, image.Pt(rapid.IntRange(-300, 300).Draw(t, "x"), rapid.IntRange(-300, 300).Draw(t, "y")))
 			}
 			v.Picture = src
 			if sized { // the whole picture, whatever damage says
@@ -250,6 +261,18 @@ func TestHuge(t *testing.T) {
 		if w, h := bounded(&draw.Pixmap{W: c.w, H: c.h}); w != c.wantW || h != c.wantH {
 			t.Errorf("%dx%d is shown as %dx%d, want %dx%d", c.w, c.h, w, h, c.wantW, c.wantH)
 		}
+	}
+}
+
+// A plane that Huffman's code shrinks by less than its own length goes as it is:
+// terminals refuse a PHOTO that is larger than its pixels.
+func TestPhotoNeverGrows(t *testing.T) {
+	for seed := range uint64(300) {
+		e, m := newEncoder(t), newModel(t)
+		p := draw.NewPixmap(10, 37)
+		noise(p, image.Rect(0, 10, 10, 37), seed)
+		noise(p, image.Rect(0, 0, 1, 4), seed)
+		step(t, e, m, View{Picture: p}) // the model refuses what terminals refuse
 	}
 }
 

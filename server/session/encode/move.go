@@ -40,7 +40,7 @@ type move struct {
 // p may change meanwhile, and what is found may be wrong: whatever it is, the
 // terminal does to its picture what is done to the shadow here, and comparing
 // comes after it.
-func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
+func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.Point) {
 	var box image.Rectangle
 	changed := 0
 	for _, r := range damage {
@@ -58,7 +58,7 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
 		}
 		g := guess{e: e, p: p, box: box, anchors: anchors}
 		least := max(leastMove, changed/8)
-		g.known(damage)
+		g.known(damage, hints)
 		to, exact := g.grown()
 		if to.Dx()*to.Dy() < least {
 			if e.restraint > 0 {
@@ -81,8 +81,12 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle) {
 		if m.d != e.usual[0] {
 			e.usual[0], e.usual[1] = m.d, e.usual[0]
 		}
+		e.cover(m)
 		shift(&e.shadow, m)
 		e.moved = append(e.moved, m)
+		e.early = append(e.early, draw.Op{Code: draw.Copy, X: to.Min.X, Y: to.Min.Y, W: to.Dx(), H: to.Dy(),
+			SrcX: to.Min.X - m.d.X, SrcY: to.Min.Y - m.d.Y})
+		e.bare(p, m)
 		if 2*to.Dx()*to.Dy() > changed {
 			return // there is hardly room for another
 		}
@@ -216,18 +220,24 @@ func (g *guess) ask(d image.Point) {
 	}
 }
 
-// known asks for the moves before this one and those near them, and for what
-// the shape of the damage tells: a window that is dragged bares a strip at one
-// side and takes one at the other.
-func (g *guess) known(damage []image.Rectangle) {
+// known asks for the hints, for the moves before this one and those near them,
+// and for what the shape of the damage tells: a window that is dragged bares a
+// strip at one side and takes one at the other.
+func (g *guess) known(damage []image.Rectangle, hints []image.Point) {
+	for _, d := range hints {
+		g.ask(d)
+	}
+	if g.votes >= enough(len(g.anchors)) {
+		return
+	}
 	for _, u := range g.e.usual {
 		if g.ask(u); g.votes == len(g.anchors) {
 			return
 		}
 	}
-	const near, hints = 2, 8
-	for i := range min(len(damage), hints) {
-		for j := range min(len(damage), hints) {
+	const near, corners = 2, 8
+	for i := range min(len(damage), corners) {
+		for j := range min(len(damage), corners) {
 			dx, dy := damage[i].Min.X-damage[0].Min.X, damage[j].Min.Y-damage[0].Min.Y
 			g.ask(image.Pt(dx, dy))
 			g.ask(image.Pt(-dx, -dy))

@@ -50,7 +50,7 @@ func (e *Encoder) photo(a area) {
 func (p *photo) append(b, plane []byte, flags byte) []byte {
 	out, _, err := huff0.Compress4X(plane, &p.huff)
 	switch {
-	case err == nil:
+	case err == nil && 3+len(out) <= len(plane): // its length counts, too
 		return append(append(b, flags|draw.PlaneHuff, byte(len(out)>>16), byte(len(out)>>8), byte(len(out))), out...)
 	case errors.Is(err, huff0.ErrUseRLE):
 		return append(b, flags|draw.PlaneFlat, plane[0])

@@ -31,10 +31,11 @@ type terminal struct {
 	in   *quic.SendStream
 	done chan struct{} // the connection has ended
 
-	mu   sync.Mutex
-	more *sync.Cond
-	pic  *draw.Pixmap
-	err  error // why the display ended
+	mu     sync.Mutex
+	more   *sync.Cond
+	pic    *draw.Pixmap
+	screen encodetest.Terminal
+	err    error // why the display ended
 }
 
 // attach redeems an offer.
@@ -134,10 +135,10 @@ func (x *terminal) display() error {
 }
 
 func (x *terminal) apply(op draw.Op) {
-	var err error
-	if x.pic, err = encodetest.Draw(x.pic, op); err != nil {
+	if err := x.screen.Draw(op); err != nil {
 		x.t.Error(err)
 	}
+	x.pic = x.screen.Picture
 }
 
 // packed is the packed bytes of one frame and no more.

@@ -40,7 +40,17 @@ func (d *Display) View(f func(encode.View)) {
 	if s.freshCursor {
 		questions++
 	}
+	// While a window is dragged the X server is held: a picture that changes
+	// between two of its rows would be sent whole, and the next one too.
+	hold := len(s.windows.moved) > 0
+	if hold {
+		questions++
+	}
 	d.wire.together(questions)
+	if hold {
+		xproto.GrabServer(d.conn)
+		defer xproto.UngrabServer(d.conn)
+	}
 	damage.Subtract(d.conn, d.damage, 0, d.region)
 	rects := xfixes.FetchRegion(d.conn, d.region)
 	where := d.askPointer()
@@ -57,7 +67,7 @@ func (d *Display) View(f func(encode.View)) {
 	if err != nil || d.wire.why() != nil {
 		return
 	}
-	v := encode.View{Picture: s.frame.picture(), Cursor: s.cursor, Warp: warp}
+	v := encode.View{Picture: s.frame.picture(), Cursor: s.cursor, Warp: warp, Moved: s.windows.moved}
 	if s.whole {
 		s.whole = false
 		v.Damage = []image.Rectangle{image.Rectangle{Max: s.size}}
@@ -72,6 +82,7 @@ func (d *Display) View(f func(encode.View)) {
 		}
 	}
 	f(v)
+	s.windows.moved = s.windows.moved[:0]
 }
 
 // bound clips a region to the screen and makes at most MaxDamage rectangles of

@@ -87,6 +87,7 @@ type screen struct {
 	whole       bool // everything has changed
 	cursor      *encode.Cursor
 	freshCursor bool // cursor is not the X server's any more
+	windows     windows
 }
 
 // Open connects to an X server and begins to watch it.
@@ -201,6 +202,7 @@ func (d *Display) watch() error {
 		xfixes.HideCursorChecked(d.conn, root),
 		xfixes.SelectCursorInputChecked(d.conn, root, xfixes.CursorNotifyMaskDisplayCursor),
 		randr.SelectInputChecked(d.conn, root, randr.NotifyMaskScreenChange),
+		xproto.ChangeWindowAttributesChecked(d.conn, root, xproto.CwEventMask, []uint32{xproto.EventMaskSubstructureNotify}),
 	}
 	for _, c := range checks {
 		if err := c.Check(); err != nil {
@@ -264,11 +266,16 @@ func (d *Display) events() {
 			d.log.Debug("X error", "err", xerr)
 			continue
 		}
-		switch ev.(type) {
+		switch ev := ev.(type) {
 		case xproto.KeymapNotifyEvent: // made up by the wire
 			d.signal()
 			return
 		case damage.NotifyEvent:
+		case xproto.CreateNotifyEvent, xproto.ConfigureNotifyEvent, xproto.DestroyNotifyEvent:
+			d.screen.Lock()
+			d.screen.windows.event(ev)
+			d.screen.Unlock()
+			continue // what it changes is damage
 		case xfixes.CursorNotifyEvent:
 			d.screen.Lock()
 			d.screen.freshCursor = true

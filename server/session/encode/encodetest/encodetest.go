@@ -1,8 +1,8 @@
 // Package encodetest is a slow and obvious terminal for the tests of what is
 // drawn on one: it does what protocol/draw says, pixel by pixel.
 //
-// Plain functions without state. What does not fit is an error, never drawn
-// elsewhere.
+// What does not fit is an error, never drawn elsewhere. A Terminal is not safe
+// for concurrent use.
 package encodetest
 
 import (
@@ -13,17 +13,24 @@ import (
 	"hotdesk/protocol/draw"
 )
 
-// Draw performs op on p and returns the picture, a new one after Size. The
-// cursor and the pointer are left to the caller.
-func Draw(p *draw.Pixmap, op draw.Op) (*draw.Pixmap, error) {
+// A Terminal is what has been drawn. The zero value has no picture yet.
+type Terminal struct {
+	Picture *draw.Pixmap // a new one after each Size
+	kept    *draw.Pixmap
+}
+
+// Draw performs op. The cursor and the pointer are left to the caller.
+func (t *Terminal) Draw(op draw.Op) error {
 	switch op.Code {
 	case draw.Size:
-		return draw.NewPixmap(op.W, op.H), nil
+		t.Picture, t.kept = draw.NewPixmap(op.W, op.H), draw.NewPixmap(op.W, op.H)
+		return nil
 	case draw.Cursor, draw.Warp:
-		return p, nil
+		return nil
 	}
+	p := t.Picture
 	if p == nil || op.X+op.W > p.W || op.Y+op.H > p.H || op.Code == draw.Copy && (op.SrcX+op.W > p.W || op.SrcY+op.H > p.H) {
-		return p, fmt.Errorf("%#x at %d,%d of %dx%d does not fit", byte(op.Code), op.X, op.Y, op.W, op.H)
+		return fmt.Errorf("%#x at %d,%d of %dx%d does not fit", byte(op.Code), op.X, op.Y, op.W, op.H)
 	}
 	n := op.W * op.H
 	pix := make([][3]byte, n) // B G R
@@ -41,6 +48,16 @@ func Draw(p *draw.Pixmap, op draw.Op) (*draw.Pixmap, error) {
 			x := op.SrcX + i%op.W
 			pix[i] = [3]byte(p.Row(op.SrcY+i/op.W, x, x+1))
 		}
+	case draw.Keep, draw.Swap:
+		for i := range pix {
+			x, y := op.X+i%op.W, op.Y+i/op.W
+			shown, kept := p.Row(y, x, x+1), t.kept.Row(y, x, x+1)
+			pix[i] = [3]byte(shown)
+			if op.Code == draw.Swap {
+				pix[i] = [3]byte(kept)
+			}
+			copy(kept, shown)
+		}
 	case draw.Palette:
 		bits := draw.IndexBits(len(op.Colours) / 3)
 		column := (op.H*bits + 7) / 8
@@ -57,16 +74,16 @@ func Draw(p *draw.Pixmap, op draw.Op) (*draw.Pixmap, error) {
 		}
 	case draw.Photo:
 		if err := photo(pix, op); err != nil {
-			return p, err
+			return err
 		}
 	default:
-		return p, fmt.Errorf("unknown operation %#x", byte(op.Code))
+		return fmt.Errorf("unknown operation %#x", byte(op.Code))
 	}
 	for i, c := range pix {
 		x := op.X + i%op.W
 		copy(p.Row(op.Y+i/op.W, x, x+1), c[:])
 	}
-	return p, nil
+	return nil
 }
 
 func photo(pix [][3]byte, op draw.Op) error {
