@@ -316,11 +316,14 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
 			}
 		case terminal.AskPIN:
+			s.cardLock.reserve()
 			s.askPIN(a)
 		case terminal.Exchange:
+			s.cardLock.reserve()
 			s.exchange(a)
 		case terminal.EndProof:
 			s.endProof(a)
+			s.cardLock.free()
 		case terminal.SetRules:
 			s.setRules(a)
 		case terminal.NameCard:
@@ -440,6 +443,7 @@ func (s *shell) cardEvent(e reader.Event) {
 				s.in = append(s.in[:i:i], s.in[i+1:]...)
 				s.inserted = time.Time{}
 				s.step(terminal.CardOut{Card: c.n})
+				s.log.Info("card out")
 				break
 			}
 		}

@@ -16,14 +16,18 @@ import (
 // lasts, and while it is in. Its methods are called from one goroutine; their
 // context ends with the connection or with the card.
 type Card interface {
-	Number() uint32 // of the insertion
 	ATR() []byte
 	Removed() <-chan struct{}
-	Transmit(ctx context.Context, command []byte) ([]byte, error)
-	Reset(ctx context.Context) error
-	// Hold keeps all others off the card till Release, which is called once more
-	// at the end, held or not.
-	Hold(ctx context.Context) error
+	// Number changes, and Again has something to receive, when others have put
+	// the card back to its start: to the session's programs it was out, and is
+	// in again. What is asked of another number fails with reader.ErrRemoved.
+	Number() uint32
+	Again() <-chan struct{}
+	Transmit(ctx context.Context, number uint32, command []byte) ([]byte, error)
+	Reset(ctx context.Context, number uint32) error
+	// Hold keeps others off the card till Release, which is called once more at
+	// the end, held or not.
+	Hold(ctx context.Context, number uint32) error
 	Release()
 }
 
@@ -64,19 +68,27 @@ func (v *Viewer) card() {
 		_, err := out.Write(m.Append(nil))
 		return err
 	}
-	first := native.CardMessage{Type: native.CardInserted, Card: c.Number(), Data: c.ATR()}
-	if _, err := out.Write(first.Append([]byte{byte(native.StreamCard)})); err != nil {
+	inserted := func() native.CardMessage {
+		return native.CardMessage{Type: native.CardInserted, Card: c.Number(), Data: c.ATR()}
+	}
+	if _, err := out.Write(inserted().Append([]byte{byte(native.StreamCard)})); err != nil {
 		return
 	}
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	defer cancel()
 	watching.Go(func() {
-		select {
-		case <-c.Removed():
-			cancel()
-			_ = send(native.CardMessage{Type: native.CardRemoved, Card: c.Number()}) // the end of the connection says it too
-		case <-ctx.Done():
+		for {
+			select {
+			case <-c.Removed():
+				cancel()
+				_ = send(native.CardMessage{Type: native.CardRemoved, Card: c.Number()}) // the end of the connection says it too
+				return
+			case <-c.Again():
+				_ = send(inserted()) // of a connection that has ended it fails
+			case <-ctx.Done():
+				return
+			}
 		}
 	})
 	select {
@@ -93,7 +105,7 @@ func (v *Viewer) card() {
 		if errors.Is(err, native.ErrCard) {
 			v.log.Warn("the session loses its card", "reason", err.Error())
 		}
-	case <-ctx.Done():
+	case <-v.conn.Context().Done():
 	}
 }
 
@@ -101,23 +113,18 @@ func (v *Viewer) card() {
 // none is wanted.
 func (v *Viewer) asked(ctx context.Context, c Card, m native.CardMessage) (answer native.CardMessage, ok bool) {
 	var data []byte
-	var err error
-	if m.Card != c.Number() || ctx.Err() != nil {
-		err = reader.ErrRemoved
-	}
+	err := ctx.Err()
 	switch m.Type {
 	case native.CardTransmit:
 		if err == nil {
-			data, err = c.Transmit(ctx, m.Data)
+			data, err = c.Transmit(ctx, m.Card, m.Data)
 		}
 	case native.CardReset:
 		if err == nil {
-			err = c.Reset(ctx)
+			err = c.Reset(ctx, m.Card)
 		}
 	case native.CardHold:
-		if err == nil {
-			_ = c.Hold(ctx) // what ends it ends the exchanges too
-		}
+		_ = c.Hold(ctx, m.Card) // what ends it ends the exchanges too
 		return native.CardMessage{}, false
 	case native.CardRelease:
 		c.Release()

@@ -56,7 +56,7 @@ const (
 // CardMessage is one message about a card, either way.
 type CardMessage struct {
 	Type CardType
-	Card uint32 // which insertion, counted by the terminal
+	Card uint32 // which insertion of the attachment, numbered by the terminal
 	Seq  uint32 // of a question and its answer
 	Data []byte
 }
