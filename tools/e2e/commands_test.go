@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 			"same":     cmdSame,     // same TERMINAL AS: its picture becomes (with !: is not) the remembered one
 			"colour":   cmdColour,   // colour TERMINAL X Y RRGGBB: that pixel gets that colour
 			"crash":    cmdCrash,    // crash WHAT NAME [TERMINAL]: SIGKILL gateway, parent, groupmgr of a host, or host: all its processes at once; keeper, media, x of its session, or front: media and the gateway; dtu of a terminal
-			"stall":    cmdStall,    // stall HOST: SIGSTOP to all its processes, as if its link were cut; crash host ends that
+			"stall":    cmdStall,    // stall HOST [gateway|resume]: SIGSTOP to all its processes, as if its link were cut; crash host ends that. Or to the gateway, until resume
 			"start":    cmdStart,    // start server|groupmgr|host HOST: again; a host at its old addresses
 			"logged":   cmdLogged,   // logged NAME COUNT TEXT: so many log lines have the text
 			"stranger": cmdStranger, // stranger DIR: another group's authority
@@ -61,6 +61,8 @@ func TestScripts(t *testing.T) {
 			"clone":    cmdClone,    // clone CARD AS: a simple card with its id and another secret
 			"secrets":  cmdSecrets,  // secrets FILE CARD...: what a host knows of simple cards
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
+			"etcd":     cmdEtcd,     // etcd DIR: an etcd of others, whose address is then $ETCD
+			"until":    cmdUntil,    // until PROGRAM ARGS: again and again, until it succeeds
 			"pivcard":  cmdPIVCard,  // pivcard NAME PIN: a new PIV card of that name beside every terminal
 			"waits":    cmdWaits,    // waits PATH TEXT COUNT: so many lines of the file come to have the text
 		},
@@ -341,9 +343,21 @@ func (w *world) session(ts *testscript.TestScript, h *lab.Host, terminal []strin
 }
 
 func cmdStall(ts *testscript.TestScript, neg bool, args []string) {
-	need(ts, neg, args, 1, "stall HOST")
+	need(ts, neg, args, 1, "stall HOST [gateway|resume]")
 	w := worldOf(ts)
-	check(ts, w.host(ts, args[0]).Stall(w.ctx))
+	h := w.host(ts, args[0])
+	if len(args) == 1 {
+		check(ts, h.Stall(w.ctx))
+		return
+	}
+	pid, err := h.Gateway()
+	check(ts, err)
+	sig := syscall.SIGSTOP
+	if args[1] == "resume" {
+		sig = syscall.SIGCONT
+	}
+	ts.Defer(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) // stopped it would not end
+	check(ts, syscall.Kill(pid, sig))
 }
 
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
