@@ -137,6 +137,15 @@ func TestTraffic(t *testing.T) {
 		answer := len(e.sign(group.TokenR{Stamp: stamp, To: "self", ID: 1 << 60, Token: "mondex.9998007668077709", Total: 26}.Append(nil))) + headers
 		t.Logf("%4d hosts: host message %d bytes on the wire; idle %.1f kB/s on each network (%.3f %% of 1 Gbit/s); a lookup %d + %d messages, %.1f kB; a hundred insertions a second %.1f MB/s",
 			n, host, idle/1000, idle*8/1e7, len(out.Send), len(out.Send), float64((question+answer)*n)/1000, float64((question+answer)*n)*100/1e6)
+		// A shift begins: everybody comes with a card within five minutes. Redirected
+		// insertions ask nobody.
+		const cards, within = 300, 5 * time.Minute
+		all := float64((question+answer)*n) * cards
+		t.Logf("%4d hosts: %d cards in %v: %.1f MB in all, %.3f Mbit/s on average; each host gets and sends %.1f kbit/s", n, cards, within,
+			all/1e6, all*8/1e6/within.Seconds(), all/float64(n)*8/1e3/within.Seconds())
+		if each := all / float64(n) * 8 / within.Seconds(); each > 5000 {
+			t.Errorf("%d hosts: a shift change costs each of them %.0f bit/s", n, each)
+		}
 		if len(out.Send) != n || host > 600 || idle > float64(n)*30 {
 			t.Errorf("%d hosts: %d questions, host message %d bytes, %.0f bytes/s", n, len(out.Send), host, idle)
 		}

@@ -15,6 +15,10 @@
 //  3. A host that shares no subnet with this one, and is heard all the same, is
 //     heard through a router. A terminal on the subnet of this host's primary
 //     address, where the way to that router is, reaches it there too.
+//     Of this host's other subnets the table says no such thing: Table A's are
+//     nets of terminals alone, on several of which hosts even have the same
+//     address. A terminal there that could reach it by a router of its own is
+//     told to go elsewhere, and never sent where it cannot go.
 //  4. Hosts that are down, or not trusted, are never reached.
 //
 // Pure functions.

@@ -19,6 +19,11 @@
 //  5. Where hosts were waited for in vain, those that had no session are asked
 //     once more, for at most Confirm: what they said is old by then.
 //
+// Each host is asked by a message to itself: tokens are for TRUSTED hosts alone
+// (seed 004), and a broadcast would tell every machine of the network, and wake
+// every terminal. 300 cards within five minutes cost each of 1,000 hosts
+// 4.4 kbit/s (package engine, TestTraffic).
+//
 // The package does no I/O and reads no clock; callers pass the time. A Lookup
 // is not safe for concurrent use.
 package lookup
