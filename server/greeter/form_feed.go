@@ -13,8 +13,13 @@ import (
 	"hotdesk/server/session/encode"
 )
 
-// awakeFor is how long after its last input a form keeps a picture of its own.
-const awakeFor = 5 * time.Second
+const (
+	// awakeFor is how long after its last input a form keeps a picture of its
+	// own.
+	awakeFor = 5 * time.Second
+	// emptyAfter is how long after that what was typed is wiped.
+	emptyAfter = 2 * time.Minute
+)
 
 // maxUntouched bounds a form that waits for its ticket to be redeemed.
 const maxUntouched = native.TicketLife + 10*time.Second
@@ -161,11 +166,20 @@ func (f *feed) input(do func(*filling) *Answer) {
 }
 
 // rest gives back what a form has of its own; the next input paints it anew.
+// Later it is as nobody had touched it.
 func (f *feed) rest() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.form.own != nil {
-		f.form.sheet, f.form.own = nil, nil
+	fs := f.form
+	switch {
+	case fs.own != nil:
+		fs.sheet, fs.own = nil, nil
+		fs.still.Reset(emptyAfter)
+		f.poke()
+	case !fs.s.sent && fs.s.touched():
+		fs.s = fill(fs.s.form, fs.s)
+		fs.s.keys.caps = false
+		f.new = true
 		f.poke()
 	}
 }
