@@ -32,8 +32,7 @@ type box struct {
 	name string
 	m    *vm.Machine
 	on   time.Time // when it was switched on
-	card *emulated.Card
-	line int // of the console, read so far
+	line int       // of the console, read so far
 }
 
 // boxes boots machines with the same program and cards.
@@ -163,12 +162,15 @@ func is(want image.Image, but image.Rectangle) func(image.Image) bool {
 	}
 }
 
-func (x *box) insert(b *boxes, card string) {
+func (x *box) insert(b *boxes, card string) { x.r.t.Helper(); x.put(b, "reader", card) }
+
+// put puts a card into one of the box's readers. All boxes have one hand: a
+// card that it holds elsewhere comes out there.
+func (x *box) put(b *boxes, reader, card string) {
 	x.r.t.Helper()
-	var err error
-	x.card, err = b.cards.Insert(card)
+	c, err := b.cards.Insert(card)
 	x.r.must(err)
-	x.r.must(x.m.Slot("reader").Insert(x.card))
+	x.r.must(x.m.Slot(reader).Insert(c))
 }
 
 func (x *box) remove() {
@@ -227,8 +229,8 @@ func TestVMTerminal(t *testing.T) {
 	x.paint("336699")
 	r.must(x.m.Point(r.ctx, 1000, 900, 1280, 1024))
 	pointer := image.Rect(990, 890, 1030, 930)
-	desktop := x.shows("the pointer", func(pic image.Image) bool { return at(pic, 1001, 903) != "336699" })
-	desktop = x.rests()
+	x.shows("the pointer", func(pic image.Image) bool { return at(pic, 1001, 903) != "336699" })
+	desktop := x.rests()
 	r.keep("desktop", desktop)
 	ids, err := north.Sessions()
 	r.must(err)
@@ -247,6 +249,7 @@ func TestVMTerminal(t *testing.T) {
 		t.Error("the picture on the frame buffer is not the session's")
 	}
 	r.hands(a, "remove")
+	x.times(boxes)
 
 	// A reader and a keyboard that are plugged in anew.
 	r.must(x.m.RemoveReader(r.ctx, "reader"))
@@ -292,6 +295,26 @@ func TestVMTerminal(t *testing.T) {
 		t.Errorf("sessions %v, and %v in the end", ids, after)
 	}
 	r.keep("second", y.rests())
+
+	// The network cable is pulled, and plugged in again.
+	r.must(y.m.QMP(r.ctx, "set_link", map[string]any{"name": "net0", "up": false}, nil))
+	y.shows("words about the cable", func(pic image.Image) bool { return at(pic, 1270, 1014) != "6a3d7c" })
+	r.keep("unplugged", y.rests())
+	r.must(y.m.QMP(r.ctx, "set_link", map[string]any{"name": "net0", "up": true}, nil))
+	y.shows("the desktop", has(1270, 1014, "6a3d7c"))
+
+	// A mouse that comes later, and another reader.
+	y.line = len(y.m.Console())
+	r.must(y.m.AddDevice(r.ctx, "usb-mouse,id=mouse"))
+	y.says("input device")
+	r.must(y.m.Move(r.ctx, 300, 200)) // from the middle of the screen
+	y.shows("the pointer", func(pic image.Image) bool { return at(pic, 941, 715) != "6a3d7c" && at(pic, 900, 715) == "6a3d7c" })
+	y.remove()
+	y.shows("the insert-card screen", welcome)
+	r.must(y.m.AddReader(r.ctx, "second"))
+	y.says("card reader")
+	y.put(boxes, "second", "card1")
+	y.shows("the desktop", has(1270, 1014, "6a3d7c"))
 }
 
 // paint types a command that colours the desktop, and waits for the colour.
@@ -313,6 +336,42 @@ func (x *box) rests() image.Image {
 		equal++
 		return equal == 6
 	})
+}
+
+// times puts a card in and pulls it again, and says how long things take, on the
+// test's clock and the terminal's own. The figures are of an emulated
+// processor: only how they compare with each other means something.
+func (x *box) times(b *boxes) {
+	r := x.r
+	r.t.Helper()
+	rounds := 3
+	if os.Getenv("HOTDESK_LONG") != "" {
+		rounds = 50
+	}
+	var outside, named, shown []time.Duration
+	for range rounds {
+		x.line = len(x.m.Console())
+		began := time.Now()
+		x.insert(b, "card1")
+		line := x.says("card named")
+		outside = append(outside, time.Since(began))
+		named = append(named, r.since(line))
+		shown = append(shown, r.since(x.says("session on the screen")))
+		x.remove()
+		x.says("card out")
+	}
+	for what, d := range map[string][]time.Duration{"card in the reader to infoReq, seen from outside": outside, "the terminal's notice to infoReq": named, "the terminal's notice to picture": shown} {
+		slices.Sort(d)
+		r.t.Logf("%s: median %v, p90 %v, worst %v of %d", what, d[len(d)/2], d[len(d)*9/10], d[len(d)-1], len(d))
+	}
+}
+
+// since is the duration at the end of a line of the log.
+func (r *realm) since(line string) time.Duration {
+	r.t.Helper()
+	d, err := time.ParseDuration(line[strings.LastIndexByte(line, '=')+1:])
+	r.must(err)
+	return d
 }
 
 // dhcpFor starts a DHCP server that names the host and its authority.
