@@ -88,6 +88,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return goTool(ctx, c, "test", "-run=^$", "-bench=.", "-benchtime=1x", "./...")
 		}},
 		{"tour", tour},
+		{"failover", failover},
 		{"work tree clean", clean},
 	}
 	type result struct {
@@ -234,6 +235,16 @@ func tour(ctx context.Context, c config) error {
 	}
 	defer os.RemoveAll(dir)
 	return goTool(ctx, c, "run", "./tools/quickstart", "-tour", dir)
+}
+
+// failover measures hosts' deaths on a network of its own: all those that the
+// figures are of with -long, and one of each otherwise.
+func failover(ctx context.Context, c config) error {
+	deaths := "1"
+	if c.long {
+		deaths = "50"
+	}
+	return goTool(ctx, c, "run", "./tools/quickstart", "-failover", deaths, "-net")
 }
 
 // clean shows that the tests write nothing into the work tree.
