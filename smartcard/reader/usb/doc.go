@@ -6,8 +6,9 @@
 //
 // Invariants: those of packages reader and driver.
 //
-// gousb tells neither of readers that come nor of a halted pipe's end: the kernel's notices have
-// the readers listed anew, each time in a libusb context of its own, and a halt
-// is cleared by the standard request, after which the reader is reset if it
-// does not answer. Limits: those of package driver.
+// gousb does not tell of readers that come, so the kernel's notices have
+// them listed anew, each time in a libusb context of its own; elsewhere than on
+// Linux they are looked for once a second. gousb cannot end a halt either: it
+// is cleared by the standard request, and a reader that does not answer after
+// that is reset. Limits: those of package driver.
 package usb

@@ -2,10 +2,10 @@
 // program does that passes a real USB device on: qemu's device usb-redir.
 //
 // Source: usbredir, docs/usb-redirection-protocol.md, version 0.7: a packet is
-// a header of type, length and id, 32 bits each, little-endian, a header of its
-// type, and data; sections on hello, ep_info, device_connect, control_packet,
+// a header of type and length, 32 bits each, and id, 64 bits (of hello: 32),
+// little-endian, a header of its type, and data; sections on hello, ep_info, device_connect, control_packet,
 // bulk_packet, interrupt_packet. Of its capabilities those of the connected
-// device's version, the packet sizes and 32-bit bulk lengths are used.
+// device's version, the packet sizes, ids of 64 bits and bulk lengths of 32 are used.
 //
 // Invariants: every packet of the guest is answered once, a cancelled one too.
 //
@@ -56,7 +56,7 @@ const (
 	interruptPacket   = 103
 	capConnectVersion = 1
 	capPacketSizes    = 4
-	cap64Bit          = 5
+	cap64BitIDs       = 5
 	cap32BitLength    = 6
 )
 
@@ -77,8 +77,8 @@ type Port struct {
 	ctx      context.Context // of that
 	cancel   context.CancelFunc
 	bulk     chan request
-	pending  map[uint32]context.CancelFunc // bulk transfers to the guest
-	notices  uint32
+	pending  map[uint64]context.CancelFunc // bulk transfers to the guest
+	notices  uint64
 	watching bool
 	gone     chan struct{} // closed when the guest has let the last device go
 	done     chan struct{}
@@ -86,17 +86,17 @@ type Port struct {
 }
 
 type request struct {
-	id     uint32
+	id     uint64
 	length int
 	ctx    context.Context
 }
 
 // New begins the protocol on a connection to qemu's character device.
 func New(conn net.Conn) (*Port, error) {
-	p := &Port{conn: conn, pending: map[uint32]context.CancelFunc{}, done: make(chan struct{})}
+	p := &Port{conn: conn, pending: map[uint64]context.CancelFunc{}, done: make(chan struct{})}
 	body := make([]byte, 64, 68)
 	copy(body, "hotdesk test reader")
-	body = binary.LittleEndian.AppendUint32(body, 1<<capConnectVersion|1<<capPacketSizes|1<<cap32BitLength)
+	body = binary.LittleEndian.AppendUint32(body, 1<<capConnectVersion|1<<capPacketSizes|1<<cap64BitIDs|1<<cap32BitLength)
 	if err := p.send(hello, 0, body); err != nil {
 		return nil, err
 	}
@@ -128,10 +128,14 @@ func (p *Port) Err() error {
 	}
 }
 
-func (p *Port) send(kind, id uint32, body []byte) error {
+func (p *Port) send(kind uint32, id uint64, body []byte) error {
 	b := binary.LittleEndian.AppendUint32(nil, kind)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(body)))
-	b = binary.LittleEndian.AppendUint32(b, id)
+	if kind == hello {
+		b = binary.LittleEndian.AppendUint32(b, 0)
+	} else {
+		b = binary.LittleEndian.AppendUint64(b, id)
+	}
 	p.w.Lock()
 	defer p.w.Unlock()
 	if _, err := p.conn.Write(append(b, body...)); err != nil {
@@ -196,15 +200,18 @@ func (p *Port) drop() {
 
 func (p *Port) serve() error {
 	r := bufio.NewReader(p.conn)
-	for {
-		var head [12]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
+	for head := make([]byte, 12); ; head = make([]byte, 16) { // the first is hello
+		if _, err := io.ReadFull(r, head); err != nil {
 			if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
 			return fmt.Errorf("usbredir: %w", err)
 		}
-		kind, length, id := binary.LittleEndian.Uint32(head[:]), binary.LittleEndian.Uint32(head[4:]), binary.LittleEndian.Uint32(head[8:])
+		kind, length := binary.LittleEndian.Uint32(head), binary.LittleEndian.Uint32(head[4:])
+		id := uint64(0)
+		if len(head) == 16 {
+			id = binary.LittleEndian.Uint64(head[8:])
+		}
 		if length > MaxPacket {
 			return fmt.Errorf("usbredir: packet of %d bytes", length)
 		}
@@ -221,7 +228,7 @@ func (p *Port) serve() error {
 // least is how long a packet of a type is at least.
 var least = map[uint32]int{hello: 64, setConfiguration: 1, setAlternate: 2, getAlternate: 1, startInterrupt: 1, stopInterrupt: 1, controlPacket: 10, bulkPacket: 10, interruptPacket: 4}
 
-func (p *Port) take(kind, id uint32, body []byte) error {
+func (p *Port) take(kind uint32, id uint64, body []byte) error {
 	if len(body) < least[kind] {
 		return fmt.Errorf("usbredir: packet of type %d with %d bytes", kind, len(body))
 	}
@@ -229,7 +236,10 @@ func (p *Port) take(kind, id uint32, body []byte) error {
 	d, ctx := p.d, p.ctx
 	p.mu.Unlock()
 	if kind == hello {
-		return nil // what qemu can do beyond ours does not matter
+		if len(body) < 68 || binary.LittleEndian.Uint32(body[64:])&(1<<cap64BitIDs) == 0 {
+			return errors.New("usbredir: the other side is too old: it does not know ids of 64 bits")
+		}
+		return nil
 	}
 	if d == nil {
 		return nil // for a device that was pulled meanwhile
@@ -292,11 +302,12 @@ func (p *Port) notify(ctx context.Context, d *usbtest.Device, endpoint byte) {
 	}
 }
 
-func (p *Port) control(d *usbtest.Device, id uint32, body []byte) error {
+func (p *Port) control(d *usbtest.Device, id uint64, body []byte) error {
 	// endpoint, request, type, status, value, index, length; then the data
 	setup := [8]byte{body[2], body[1], body[4], body[5], body[6], body[7], body[8], body[9]}
 	answer, err := d.Control(setup)
 	body = body[:10:10]
+	body[3] = success // qemu leaves there what was
 	if err != nil {
 		body[3] = stall
 	}
@@ -308,7 +319,7 @@ func (p *Port) control(d *usbtest.Device, id uint32, body []byte) error {
 }
 
 // transfer takes one to the reader, or has answerBulk answer one from it.
-func (p *Port) transfer(ctx context.Context, d *usbtest.Device, id uint32, body []byte) error {
+func (p *Port) transfer(ctx context.Context, d *usbtest.Device, id uint64, body []byte) error {
 	length := int(binary.LittleEndian.Uint16(body[2:])) | int(binary.LittleEndian.Uint16(body[8:]))<<16
 	if body[0]&0x80 == 0 {
 		status := byte(success)

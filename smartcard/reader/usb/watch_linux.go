@@ -1,0 +1,7 @@
+//go:build usb
+
+package usb
+
+import "hotdesk/smartcard/reader/uevent"
+
+func watch() (watcher, error) { return uevent.Open() }

@@ -1,0 +1,18 @@
+//go:build linux && !usb
+
+package main
+
+import (
+	"testing"
+
+	"hotdesk/smartcard/reader"
+	"hotdesk/smartcard/reader/usbfs"
+)
+
+func source(t *testing.T) reader.Source {
+	s, err := usbfs.Open(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
