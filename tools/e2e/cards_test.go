@@ -1,13 +1,21 @@
 package e2e
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"hotdesk/smartcard/pcsclite"
+	"hotdesk/smartcard/piv"
 	"hotdesk/smartcard/reader/emulated/issuer"
 )
 
@@ -36,4 +44,80 @@ func cmdWaits(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s does not hold %q %d times:\n%s", args[0], args[1], want, have)
 		}
 	}
+}
+
+// cardPing is a program: it has COUNT exchanges with the card in the first
+// reader of the PC/SC service, and says what they took.
+func cardPing(args []string, out io.Writer) int {
+	err := errors.New("usage: cardping COUNT")
+	if len(args) == 1 {
+		var n int
+		if n, err = strconv.Atoi(args[0]); err == nil {
+			err = pingCard(max(n, 1), out)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(out, "cardping:", err)
+		return 1
+	}
+	return 0
+}
+
+func pingCard(n int, out io.Writer) error {
+	conn, err := net.Dial("unix", os.Getenv("PCSCLITE_CSOCK_NAME"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var states pcsclite.ReaderState
+	read := func(n int) []byte {
+		b := make([]byte, n)
+		if err == nil {
+			_, err = io.ReadFull(conn, b)
+		}
+		return b
+	}
+	call := func(m pcsclite.Body) {
+		if err == nil {
+			_, err = conn.Write(pcsclite.AppendRequest(nil, m))
+		}
+		if b := read(len(pcsclite.AppendBody(nil, m))); err == nil {
+			_, err = pcsclite.ParseBody(b, m)
+		}
+	}
+	call(&pcsclite.Version{Major: pcsclite.Major, Minor: pcsclite.Minor})
+	context := &pcsclite.Establish{Scope: 2}
+	call(context)
+	if _, err := conn.Write(pcsclite.AppendRequest(nil, &pcsclite.ReaderStates{})); err != nil {
+		return err
+	}
+	if b := read(pcsclite.StatesSize); err == nil {
+		states, _, err = pcsclite.ParseState(b)
+	}
+	card := &pcsclite.Connect{Context: context.Context, Share: pcsclite.Shared, Protocols: pcsclite.T0 | pcsclite.T1}
+	copy(card.Reader[:], states.Name)
+	call(card)
+	if err != nil || card.RV != pcsclite.Success {
+		return fmt.Errorf("connect: %x, %w", card.RV, err)
+	}
+	command := piv.Select().Append(nil)
+	took := make([]time.Duration, n)
+	for i := range took {
+		began := time.Now()
+		tr := &pcsclite.Transmit{Card: card.Card, SendProtocol: card.Active, SendLength: uint32(len(command)), ReceiveLength: pcsclite.MaxTransfer, Data: command}
+		call(tr)
+		if err != nil || tr.RV != pcsclite.Success {
+			return fmt.Errorf("exchange: %x, %w", tr.RV, err)
+		}
+		if b := read(int(tr.ReceiveLength)); err == nil && !bytes.HasSuffix(b, []byte{0x90, 0}) {
+			return fmt.Errorf("answer % x", b)
+		}
+		took[i] = time.Since(began)
+	}
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	fmt.Fprintf(out, "median %v, p90 %v, worst %v of %d\n", took[n/2], took[n*9/10], took[n-1], n)
+	return nil
 }

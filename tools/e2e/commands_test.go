@@ -89,6 +89,7 @@ func setupScript(env *testscript.Env) error {
 	env.Values[worldKey{}] = w
 	env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	env.Setenv("LAB", w.lab.Dir)
+	env.Setenv("BIN", bin)
 	env.Setenv("AUTHORITY", w.lab.Authority())
 	return nil
 }

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 		"server":   func() int { return server.Main(os.Args[1:], os.Stdout, os.Stderr) },
 		"session":  func() int { return session.Main(os.Args[1:], os.Stdout, os.Stderr) },
 		"dtu":      func() int { return dtu.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"cardping": func() int { return cardPing(os.Args[1:], os.Stdout) },
 	}
 	if main, ok := mains[filepath.Base(os.Args[0])]; ok {
 		os.Exit(main())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,10 +240,29 @@ func (p *program) run() {
 	p.status("a", one)
 	p.say("a: reconnect: %s", rv(one.Reconnect(scard.ShareShared, scard.ProtocolAny, scard.LeaveCard)))
 	p.transmit("a", one, selectPIV)
+	if os.Getenv("HOTDESK_LONG") != "" {
+		measure(one, selectPIV)
+	}
 	p.say("a: disconnect: %s", rv(one.Disconnect(scard.LeaveCard)))
 	p.say("a: release: %s", rv(a.Release()))
 	p.say("b: release: %s", rv(b.Release()))
 	p.say("end")
+}
+
+// measure tells on standard error what an exchange takes: for the reader of a
+// log, nothing is decided by it.
+func measure(card *scard.Card, command []byte) {
+	took := make([]time.Duration, 1000)
+	for i := range took {
+		began := time.Now()
+		if _, err := card.Transmit(command); err != nil {
+			fmt.Fprintln(os.Stderr, "exchange:", err)
+			return
+		}
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took)
+	fmt.Fprintf(os.Stderr, "exchange: median %v, p90 %v, worst %v of %d\n", took[len(took)/2], took[len(took)*9/10], took[len(took)-1], len(took))
 }
 
 // runProgram is a process that is the program.
