@@ -24,6 +24,7 @@ const MaxBody = 64 << 10
 //	GET    /sessions              []Session
 //	POST   /sessions/ID/end       Reason -> Done
 //	POST   /sessions/ID/detach    Reason -> Done
+//	POST   /sessions/ID/message   Reason -> Done: its user reads that
 //	GET    /terminals             []TerminalState
 //	GET    /group                 local.Table
 //	POST   /host/state            local.StateRequest -> local.State

@@ -50,6 +50,7 @@ type Desk interface {
 	Terminals(context.Context) ([]adminapi.TerminalState, error)
 	End(context.Context, alp.SessionID) error
 	Detach(ctx context.Context, id alp.SessionID, why string) (was bool, err error)
+	Message(ctx context.Context, id alp.SessionID, text string) (was bool, err error)
 }
 
 // Config is what a Server works with.

@@ -121,10 +121,17 @@ func (s *Server) session(r *http.Request) (any, error) {
 		if !was && err == nil {
 			done.Text = "it was shown nowhere"
 		}
-	case "lock", "message":
+	case "message":
+		var was bool
+		if why.Reason == "" {
+			err = adminapi.Invalid{Text: "a message needs its text"}
+		} else if was, err = s.conf.Desk.Message(r.Context(), id, why.Reason); !was && err == nil {
+			err = adminapi.Error{Code: adminapi.CodeConflict, Text: "the session is shown nowhere: nobody would read it"}
+		}
+	case "lock":
 		err = adminapi.Error{Code: adminapi.CodeNotYet, Text: "this version cannot " + verb + " a session: detach it, or end it"}
 	default:
-		return nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: "a session can be ended or detached, not " + clip(verb)}
+		return nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: "a session can be ended, detached or told something, not " + clip(verb)}
 	}
 	s.note(r, err, audit.Entry{What: audit.Admin, Session: string(id), Text: strings.TrimSpace("session " + verb + " " + why.Reason)})
 	return done, err

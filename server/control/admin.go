@@ -136,6 +136,23 @@ func (s *Server) Detach(ctx context.Context, id alp.SessionID, why string) (was 
 	return true, nil
 }
 
+// Message has the user of a session read something over the picture. It reports
+// whether the session is shown anywhere.
+func (s *Server) Message(ctx context.Context, id alp.SessionID, text string) (was bool, err error) {
+	if _, _, err := s.keeperOf(ctx, id); err != nil {
+		return false, err
+	}
+	err = s.query(ctx, func() {
+		for _, t := range s.terminals {
+			if t.shown.session == id && t.conn != nil {
+				was = true
+				s.tell(t, text, readFor)
+			}
+		}
+	})
+	return was, err
+}
+
 // decide applies the policy, with what the registry says now. The token that it
 // returns is the one whose sessions are meant.
 func (s *Server) decide(token alp.Token, terminal alp.TerminalID) (policy.Decision, alp.Token) {

@@ -61,6 +61,8 @@ func TestScripts(t *testing.T) {
 			"clone":    cmdClone,    // clone CARD AS: a simple card with its id and another secret
 			"secrets":  cmdSecrets,  // secrets FILE CARD...: what a host knows of simple cards
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
+			"etcd":     cmdEtcd,     // etcd DIR: an etcd of others, whose address is then $ETCD
+			"until":    cmdUntil,    // until PROGRAM ARGS: again and again, until it succeeds
 			"pivcard":  cmdPIVCard,  // pivcard NAME PIN: a new PIV card of that name beside every terminal
 			"waits":    cmdWaits,    // waits PATH TEXT COUNT: so many lines of the file come to have the text
 		},

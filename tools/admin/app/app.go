@@ -74,7 +74,7 @@ func verbs() []verb {
 		{"session end", "ID", "end a session: its programs are stopped", 1, 1, sessionDo("end")},
 		{"session detach", "ID", "take a session off its terminal; it runs on", 1, 1, sessionDo("detach")},
 		{"session lock", "ID", "have the user prove who it is (not in this version)", 1, 1, sessionDo("lock")},
-		{"session message", "ID", "show -reason TEXT to the user (not in this version)", 1, 1, sessionDo("message")},
+		{"session message", "ID TEXT", "have the user read something", 2, 2, sessionDo("message")},
 		{"terminal list", "", "the terminals that are connected or have a name", 0, 0, (*command).terminalList},
 		{"terminal show", "ID|NAME", "one terminal", 1, 1, (*command).terminalShow},
 		{"terminal name", "ID NAME [location=TEXT]", "give a terminal a name", 2, 4, (*command).terminalName},

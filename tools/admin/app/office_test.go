@@ -66,6 +66,10 @@ func (d *desk) Detach(_ context.Context, id alp.SessionID, _ string) (bool, erro
 	return true, nil
 }
 
+func (d *desk) Message(_ context.Context, id alp.SessionID, _ string) (bool, error) {
+	return id == "00112233445566aa", nil
+}
+
 // group answers as a group manager of two hosts, one of them strange.
 func group(context.Context) (net.Conn, error) {
 	a, b := net.Pipe()

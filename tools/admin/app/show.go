@@ -177,6 +177,9 @@ func sessionDo(what string) func(*command, context.Context, []string) error {
 		if err != nil {
 			return err
 		}
+		if len(args) > 1 {
+			c.reason = args[1]
+		}
 		return c.done(ctx, "POST", "/sessions/"+string(s.ID)+"/"+what, adminapi.Reason{Reason: c.reason})
 	}
 }
