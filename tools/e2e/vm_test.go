@@ -276,7 +276,9 @@ func TestVMTerminal(t *testing.T) {
 	}
 	x.m.Close()
 
-	// The second terminal; its card is put in while it boots.
+	// The second terminal, whose clock has lost the time; its card is put in
+	// while it boots.
+	boxes.cfg.Args = []string{"-rtc", "base=1990-01-01"}
 	y := boxes.boot("second", "00:03:ba:00:00:02")
 	y.insert(boxes, "card1")
 	y.shows("the desktop", has(1270, 1014, "2a7f62"))

@@ -91,10 +91,11 @@ func (i Initramfs) pack(c *cpio) error {
 
 // A cpio writes the "new ASCII" format of cpio(5).
 type cpio struct {
-	w    *bufio.Writer
-	made map[string]bool // folders
-	ino  int
-	err  error // the first one
+	w     *bufio.Writer
+	made  map[string]bool // folders
+	ino   int
+	mtime int64 // of what comes
+	err   error // the first one
 }
 
 const (
@@ -134,6 +135,7 @@ func (c *cpio) file(name, from string) error {
 		return err
 	}
 	c.folder(path.Dir(name))
+	c.mtime = info.ModTime().Unix()
 	c.add(name, modeFile|uint32(info.Mode().Perm()), f, info.Size())
 	return nil
 }
@@ -150,7 +152,7 @@ func (c *cpio) entry(name string, mode uint32, r io.Reader, size int64, major, m
 	// magic ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor
 	// rdevminor namesize check
 	head := fmt.Sprintf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		c.ino, mode, 0, 0, 1, 0, size, 0, 0, major, minor, len(name)+1, 0, name)
+		c.ino, mode, 0, 0, 1, c.mtime, size, 0, 0, major, minor, len(name)+1, 0, name)
 	c.write(strings.NewReader(head), int64(len(head)))
 	if r != nil {
 		c.write(r, size)

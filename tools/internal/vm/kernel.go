@@ -46,8 +46,21 @@ const metaPackage = "linux-image-amd64"
 
 // Debian returns the kernel of the Debian that this machine runs. The first
 // call on a machine downloads the package, by apt and without installing it,
-// and unpacks it below the user's cache folder; later ones find it there.
+// and unpacks it below the user's cache folder; later ones find it there. Where
+// apt's lists are missing or too old root renews them.
 func Debian(ctx context.Context) (*Kernel, error) {
+	k, err := debian(ctx)
+	if err == nil || os.Geteuid() != 0 || ctx.Err() != nil {
+		return k, err
+	}
+	update := exec.CommandContext(ctx, "apt-get", "-o", "DPkg::Lock::Timeout=300", "update", "-qq")
+	if text, err2 := update.CombinedOutput(); err2 != nil {
+		return nil, fmt.Errorf("%w; apt-get update: %w: %s", err, err2, bytes.TrimSpace(text))
+	}
+	return debian(ctx)
+}
+
+func debian(ctx context.Context) (*Kernel, error) {
 	out, err := exec.CommandContext(ctx, "apt-cache", "depends", metaPackage).Output()
 	if err != nil {
 		return nil, fmt.Errorf("vm: apt-cache depends %s: %w; run: apt-get update", metaPackage, err)
