@@ -49,7 +49,7 @@ const metaPackage = "linux-image-amd64"
 // and unpacks it below the user's cache folder; later ones find it there. Where
 // apt's lists are missing or too old root renews them.
 func Debian(ctx context.Context) (*Kernel, error) {
-	k, err := debian(ctx)
+	k, err := find(ctx)
 	if err == nil || os.Geteuid() != 0 || ctx.Err() != nil {
 		return k, err
 	}
@@ -57,10 +57,10 @@ func Debian(ctx context.Context) (*Kernel, error) {
 	if text, err2 := update.CombinedOutput(); err2 != nil {
 		return nil, fmt.Errorf("%w; apt-get update: %w: %s", err, err2, bytes.TrimSpace(text))
 	}
-	return debian(ctx)
+	return find(ctx)
 }
 
-func debian(ctx context.Context) (*Kernel, error) {
+func find(ctx context.Context) (*Kernel, error) {
 	out, err := exec.CommandContext(ctx, "apt-cache", "depends", metaPackage).Output()
 	if err != nil {
 		return nil, fmt.Errorf("vm: apt-cache depends %s: %w; run: apt-get update", metaPackage, err)
