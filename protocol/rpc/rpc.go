@@ -208,7 +208,10 @@ func (c *Conn) send(e envelope) error {
 	}
 	c.write.Lock()
 	defer c.write.Unlock()
-	_, err = c.rwc.Write(append(line, '\n'))
+	line = append(line, '\n')
+	_, err = c.rwc.Write(line)
+	clear(line) // it may hold a password
+	clear(e.Body)
 	return err
 }
 
@@ -262,7 +265,9 @@ func (e envelope) result(out any) error {
 	if out == nil {
 		return nil
 	}
-	return Decode(e.Body, out)
+	err := Decode(e.Body, out)
+	clear(e.Body)
+	return err
 }
 
 // Notify sends an event: no reply comes.

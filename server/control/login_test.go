@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -143,8 +144,16 @@ func TestLogin(t *testing.T) {
 
 // The line of a failure is what a jail can read, whatever the user types.
 func TestLoginLine(t *testing.T) {
-	// As in the example of a fail2ban filter in the README.
-	line := regexp.MustCompile(`^time=\S+ level=WARN msg="login failed" addr=([0-9a-fA-F.:]+) terminal=\S+ user=`)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(readme), "failregex = ")
+	rule, _, _ = strings.Cut(rule, "\n")
+	if !strings.Contains(rule, "<HOST>") {
+		t.Fatalf("the README has no filter: %q", rule)
+	}
+	line := regexp.MustCompile(strings.ReplaceAll(rule, "<HOST>", `(\S+)`))
 	run(t, logins(policy.LoginBare), func(r *rig) {
 		u := r.dial(a)
 		u.insert(bare(a))

@@ -291,6 +291,7 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 // deny tells the terminal to show the reason itself: the gateway has nothing
 // for it.
 func (s *Server) deny(p *presentation, osd int, cause string) {
+	s.seated(p)
 	s.say(p.t, slog.LevelWarn, "nothing to show", "token", p.token, "osd", osd, "reason", cause)
 	s.send(p.t.conn, alp.ConnInf{TokenSeq: p.req.TokenSeq, Token: p.token, Module: p.module, Cause: text(cause), OSD: osd}.Message())
 }
@@ -314,6 +315,9 @@ func (s *Server) screen(p *presentation, what greeter.Screen) { s.show(p, what, 
 func (s *Server) show(p *presentation, what greeter.Screen, chose func(gen uint64, n int)) {
 	t := p.t
 	p.begun = true
+	if chose == nil {
+		s.seated(p)
+	}
 	o, err := s.conf.Screens.Show(greeter.Request{
 		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Screen: what, Chose: chose,
 		Came: func(gen uint64) { s.post(func() { t.came = gen }) },

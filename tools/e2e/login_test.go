@@ -160,3 +160,63 @@ func TestLogin(t *testing.T) {
 	r.hands(c, "type", better+"\n")
 	r.colour(c, "2a7f62")
 }
+
+// A second factor, at screens of three sizes: a card is pushed in, its user logs
+// in with password and code, pulls it, and the desktop is gone; a copy of the
+// card shows nothing to somebody else.
+func TestLoginCard(t *testing.T) {
+	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
+		t.Fatal(err)
+	}
+	r := newRealm(t, []string{"north", "a", "b", "c"})
+	other, err := account.Temporary(t.Context(), "o", false)
+	r.must(err)
+	t.Cleanup(func() { r.must(other.RemoveTemporary()) })
+	s := newStack(t, "auth required pam_unix.so nodelay\nauth required pam_oath.so usersfile=DIR/oath window=20 digits=6\n"+
+		"account required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
+	const secret = "Rose-tree 7"
+	seed := "7477656e7479206279746573206f662073656564"
+	for _, u := range []*account.Account{r.user, other} {
+		password(t, u, secret)
+	}
+	s.write(t, "oath", fmt.Sprintf("HOTP %s - %s\nHOTP %s - %s\n", r.user.Name, seed, other.Name, seed))
+	code := func(n int) string { return admin(t, "", "oathtool", "-c", fmt.Sprint(n), seed) }
+	r.host("north", func(c *lab.Installed) {
+		c.ServerArgs = append(c.ServerArgs, "-login", "card", "-pam-service", s.name)
+	})
+	log := func(t *lab.Terminal, name, code, shot string) {
+		before := r.rest(t)
+		r.hands(t, "type", name+"\n"+secret+"\n")
+		r.changes(t, before)
+		r.shot(t, shot)
+		r.hands(t, "type", code+"\n")
+	}
+	at := func(name, size string) *lab.Terminal {
+		u := r.terminal(name, "-server", r.at("north"), "-size", size)
+		r.see(u, "picture")
+		empty := r.rest(u)
+		r.hands(u, "insert", "card1")
+		r.changes(u, empty)
+		r.shot(u, "login-"+size)
+		return u
+	}
+	a := at("a", "800x600")
+	empty := r.rest(a)
+	log(a, r.user.Name, code(0), "code-800x600")
+	r.see(a, "picture", "pixel=400,300,"+xtermColour)
+	r.hands(a, "remove")
+	r.rest(a)
+	r.hands(a, "insert", "card1")
+	r.eventually("the form again", func() (bool, string) { h := r.rest(a); return h == empty, h })
+	r.hands(a, "remove")
+
+	b := at("b", "3840x2160")
+	log(b, other.Name, code(0), "code-3840x2160")
+	r.logged(r.hosts["north"].Server, `msg="session is another user's"`, 1)
+	r.rest(b)
+	r.shot(b, "another")
+	c := at("c", "1280x1024")
+	log(c, r.user.Name, code(1), "code-1280x1024")
+	r.see(c, "picture", "pixel=400,300,"+xtermColour)
+	r.eventually("one session", func() (bool, string) { n := r.sessions(); return n == 1, fmt.Sprint(n) })
+}

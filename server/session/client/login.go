@@ -60,9 +60,18 @@ type Prompt struct {
 	Text string     `json:"text"`
 }
 
-// Reply is the user's answer. Whoever gets it wipes it.
+// Reply is the user's answer. Whoever gets it wipes it; to write it is to wipe
+// it.
 type Reply struct {
 	Answer []byte `json:"answer,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r Reply) MarshalJSON() ([]byte, error) {
+	type plain Reply
+	b, err := json.Marshal(plain(r))
+	clear(r.Answer)
+	return b, err
 }
 
 // A Lobby is a connection to a keeper that waits for its user to log in. It is

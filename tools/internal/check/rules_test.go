@@ -94,7 +94,7 @@ func TestPurePackages(t *testing.T) {
 	pure := []string{
 		"protocol", "smartcard/apdu", "smartcard/atr", "smartcard/ccid", "smartcard/identity", "smartcard/pcsclite", "smartcard/piv",
 		"groupmgr/member", "groupmgr/locate", "groupmgr/lookup", "groupmgr/balance", "groupmgr/engine", "groupmgr/simulate",
-		"dtu/terminal", "dtu/bootstrap", "dtu/rumour", "dtu/keymap", "server/sessions", "server/policy", "server/proof",
+		"dtu/terminal", "dtu/bootstrap", "dtu/rumour", "dtu/keymap", "server/sessions", "server/login", "server/policy", "server/proof",
 	}
 	shells := map[string]string{ // shared by all programs, so they can be nowhere else
 		"protocol/rpc":     "runs a connection that its caller opened",
