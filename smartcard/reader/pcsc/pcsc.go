@@ -297,6 +297,19 @@ func (c *Card) Removed() <-chan struct{} { return c.removed }
 // Transmit has an exchange with the card. One that the context ends goes on
 // at the reader; the next one waits for it.
 func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	return c.alone(ctx, func() ([]byte, error) { return c.handle.Transmit(command) })
+}
+
+// Reset has the service reset the card.
+func (c *Card) Reset(ctx context.Context) error {
+	_, err := c.alone(ctx, func() ([]byte, error) {
+		return nil, c.handle.Reconnect(scard.ShareExclusive, scard.ProtocolAny, scard.ResetCard)
+	})
+	return err
+}
+
+// alone does f with the card when it is its turn.
+func (c *Card) alone(ctx context.Context, f func() ([]byte, error)) ([]byte, error) {
 	select {
 	case <-c.removed:
 		return nil, reader.ErrRemoved
@@ -321,7 +334,7 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		case <-c.removed:
 			ended <- result{nil, reader.ErrRemoved}
 		default:
-			b, err := c.handle.Transmit(command)
+			b, err := f()
 			ended <- result{b, err}
 		}
 	}()

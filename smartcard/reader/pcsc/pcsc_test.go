@@ -351,8 +351,8 @@ func TestNoService(t *testing.T) {
 }
 
 // TestPIV: the emulated PIV card is named through the whole way: pcscd, vpcd's
-// driver, the card. A PIN that was verified is none for who opens the reader
-// next.
+// driver, the card. A PIN that was verified is none after a reset, nor for who
+// opens the reader next.
 func TestPIV(t *testing.T) {
 	d := newDesk(t, pivCards(t))
 	d.insert("rsa")
@@ -371,6 +371,12 @@ func TestPIV(t *testing.T) {
 	status(t, c, piv.Select(), apdu.OK)
 	status(t, c, verify, apdu.OK)
 	status(t, c, piv.Tries(), apdu.OK)
+	if err := reader.Reset(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+	status(t, c, piv.Select(), apdu.OK)
+	status(t, c, piv.Tries(), apdu.TriesLeft|3)
+	status(t, c, verify, apdu.OK)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
