@@ -176,12 +176,13 @@ func TestTaken(t *testing.T) {
 func TestOverload(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	conf := dnsmasqConf + dnsmasqVendor + "dhcp-vendorclass=set:big,SUNW.NewT\n"
+	var conf strings.Builder
+	conf.WriteString(dnsmasqConf + dnsmasqVendor + "dhcp-vendorclass=set:big,SUNW.NewT\n")
 	for code := range 4 { // of a site's own, asked for or not
-		conf += fmt.Sprintf("dhcp-option-force=tag:big,%d,%s\n", 230+code, strings.Repeat("x", 240))
+		fmt.Fprintf(&conf, "dhcp-option-force=tag:big,%d,%s\n", 230+code, strings.Repeat("x", 240))
 	}
-	conf += "dhcp-option-force=tag:big,240," + strings.Repeat("y", 60) + "\n"
-	dnsmasq(l, conf)
+	conf.WriteString("dhcp-option-force=tag:big,240," + strings.Repeat("y", 60) + "\n")
+	dnsmasq(l, conf.String())
 	s := l.start(childConfig{Config{Configure: true}, false})
 	got := s.until("a lease", settled).State.Lease
 	if got.Letter() != "D" || got.Options.AuthSrvr != addr("10.77.0.5") || len(got.Displays) != 1 || fmt.Sprintf("%x", got.Options.Fingerprint) != print {

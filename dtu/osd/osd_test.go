@@ -194,11 +194,11 @@ func TestWhole(t *testing.T) {
 		}
 		fits = now
 		c, ok := fit(side, side, clean(m))
-		all := ""
+		var all strings.Builder
 		for _, l := range c.lines {
-			all += squeeze(l.text)
+			all.WriteString(squeeze(l.text))
 		}
-		if shown := ok && strings.Contains(all, squeeze(m.Text)) && strings.Contains(all, squeeze(m.Title)); shown != now {
+		if shown := ok && strings.Contains(all.String(), squeeze(m.Text)) && strings.Contains(all.String(), squeeze(m.Title)); shown != now {
 			t.Errorf("on %d pixels: %v, shown %v", side, now, shown)
 		}
 	}
