@@ -53,12 +53,12 @@ type Config struct {
 	Most          image.Point
 	Bare          policy.Bare
 	Warnings      []time.Duration // before the end of a drain
+	ProofRules    string
+	CardRules     string
 	Registry      RegistryConfig
 	AdminGroup    string
 	Login         policy.Logins
 	PAMService    string
-	ProofRules    string
-	CardRules     string
 	NewAuthority  bool
 	StopSessions  bool
 	LogLevel      slog.Level
@@ -125,14 +125,14 @@ func flags(c *Config) *flag.FlagSet {
 		c.Warnings, err = warnings(text)
 		return err
 	})
+	fs.StringVar(&c.ProofRules, "proof-rules", "", "`FILE` that says what cards must prove before a session is made and shown (empty: nothing): lines 'card KIND FIRST REATTACH', with none, pin, piv-card, piv or simple for each kind of token (simple, piv, openpgp, iccsn, uid, atr, ... or *), the first that fits counts; 'authority FILE' (PEM) and 'crl FILE' of PIV cards, read again when they change; 'crl-expired refuse|allow'; 'secrets FILE' of simple cards, lines 'ID SECRET'; 'keys FILE' to take keys at first use")
+	fs.StringVar(&c.CardRules, "card-rules", "", "`FILE` of the rules by which terminals name cards, one a line in the order in which they are tried: simple, piv, openpgp, iccsn, uid, 'file AID FILE OFFSET LENGTH TYPE', atr (empty: "+identity.DefaultRules+")")
 	registryFlags(fs, c)
 	fs.Func("login", "`WHO` must log in with name and password: never, bare (terminals without a card), card, or all (default never)", func(s string) (err error) {
 		c.Login, err = policy.ParseLogins(s)
 		return err
 	})
 	fs.StringVar(&c.PAMService, "pam-service", c.PAMService, "`NAME` of the file in /etc/pam.d that logins go by")
-	fs.StringVar(&c.ProofRules, "proof-rules", "", "`FILE` that says what cards must prove before a session is made and shown (empty: nothing): lines 'card KIND FIRST REATTACH', with none, pin, piv-card, piv or simple for each kind of token (simple, piv, openpgp, iccsn, uid, atr, ... or *), the first that fits counts; 'authority FILE' (PEM) and 'crl FILE' of PIV cards, read again when they change; 'crl-expired refuse|allow'; 'secrets FILE' of simple cards, lines 'ID SECRET'; 'keys FILE' to take keys at first use")
-	fs.StringVar(&c.CardRules, "card-rules", "", "`FILE` of the rules by which terminals name cards, one a line in the order in which they are tried: simple, piv, openpgp, iccsn, uid, 'file AID FILE OFFSET LENGTH TYPE', atr (empty: "+identity.DefaultRules+")")
 	fs.BoolVar(&c.NewAuthority, "new-authority", false, "make the group authority in -state where there is none; always so with -local")
 	fs.BoolVar(&c.StopSessions, "stop-sessions", false, "end every session of -runtime, and do nothing else")
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")

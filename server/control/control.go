@@ -128,8 +128,8 @@ type Config struct {
 	Host     string             // this host's name, for users
 	Warnings []time.Duration    // before the end of a drain; nil: Warnings
 	Proofs   Proofs             // nil: cards need none
-	Rules    identity.List      // by which terminals name cards; zero: as they like
 	Logins   Logins             // what users choose from when they log in
+	Rules    identity.List      // by which terminals name cards; zero: as they like
 	View     func() policy.View // what the registry says now; nil: nothing
 	Audit    func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil
 	Ready    func()             // called once the sessions of before are known; may be nil

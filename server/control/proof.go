@@ -3,10 +3,12 @@ package control
 import (
 	"crypto/rand"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/audit"
 	"hotdesk/server/proof"
 	"hotdesk/smartcard/identity"
 )
@@ -151,6 +153,7 @@ func (s *Server) proofEnd(p *presentation, c *conn, kind proof.Kind, r proof.Res
 		return
 	}
 	s.say(p.t, slog.LevelWarn, "card has not proven itself", "token", p.req.Token(), "proof", string(kind), "outcome", r.Outcome.String(), "wrong", r.Wrong, "reason", text(r.Detail))
+	s.audit(audit.Entry{What: audit.Deny, Token: string(p.req.Token()), Terminal: string(p.t.id), Text: fmt.Sprintf("proof %s: %v: %s", kind, r.Outcome, text(r.Detail))})
 	osd := osdRefused
 	switch r.Outcome {
 	case proof.Blocked, proof.NoPIN:

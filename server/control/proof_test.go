@@ -12,6 +12,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
+	"hotdesk/server/audit"
 	"hotdesk/server/proof"
 	"hotdesk/smartcard/apdu"
 	"hotdesk/smartcard/identity"
@@ -80,7 +81,15 @@ func (u *unit) prove(secret proof.Secret) {
 const simple = "simple.0123456789abcdef"
 
 func TestProof(t *testing.T) {
-	run(t, asking(proof.First, proof.Reattach), func(r *rig) {
+	audited := make(chan audit.Entry, 100)
+	run(t, func(r *rig) {
+		asking(proof.First, proof.Reattach)(r)
+		r.conf.Audit = func(e audit.Entry) {
+			if e.What == audit.Deny {
+				audited <- e
+			}
+		}
+	}, func(r *rig) {
 		ua, ub := r.dial(a), r.dial(b)
 		ua.insert(simple)
 		q := ua.question()
@@ -112,6 +121,9 @@ func TestProof(t *testing.T) {
 			t.Errorf("denied %+v", d)
 		}
 		ub.quiet()
+		if e := <-audited; e.Token != simple || e.Terminal != string(b) || !strings.HasPrefix(e.Text, "proof simple: refused: ") {
+			t.Errorf("audited %+v", e)
+		}
 		ub.remove(simple)
 		ub.insert(simple)
 		ub.prove(secret)
@@ -119,6 +131,7 @@ func TestProof(t *testing.T) {
 			t.Errorf("at b %+v, was %+v", d, c)
 		}
 		r.starts(1)
+		synctest.Wait()
 		for _, word := range []string{"card is asked for a proof", "card has proven itself", "card has not proven itself"} {
 			if !strings.Contains(r.log.String(), word) {
 				t.Errorf("the log does not say %q", word)
