@@ -63,6 +63,8 @@ type Config struct {
 	Folder string // empty: Folder
 	Log    *slog.Logger
 	Seat   Seat
+
+	open func(name string) (*opened, error) // nil: openDevice
 }
 
 // Run tells the seat what happens at the machine's devices until ctx ends. At
@@ -73,6 +75,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.open == nil {
+		cfg.open = openDevice
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -136,7 +141,7 @@ func (r *run) look() {
 		if r.open[name] != nil || len(r.open) == maxDevices {
 			continue
 		}
-		d, err := openDevice(name)
+		d, err := r.cfg.open(name)
 		if errors.Is(err, errUseless) || errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
 			continue // it may become one: its attributes change then
 		}

@@ -1,7 +1,12 @@
+//go:build linux
+
 package evdev
 
 import (
+	"context"
 	"encoding/binary"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -125,11 +130,76 @@ func TestUsages(t *testing.T) {
 	}
 }
 
+// record is struct input_event.
+func record(e Event) []byte {
+	b := binary.NativeEndian.AppendUint16(make([]byte, sizeEvent-8), e.Type)
+	b = binary.NativeEndian.AppendUint16(b, e.Code)
+	return binary.NativeEndian.AppendUint32(b, uint32(e.Value))
+}
+
+// A device that is there, one that comes, and one that goes with a key down.
+func TestHotPlug(t *testing.T) {
+	dir := t.TempDir()
+	ends := make(chan *os.File, 4)
+	plug := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plug("event0")
+	plug("mouse0") // not one of ours
+	h := backendtest.NewHands()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		done <- Run(ctx, Config{Folder: dir, Seat: Seat{Hands: h, Size: func() (int, int) { return 100, 100 }}, open: func(name string) (*opened, error) {
+			if filepath.Base(name) == "event1" {
+				return nil, errUseless
+			}
+			r, w, err := os.Pipe()
+			ends <- w
+			return &opened{id: name, f: r}, err
+		}})
+	}()
+	send := func(w *os.File, e ...Event) {
+		t.Helper()
+		for _, e := range e {
+			if _, err := w.Write(record(e)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	told := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if got := <-h.Events; got != w {
+				t.Errorf("told %q, want %q", got, w)
+			}
+		}
+	}
+	first := <-ends
+	send(first, Event{evKey, 30, 1}, syn)
+	told("key 0x04 down")
+	plug("event1")
+	plug("event2")
+	second := <-ends
+	send(second, Event{evRel, relX, 7}, syn, Event{evKey, 31, 1}, syn)
+	told("pointer 57,50 0", "key 0x16 down")
+	second.Close()
+	told("key 0x16 up")
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	told("key 0x04 up")
+	first.Close()
+}
+
 func FuzzSeat(f *testing.F) {
 	var seed []byte
 	for _, e := range []Event{{evKey, 30, 1}, syn, {evAbs, absX, 77}, {evKey, btnLeft, 1}, {evSyn, synDropped, 0}, {evRel, relX, -9}, syn} {
-		seed = binary.NativeEndian.AppendUint32(append(seed, make([]byte, sizeEvent-8)...), uint32(e.Type)|uint32(e.Code)<<16)
-		seed = binary.NativeEndian.AppendUint32(seed, uint32(e.Value))
+		seed = append(seed, record(e)...)
 	}
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
