@@ -47,6 +47,14 @@ func TestInvariantsBite(t *testing.T) {
 		"a second session": {func(s *Story, _, south, _ *Host) {
 			s.checkNew(south, south, "card.1")
 		}, "second session"},
+		"a second session that nobody chose": {func(s *Story, _, south, _ *Host) {
+			s.Do("terminal t2 on lan1 knows south")
+			s.Do("start t2")
+			s.Do("after 1s")
+			u := s.units[1]
+			p := &presentation{t: south.gw.terms[u.id], unit: u, token: "card.1", fresh: true}
+			south.gw.here(p, south)
+		}, "that nobody chose"},
 		"says there is none": {func(s *Story, _, south, _ *Host) {
 			s.checkAnswer(south, ask(s), local.Answer{Where: local.New, Host: "south"})
 		}, "of which there is session 1"},

@@ -137,7 +137,7 @@ func (t *teller) happen() {
 	case n < 39:
 		t.rollover()
 	case n < 42:
-		t.say("choose %s at %s", t.one([]string{chooseAgain, chooseHere, chooseHere, chooseNone}), u)
+		t.say("choose %s at anyone", t.one([]string{chooseAgain, chooseHere, chooseHere, chooseNone}))
 	case n < 43:
 		t.say("state %s %s", h, t.one([]string{"online", "offline", "down"}))
 	default:

@@ -26,7 +26,7 @@ crash group NAME...             a group manager that cannot say goodbye
 state HOST online|offline|down  an admin's word
 insert CARD at TERMINAL         a card is pushed in; several may have one name
 pull TERMINAL                   its card is pulled out
-choose again|here|nothing at TERMINAL  answers the question on its screen, if there is one
+choose again|here|nothing at TERMINAL|anyone   answers the question on a screen, if there is one
 cut NAME -> NAME                one way; cut NAME - NAME both ways
 partition NAME... | NAME...     both ways between the two sides
 weather [loss N%] [twice N%] [slow D]   of datagrams
@@ -115,11 +115,13 @@ func (s *Story) run(f []string) error {
 		}
 		return err
 	case "choose":
-		u, err := s.unit(f, 3)
+		u, err := s.asked(f)
 		if err != nil || len(f) != 4 || f[2] != "at" || f[1] != chooseAgain && f[1] != chooseHere && f[1] != chooseNone {
 			return errors.Join(err, errWords)
 		}
-		u.Choose(f[1])
+		if u != nil {
+			u.Choose(f[1])
+		}
 		return nil
 	case "cut":
 		if len(f) != 4 || s.named[f[1]] == nil || s.named[f[3]] == nil {
@@ -206,6 +208,19 @@ func (s *Story) host(f []string, i int) (*Host, error) {
 		}
 	}
 	return nil, fmt.Errorf("word %d names no host", i+1)
+}
+
+// asked is the terminal of a choice, nil for anyone where nobody is asked.
+func (s *Story) asked(f []string) (*Unit, error) {
+	if len(f) != 4 || f[3] != "anyone" {
+		return s.unit(f, 3)
+	}
+	for _, u := range s.units {
+		if _, p := u.asked(); p != nil {
+			return u, nil
+		}
+	}
+	return nil, nil
 }
 
 func (s *Story) unit(f []string, i int) (*Unit, error) {
