@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"hotdesk/tools/internal/account"
@@ -42,6 +43,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "quickstart: unknown argument %q; -h lists the flags\n", fl.Arg(0))
 		return 2
 	}
+	if *network && *failover == 0 {
+		fmt.Fprintln(stderr, "quickstart: -net goes with -failover N")
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := prepare(ctx, stdout, !*network, func(l *lab.Lab) error {
@@ -66,7 +71,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 // prepare installs, builds, makes the account, if it is wanted, and the lab,
 // runs do, and takes away what it made.
 func prepare(ctx context.Context, out io.Writer, demoAccount bool, do func(*lab.Lab) error) error {
-	if err := debian.Need(ctx, out, debian.Session...); err != nil {
+	need := debian.Session
+	if !demoAccount { // namespaces
+		need = slices.Concat(need, []string{"iproute2"})
+	}
+	if err := debian.Need(ctx, out, need...); err != nil {
 		return err
 	}
 	root, err := moduleRoot()
