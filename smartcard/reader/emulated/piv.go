@@ -243,7 +243,19 @@ func (c *chip) verify(cmd apdu.Command) apdu.Response {
 	return status(apdu.OK)
 }
 
+// The first step of an authentication with the card management key: the card
+// gives a challenge (SP 800-73-4 part 2, section 3.2.4). There is no second one
+// here, as nothing can be written; programs take challenges for random numbers.
+const managementKey = 0x9B
+
+var askChallenge = []byte{0x7C, 2, 0x81, 0}
+
 func (c *chip) authenticate(cmd apdu.Command) apdu.Response {
+	if cmd.P2 == managementKey && bytes.Equal(cmd.Data, askChallenge) {
+		challenge := make([]byte, 8)
+		rand.Read(challenge)
+		return apdu.Response{Data: apdu.AppendTLV(nil, 0x7C, apdu.AppendTLV(nil, 0x81, challenge)), Status: apdu.OK}
+	}
 	key, ok := c.Keys[cmd.P2]
 	switch {
 	case !ok:
