@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/native"
+	"hotdesk/smartcard/apdu"
 )
 
 var update = flag.Bool("update", false, "rewrite the recorded outputs of the scenarios")
@@ -138,6 +140,32 @@ func (w *world) run(line string) (string, error) {
 			return "", err
 		}
 		out = w.line(m)
+	case f[0] == "server" && f[1] == "asks": // for the PIN, or for what an APDU in hex says
+		q := alp.ControlSmartCard{TokenSeq: w.m.seq, Tag: "t", PIN: f[2] == "PIN"}
+		if !q.PIN {
+			b, err := hex.DecodeString(f[2])
+			if err != nil {
+				return "", err
+			}
+			c, err := apdu.ParseCommand(b)
+			if err != nil {
+				return "", err
+			}
+			q.CLA, q.INS, q.P1, q.P2, q.Data, q.Le = c.CLA, c.INS, c.P1, c.P2, c.Data, c.Le
+		}
+		out = w.line(q.Message())
+	case f[0] == "card" && f[2] == "answers":
+		b, err := hex.DecodeString(f[3])
+		if err != nil {
+			return "", err
+		}
+		out = w.step(CardAnswered{Card: number(f[1]), Tag: "t", Answer: b})
+	case f[0] == "card" && f[2] == "says": // of the PIN
+		n, err := strconv.ParseUint(f[3], 16, 16)
+		if err != nil {
+			return "", err
+		}
+		out = w.step(PINGiven{Card: number(f[1]), Tag: "t", Status: uint16(n)})
 	case verb == "drawn":
 		out = w.step(MediaDrawn{w.media})
 	case f[0] == "media" && f[1] == "lost":
