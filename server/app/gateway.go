@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"net"
 	"os"
@@ -18,6 +19,10 @@ import (
 	"hotdesk/server/parent"
 	"hotdesk/server/policy"
 )
+
+// screenMost is the largest of the gateway's own screens: they are drawn sharp
+// for every size up to it, whatever the largest of a session is.
+var screenMost = image.Pt(3840, 2160)
 
 // runGateway is the gateway, with the descriptors that the parent gave it.
 func runGateway(ctx context.Context, c Config) error {
@@ -55,7 +60,7 @@ func runGateway(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	screens, err := greeter.New(greeter.Config{Conn: pc, Host: c.Host, Most: c.Most, Log: c.Log})
+	screens, err := greeter.New(greeter.Config{Conn: pc, Host: c.Host, Most: screenMost, Log: c.Log})
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,11 @@ const (
 	awakeFor = 5 * time.Second
 	// emptyAfter is how long after that what was typed is wiped.
 	emptyAfter = 2 * time.Minute
+	// maxAwake bounds the forms with a picture of their own: to press keys at a
+	// thousand terminals must not cost a thousand pictures. Others are painted
+	// for each key, maxPainting at a time, and sent whole.
+	maxAwake    = 8
+	maxPainting = 2
 )
 
 // maxUntouched bounds a form that waits for its ticket to be redeemed.
@@ -33,9 +38,10 @@ type formScreen struct {
 	key   string // of the picture at rest, which others may show too
 	sheet *sheet // nil at rest
 	own   *draw.Pixmap
-	still *time.Timer // ends the time awake
+	wakes bool        // it is one of maxAwake
+	still *time.Timer // ends the time awake, and then the filling
+	slept bool        // the time awake has ended
 
-	hit     int // stop under the pointer
 	pressed bool
 }
 
@@ -55,7 +61,8 @@ func (g *Greeter) Put(gen uint64, form Form) (bool, error) {
 	defer f.mu.Unlock()
 	f.form.s = fill(form.bounded(), f.form.s)
 	f.form.key = formKey(f.form.s.form)
-	f.form.sheet, f.form.own, f.new = nil, nil, true
+	g.sleep(f.form)
+	f.new = true
 	f.poke()
 	return true, nil
 }
@@ -89,14 +96,14 @@ func (g *Greeter) dropForm(gen uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.form.s.wipe()
-	f.form.sheet, f.form.own = nil, nil
+	g.sleep(f.form)
 	if f.form.still != nil {
 		f.form.still.Stop()
 	}
 }
 
 // viewForm is View of a form. f.mu is held.
-func (f *feed) viewForm() encode.View {
+func (f *feed) viewForm(show func(encode.View)) {
 	v := encode.View{Cursor: arrow(f.h)}
 	fs, dirty := f.form, f.new
 	f.new = false
@@ -114,6 +121,11 @@ func (f *feed) viewForm() encode.View {
 			put(fs.own, fs.sheet.c.img, r)
 		}
 		v.Damage = damage
+	case fs.s.touched() && !f.g.wakes(fs):
+		f.g.painting <- struct{}{}
+		defer func() { <-f.g.painting }()
+		v.Picture = pixmap(newSheet(fs.s, f.g.conf.Host, f.w, f.h).c.img)
+		v.Damage = []image.Rectangle{v.Picture.Bounds()}
 	case fs.s.touched():
 		first := fill(fs.s.form, nil)
 		base := f.g.formPicture(fs.key, first, f.w, f.h)
@@ -128,7 +140,30 @@ func (f *feed) viewForm() encode.View {
 		v.Picture = f.g.formPicture(fs.key, fs.s, f.w, f.h)
 		v.Damage = []image.Rectangle{v.Picture.Bounds()}
 	}
-	return v
+	show(v)
+}
+
+// wakes reports whether a form may have a picture of its own. fs is guarded by
+// its feed.
+func (g *Greeter) wakes(fs *formScreen) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !fs.wakes && g.awake < maxAwake {
+		fs.wakes = true
+		g.awake++
+	}
+	return fs.wakes
+}
+
+// sleep gives back what a form has of its own.
+func (g *Greeter) sleep(fs *formScreen) {
+	fs.sheet, fs.own = nil, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if fs.wakes {
+		fs.wakes = false
+		g.awake--
+	}
 }
 
 // formPicture is the picture of a form that nobody has touched, shared.
@@ -152,7 +187,7 @@ func (f *feed) input(do func(*filling) *Answer) {
 	}
 	f.mu.Lock()
 	a := do(f.form.s)
-	f.new = true
+	f.new, f.form.slept = true, false
 	if fs := f.form; fs.still == nil {
 		fs.still = time.AfterFunc(awakeFor, f.rest)
 	} else {
@@ -172,10 +207,13 @@ func (f *feed) rest() {
 	defer f.mu.Unlock()
 	fs := f.form
 	switch {
-	case fs.own != nil:
-		fs.sheet, fs.own = nil, nil
+	case !fs.slept:
+		fs.slept = true
 		fs.still.Reset(emptyAfter)
-		f.poke()
+		if fs.own != nil {
+			f.g.sleep(fs)
+			f.poke()
+		}
 	case !fs.s.sent && fs.s.touched():
 		fs.s = fill(fs.s.form, fs.s)
 		fs.s.keys.caps = false
@@ -231,10 +269,7 @@ func arrow(h int) *encode.Cursor {
 	}
 	c := &encode.Cursor{Serial: uint32(1 + size), W: size, H: size + size/2, Pix: make([]byte, 0, 4*size*(size+size/2))}
 	for i, outer := range mask[0].Pix {
-		inner := mask[1].Pix[i]
-		if inner > outer {
-			inner = outer
-		}
+		inner := min(mask[1].Pix[i], outer)
 		c.Pix = append(c.Pix, inner, inner, inner, outer) // white, with a black edge
 	}
 	return c

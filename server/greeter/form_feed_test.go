@@ -78,8 +78,16 @@ func TestFormRests(t *testing.T) {
 		return v
 	}
 	first := see().Picture
+	g.awake = maxAwake // others have all places
+	f.Key(5, true)
+	if v := see(); v.Picture == first || f.awake() || len(v.Damage) != 1 || v.Damage[0] != v.Picture.Bounds() {
+		t.Errorf("without a picture of its own: damage %v", v.Damage)
+	}
+	f.Key(keyBackspace, true)
+	see()
+	g.awake = 0
 	f.Key(4, true)
-	if see().Picture == first || !f.awake() {
+	if see().Picture == first || !f.awake() || g.awake != 1 {
 		t.Error("what was typed is not shown")
 	}
 	f.Key(4, true)
@@ -87,7 +95,7 @@ func TestFormRests(t *testing.T) {
 		t.Errorf("damage %v", v.Damage)
 	}
 	f.rest()
-	if v := see(); len(v.Damage) != 0 || f.awake() {
+	if v := see(); len(v.Damage) != 0 || f.awake() || g.awake != 0 {
 		t.Errorf("at rest: damage %v", v.Damage)
 	}
 	f.Key(keyTab, true)

@@ -95,6 +95,9 @@ type Greeter struct {
 	mu       sync.Mutex
 	pictures []picture        // the one used last comes last
 	forms    map[uint64]*feed // by gen
+	awake    int              // forms with a picture of their own
+
+	painting chan struct{} // a place for each form that is painted for one view
 }
 
 type picture struct {
@@ -113,7 +116,7 @@ func New(conf Config) (*Greeter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("greeter: %w", err)
 	}
-	g := &Greeter{conf: conf, end: end, cert: id.CertHash(), forms: map[uint64]*feed{}}
+	g := &Greeter{conf: conf, end: end, cert: id.CertHash(), forms: map[uint64]*feed{}, painting: make(chan struct{}, maxPainting)}
 	// Numbers go on rising when the gateway is restarted.
 	g.gen.Store(uint64(time.Now().UnixMicro()))
 	return g, nil
@@ -215,7 +218,7 @@ func (f *feed) View(show func(encode.View)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.form != nil {
-		show(f.viewForm())
+		f.viewForm(show)
 		return
 	}
 	v := encode.View{Picture: f.g.picture(f.screen, f.w, f.h), Cursor: hidden}
@@ -235,7 +238,7 @@ func (f *feed) Resize(w, h int) {
 	}
 	f.w, f.h, f.new = w, h, true
 	if f.form != nil {
-		f.form.sheet, f.form.own = nil, nil
+		f.g.sleep(f.form)
 	}
 	f.poke()
 }
