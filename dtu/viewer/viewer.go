@@ -9,7 +9,9 @@
 //  2. Input is sent in the order of Send. A pointer motion replaces the motion
 //     just before it that is still waiting; nothing else is merged or moved.
 //  3. After Close has returned no input is sent.
-//  4. Done is closed when the socket is closed and all goroutines have ended.
+//  4. The session reaches its card (Config.Card) while the connection lasts, and
+//     nothing that goes wrong with it costs the picture.
+//  5. Done is closed when the socket is closed and all goroutines have ended.
 //
 // A Viewer is safe for concurrent use; it has a socket of its own. Limits:
 // MaxQueue, the windows below.

@@ -8,6 +8,7 @@
 // connInf), opens one unidirectional stream of kind StreamInput, sends a Hello
 // and then records of protocol/input. The media end checks the ticket and opens
 // one unidirectional stream of kind StreamDisplay with frames of protocol/draw.
+// The card of a session's programs has two streams of its own, see StreamCard.
 // The media end sends Alive datagrams with its period; that QUIC acknowledges
 // them is the terminal's sign of life, and costs the least. The terminal sends
 // Alive when the media end's is late (QuietAfter) or to learn whether anybody

@@ -14,6 +14,7 @@
 //  4. At most MaxUnacked frames are on their way, and none is encoded before it
 //     may be sent, so that what is sent is the screen as it is.
 //  5. Input never waits for output: they share no lock and no goroutine.
+//  6. A Spec's Cards is called at most once, and returns before Detached.
 //
 // An Endpoint is safe for concurrent use; Serve is its life. Limits: those
 // below, and package native's.

@@ -1,6 +1,7 @@
 // Package media is the process that shows a session on a terminal: it joins
-// the session's X server to the media connection, and does nothing else, so
-// that losing it loses nothing.
+// the session's X server to the media connection, and the session's programs to
+// the card at the terminal, and does nothing else, so that losing it loses
+// nothing.
 //
 // Source: design sections 1 and 2; package mediaapi for what the keeper says.
 //
@@ -12,6 +13,10 @@
 //  3. Every attached event is followed by its detached event, and the answer to
 //     a detach comes after that.
 //  4. The process cannot be looked into by others of the same user.
+//  5. Programs are served a card (package pcsclite, on Setup's CardSocket) while
+//     a terminal that has the session's card is attached; without one the reader
+//     is there, and empty. A program that says what it must not loses its own
+//     connection.
 //
 // Run is called once in a process: package xgb's tables and the settings of the
 // garbage collector and of the scheduler are the process's.
@@ -145,6 +150,8 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 		} else {
 			m.serving.Go(func() { m.cards.run(ctx) })
 		}
+	} else {
+		log.Warn("the session's programs reach no card: the path of its directory is too long for a socket; choose a shorter -fb")
 	}
 	hash := id.CertHash()
 	m.log, m.display, m.screen, m.endpoint, m.port, m.cert = log, d, newCores(d), e, s.Port, hash[:]
