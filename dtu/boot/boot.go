@@ -4,12 +4,19 @@
 // Source: Linux's Documentation/filesystems/ramfs-rootfs-initramfs.rst, mount(2),
 // finit_module(2), reboot(2), wait(2), console_ioctl(4). The initramfs has the
 // folder Modules with kernel modules and the file Order with their names, one a
-// line, in the order in which they can be loaded.
+// line, in the order in which they can be loaded. The program's flags stand
+// after two dashes at the end of the kernel's command line:
+//
+//	console=tty0 -- -display fb -readers usbfs -dhcp eth0 -dhcp-configure
+//	-authority /etc/authority.pem
 //
 // Invariants:
 //  1. A module that cannot be loaded is told and passed over: a terminal
 //     without its sound card is better than none.
-//  2. Only processes that are nobody else's are reaped.
+//  2. Every child is reaped, as those that lose their parent become ours: the
+//     program must not start processes of its own whose end it waits for.
+//  3. The clock only ever moves forward, to when the program was made. What
+//     keeps better time is not asked for it.
 //
 // Limits: maxOrder bytes of the file Order.
 package boot
