@@ -50,9 +50,10 @@ func (v *visit) source(user string) login.Source {
 	return login.Source{User: user, Terminal: string(v.p.t.id), Addr: v.addr}
 }
 
-// logIn shows the login screen.
-func (s *Server) logIn(p *presentation) {
-	p.begun = true
+// logIn shows the login screen, on a host that takes sessions if there is one.
+func (s *Server) logIn(p *presentation) { s.elsewhere(p, func() { s.showLogin(p) }) }
+
+func (s *Server) showLogin(p *presentation) {
 	v := &visit{p: p, addr: p.addr(), layout: p.req.Layout}
 	if !greeter.HasLayout(v.layout) {
 		v.layout = "us"

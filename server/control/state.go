@@ -208,7 +208,7 @@ func (s *Server) sendOn() {
 	for _, t := range s.terminals {
 		switch {
 		case t.now == nil || t.conn == nil || t.busy || t.shown.session != "":
-		case t.now.resting != nil || s.service.down:
+		case t.now.resting != nil || s.service.down || t.now.visit != nil && !t.now.visit.works:
 			s.anew(t)
 		}
 	}
@@ -217,9 +217,17 @@ func (s *Server) sendOn() {
 // rest shows a screen that asks for a card, or the like: on another host if
 // this one is on its way out of service and another can be reached.
 func (s *Server) rest(p *presentation, what greeter.Screen) {
-	p.resting, p.begun = &what, true
-	if !s.closed() || p.req.Failed.IsValid() || s.conf.Group.Away() != "" {
-		s.screen(p, s.honest(what))
+	p.resting = &what
+	s.elsewhere(p, func() { s.screen(p, s.honest(what)) })
+}
+
+// elsewhere sends a terminal that has no session away from a host that is on its
+// way out of service. Where it can stay, or must, stay is run. Only a bare
+// terminal is sent: a redirect vouches for what a card or a user has proven.
+func (s *Server) elsewhere(p *presentation, stay func()) {
+	p.begun = true
+	if !s.closed() || !p.token.Pseudo() || p.req.Failed.IsValid() || s.conf.Group.Away() != "" {
+		stay()
 		return
 	}
 	if p.t.busy {
@@ -235,7 +243,7 @@ func (s *Server) rest(p *presentation, what greeter.Screen) {
 				s.redirect(p, a)
 				return
 			}
-			s.screen(p, s.honest(what))
+			stay()
 		}, nil
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/greeter"
+	"hotdesk/server/policy"
 )
 
 // others has the group manager find another host for who has no session.
@@ -74,6 +75,27 @@ func TestOffline(t *testing.T) {
 		ub.insert("pseudo." + string(b))
 		ub.screen()
 		r.starts(1)
+	})
+}
+
+// TestOfflineLogin: a login screen without a card goes too, one with a card
+// stays: nobody vouches for the card.
+func TestOfflineLogin(t *testing.T) {
+	run(t, func(r *rig) { logins(policy.LoginBare)(r); others(r) }, func(r *rig) {
+		r.set(local.Online, 0)
+		u := r.dial(a)
+		u.insert(bare(a))
+		u.form()
+		r.set(local.Offline, 0)
+		u.next(alp.CmdRedirectInf)
+		r.starts(0)
+	})
+	run(t, func(r *rig) { logins(policy.LoginAll)(r); others(r) }, func(r *rig) {
+		r.set(local.Offline, 0)
+		u := r.dial(a)
+		u.insert("card.1")
+		u.form()
+		r.starts(0)
 	})
 }
 

@@ -35,7 +35,7 @@ func (r StateRequest) Check() error {
 }
 
 // State is what this host is willing to do. A gateway that hears Down ends its
-// sessions, or has an admin end them.
+// sessions.
 type State struct {
 	State    string `json:"state"`
 	Deadline int64  `json:"deadline,omitempty"` // Unix seconds, when Offline becomes Down
