@@ -17,7 +17,7 @@
 // for the interrupt pipe and one for each slot; a reader's bulk pipes are used
 // by one dialogue at a time, whatever bMaxCCIDBusySlots allows. Limits:
 // MaxReaders, MaxSlots, MaxQueued; a reader that fails is reset and tried
-// again, MaxFailures times in a row.
+// again after a second, after MaxFailures in a row every ten seconds.
 package driver
 
 import (
@@ -36,13 +36,14 @@ const (
 	// MaxQueued bounds the events that wait to be taken; past it the readers
 	// are not listened to.
 	MaxQueued = 4096
-	// MaxFailures is how often in a row a reader is tried.
+	// MaxFailures is how often in a row a reader is tried at once.
 	MaxFailures = 3
 
 	patience     = 5 * time.Second        // how long a reader may take to answer
 	grace        = time.Second            // how long an exchange goes on after its card is out
 	pollInterval = 200 * time.Millisecond // of readers without an interrupt pipe
 	retry        = time.Second            // until a reader that failed is tried again
+	slowRetry    = 10 * time.Second       // the same, after MaxFailures
 	settled      = time.Minute            // after which a failure is not in a row with the last
 )
 

@@ -34,6 +34,7 @@ type running struct {
 	ended    chan struct{} // closed at its end; nil: it is not running
 	failures int           // in a row
 	began    time.Time
+	next     time.Time // when it is tried again, after a failure
 }
 
 // Open watches bus until ctx ends or Close. nil logs nothing.
@@ -107,10 +108,9 @@ func (s *Source) run() {
 	}()
 	ended := make(chan struct{}, 1)
 	for {
-		again := s.scan(ended)
 		var later <-chan time.Time
-		if again {
-			later = time.After(retry)
+		if wait := s.scan(ended); wait > 0 {
+			later = time.After(wait)
 		}
 		select {
 		case <-s.ctx.Done():
@@ -130,12 +130,21 @@ func (r *running) stop() {
 	}
 }
 
-// scan starts and stops readers. It returns true if some are to be tried again.
-func (s *Source) scan(ended chan<- struct{}) bool {
+// pause is how long a reader that failed so often is left alone.
+func pause(failures int) time.Duration {
+	if failures < MaxFailures {
+		return retry
+	}
+	return slowRetry
+}
+
+// scan starts and stops readers. It returns when to scan again, 0: when something
+// changes.
+func (s *Source) scan(ended chan<- struct{}) time.Duration {
 	found, err := s.bus.Scan()
 	if err != nil {
 		s.log.Warn("card readers cannot be listed", "err", err)
-		return true
+		return slowRetry
 	}
 	there := map[string]bool{}
 	for _, f := range found {
@@ -147,7 +156,12 @@ func (s *Source) scan(ended chan<- struct{}) bool {
 			delete(s.readers, key)
 		}
 	}
-	again := false
+	now, again := time.Now(), time.Duration(0)
+	later := func(d time.Duration) {
+		if again == 0 || d < again {
+			again = d
+		}
+	}
 	for _, f := range found {
 		r := s.readers[f.Key]
 		switch {
@@ -165,17 +179,24 @@ func (s *Source) scan(ended chan<- struct{}) bool {
 					r.failures = 0
 				}
 				r.failures++
-				again = again || r.failures < MaxFailures
+				r.next = now.Add(pause(r.failures))
+				later(pause(r.failures))
 			default:
 			}
 			continue
-		case r.failures >= MaxFailures:
+		case now.Before(r.next):
+			later(r.next.Sub(now))
 			continue
 		}
 		if err := s.start(f, r, ended); err != nil {
 			r.failures++
-			again = again || r.failures < MaxFailures
-			s.log.Warn("card reader cannot be used; is another program using it, such as pcscd?", "reader", f.Name, "err", err)
+			r.next = now.Add(pause(r.failures))
+			later(pause(r.failures))
+			level := slog.LevelWarn
+			if r.failures > MaxFailures {
+				level = slog.LevelDebug
+			}
+			s.log.Log(s.ctx, level, "card reader cannot be used; is another program using it, such as pcscd?", "reader", f.Name, "err", err)
 		}
 	}
 	return again

@@ -226,6 +226,7 @@ func (d *Device) Remove(slot int) {
 // changed tells the interrupt pipe. d.mu is held.
 func (d *Device) changed(slot int) {
 	if !d.listening {
+		d.slots[slot].dirty = true
 		return
 	}
 	changes := make([]ccid.Change, len(d.slots))
@@ -303,9 +304,10 @@ func (d *Device) Listen() {
 	d.listening = true
 	close(d.heard)
 	for i, s := range d.slots {
-		if s.card != nil {
+		if s.card != nil || s.dirty {
 			d.changed(i)
 		}
+		s.dirty = false
 	}
 }
 

@@ -17,6 +17,7 @@ type slot struct {
 	d       *Device
 	number  byte
 	card    Card
+	dirty   bool // changed while nobody took notices
 	powered bool
 	parsed  atr.ATR
 

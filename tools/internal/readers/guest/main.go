@@ -6,7 +6,8 @@
 // otherwise through usbfs.
 //
 // The environment says what to do: READERS=usbfs,libusb (from the kernel's
-// command line) are the programs to run, in this order.
+// command line) are the programs to run, in this order, and RUN_usbfs=PATTERN
+// which tests of one.
 package main
 
 import (
@@ -16,6 +17,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -28,8 +31,12 @@ import (
 func main() {
 	if os.Getpid() != 1 {
 		hands = open()
-		os.Args = []string{os.Args[0], "-test.v", "-test.timeout=170s"}
-		testing.Main(func(string, string) (bool, error) { return true, nil }, tests(), nil, nil)
+		name := os.Args[0]
+		os.Args = []string{name, "-test.v", "-test.timeout=170s"}
+		if run := os.Getenv("RUN_" + filepath.Base(name)); run != "" {
+			os.Args = append(os.Args, "-test.run="+run)
+		}
+		testing.Main(regexp.MatchString, tests(), nil, nil)
 		return
 	}
 	fmt.Println("guest: mount", boot.Mount())

@@ -163,8 +163,15 @@ func (d *desk) echoes(c reader.Card) {
 	}
 }
 
+// each runs a test with readers of several kinds.
+func each(t *testing.T, f func(t *testing.T, kind string), kinds ...string) {
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) { f(t, kind) })
+	}
+}
+
 func cardPulled(t *testing.T) {
-	for _, kind := range []string{"extended", "tpdu-t1"} {
+	each(t, func(t *testing.T, kind string) {
 		d := newDesk(t, kind)
 		for range 3 {
 			hands.do(t, "insert hang")
@@ -180,7 +187,7 @@ func cardPulled(t *testing.T) {
 			hands.do(t, "remove")
 			d.next(reader.Removed)
 		}
-	}
+	}, "extended", "tpdu-t1")
 }
 
 func readerPulled(t *testing.T) {
@@ -231,19 +238,20 @@ func twoReaders(t *testing.T) {
 }
 
 func pivCard(t *testing.T) {
-	for _, kind := range []string{"extended", "tpdu-t1"} {
+	each(t, func(t *testing.T, kind string) {
 		d := newDesk(t, kind)
 		hands.do(t, "insert piv")
 		c := d.next(reader.Inserted).Card
 		tok, err := identity.Identify(t.Context(), c, identity.Rules())
 		if err != nil || tok.Type != "piv" {
-			t.Errorf("%s: %+v, %v", kind, tok, err)
+			t.Errorf("%+v, %v", tok, err)
 		}
-	}
+	}, "extended", "tpdu-t1")
 }
 
 func lengths(t *testing.T) {
-	for kind, most := range map[string]int{"extended": 65000, "tpdu-t1": 3000, "short": 255} {
+	each(t, func(t *testing.T, kind string) {
+		most := map[string]int{"extended": 65000, "tpdu-t1": 3000, "short": 255}[kind]
 		d := newDesk(t, kind)
 		hands.do(t, "insert echo")
 		c := d.next(reader.Inserted).Card
@@ -253,10 +261,10 @@ func lengths(t *testing.T) {
 			}
 			cmd := apdu.Command{INS: 0x10, Data: bytes.Repeat([]byte{byte(n)}, n)}.Append(nil)
 			if b, err := c.Transmit(t.Context(), cmd); err != nil || !bytes.Equal(b, append(cmd, 0x90, 0)) {
-				t.Errorf("%s, %d bytes: %d came, %v", kind, n, len(b), err)
+				t.Errorf("%d bytes: %d came, %v", n, len(b), err)
 			}
 		}
-	}
+	}, "extended", "tpdu-t1", "short")
 }
 
 // howLong tells how long it takes from the card's being pushed in until the

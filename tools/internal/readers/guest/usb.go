@@ -3,6 +3,7 @@
 package main
 
 import (
+	"log/slog"
 	"testing"
 
 	"hotdesk/smartcard/reader"
@@ -10,7 +11,7 @@ import (
 )
 
 func source(t *testing.T) reader.Source {
-	s, err := usb.Open(t.Context(), nil)
+	s, err := usb.Open(t.Context(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
