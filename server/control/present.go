@@ -343,6 +343,7 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 	p.t.shown = attachment{id, o.Gen}
 	if id != "" {
 		s.seated(p)
+		p.visit = nil
 	}
 	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,
 		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}

@@ -198,9 +198,18 @@ func TestBounds(t *testing.T) {
 	b := NewBackoff()
 	home := Source{User: "ann", Terminal: "t"}
 	b.Succeeded(noon, home)
-	for i := range MaxPlaces + 10 {
-		addr := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-		b.Failed(noon.Add(time.Duration(i)), Source{fmt.Sprint("u", i), "t", addr})
+	for i := range MaxPlaces - 5 { // what many failures leave, without their time
+		addr := netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})
+		t := tally{failures: 1, last: noon.Add(time.Duration(i))}
+		b.places[Source{fmt.Sprint("v", i), "t", addr}] = t
+		if i < MaxUsers-5 {
+			b.users[fmt.Sprint("v", i)] = t
+			b.addrs[addr] = t
+		}
+	}
+	for i := range 20 {
+		addr := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		b.Failed(noon.Add(time.Duration(MaxPlaces+i)), Source{fmt.Sprint("u", i), "t", addr})
 	}
 	if len(b.places) != MaxPlaces || len(b.users) != MaxUsers || len(b.addrs) != MaxAddrs {
 		t.Errorf("%d, %d, %d", len(b.places), len(b.users), len(b.addrs))
