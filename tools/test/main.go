@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"hotdesk/tools/internal/debian"
+	"hotdesk/tools/internal/vm"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -129,7 +130,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func packages(ctx context.Context, c config) error {
 	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, debian.Machine, debian.Logins, []string{"gcc", "libc6-dev", "nftables", "xauth"})
-	return debian.Need(ctx, c.out, need...)
+	if err := debian.Need(ctx, c.out, need...); err != nil {
+		return err
+	}
+	_, err := vm.Debian(ctx) // fetched here, so that no test waits for it
+	return err
 }
 
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
