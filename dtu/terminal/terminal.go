@@ -23,7 +23,7 @@
 //     another.
 //  7. Of a session that a redirect could not reach, or that was lost with its
 //     server, the next server is told. None is asked to make another.
-//  7. A server has a card do nothing but what proof.go lists, and the PIN goes
+//  8. A server has a card do nothing but what proof.go lists, and the PIN goes
 //     to the card alone.
 //
 // The package does no I/O, has no goroutines and reads no clock. A Machine is
@@ -130,6 +130,10 @@ const (
 //	                                             |
 //	       discInf (from any of these)           +--> refused (connInf denied)
 //	disconnected <--
+//
+//	A redirect's target that is silent for RedirectWithin: searching, with
+//	those servers that are known; the next is told (invariant 7). A link that
+//	is out for LinkGrace: searching, but for a session's picture.
 //
 //	A card in: reading until it is named, then its token is presented; or
 //	unreadable. A card out, from anywhere: blank, then the pseudo token is
