@@ -198,7 +198,7 @@ func (r *realm) filesOf(h *lab.Host, stranger *account.Account) {
 			return under(p, session) || strings.HasSuffix(p, ".pem") && strings.HasPrefix(filepath.Base(p), "host-")
 		},
 		r.gateway: func(p string) bool {
-			return p == h.Runtime || strings.HasPrefix(filepath.Base(p), "groupmgr.sock") || under(p, groupState(state)) ||
+			return p == h.Runtime || strings.HasPrefix(filepath.Base(p), "groupmgr.sock") || under(p, groupState(state)) || under(p, filepath.Join(state, "gateway")) ||
 				strings.HasSuffix(p, ".pem") && strings.HasPrefix(filepath.Base(p), "host-")
 		},
 	}

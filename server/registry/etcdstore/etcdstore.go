@@ -18,6 +18,7 @@ package etcdstore
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -67,7 +68,7 @@ type Remote struct {
 // Dial connects to etcd. It returns once that answers, or ctx ends.
 func Dial(ctx context.Context, r Remote) (*Store, error) {
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: r.Endpoints, TLS: r.TLS, Username: r.User, Password: r.Password,
+		Endpoints: r.Endpoints, TLS: named(r.TLS), Username: r.User, Password: r.Password,
 		DialTimeout: dialTime, DialKeepAliveTime: probe, DialKeepAliveTimeout: probe,
 		Logger: zap.NewNop(), Context: ctx,
 	})
@@ -80,6 +81,29 @@ func Dial(ctx context.Context, r Remote) (*Store, error) {
 		return nil, fmt.Errorf("registry: etcd at %s does not answer: %w", strings.Join(r.Endpoints, ","), err)
 	}
 	return s, nil
+}
+
+// named has a server's certificate checked for the name that the configuration
+// gives: etcd's client would check it for the address.
+func named(c *tls.Config) *tls.Config {
+	if c == nil || c.ServerName == "" {
+		return c
+	}
+	c = c.Clone()
+	c.InsecureSkipVerify = true // VerifyConnection does what is skipped
+	name, roots := c.ServerName, c.RootCAs
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 {
+			return errors.New("registry: etcd has no certificate")
+		}
+		o := x509.VerifyOptions{DNSName: name, Roots: roots, Intermediates: x509.NewCertPool()}
+		for _, more := range s.PeerCertificates[1:] {
+			o.Intermediates.AddCert(more)
+		}
+		_, err := s.PeerCertificates[0].Verify(o)
+		return err
+	}
+	return c
 }
 
 // alive asks etcd for something that needs its leader.

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"hotdesk/protocol/adminapi"
 	"hotdesk/server/registry"
 )
 
@@ -240,4 +241,12 @@ func Run(t *testing.T, open func(*testing.T) registry.Store) {
 			t.Errorf("a reader that fails: %v", err)
 		}
 	})
+}
+
+// Put registers a token and returns the revision with it.
+func Put(ctx context.Context, r *registry.Registry, name string) (uint64, error) {
+	_, rev, err := r.Change(ctx, registry.By{Who: "test", Op: "put"}, func(*registry.Snapshot) ([]adminapi.Edit, error) {
+		return []adminapi.Edit{adminapi.Put(adminapi.Record{Kind: adminapi.KindToken, Name: name})}, nil
+	})
+	return rev, err
 }
