@@ -223,7 +223,7 @@ func TestLargestFit(t *testing.T) {
 			t.Errorf("%v: %s", err, line)
 		}
 	}
-	proof := Redirect{Stamp: h.Stamp(), To: long, Terminal: "ffffffffffff", Token: token, Session: "0123456789abcdef"}.Sign(ring, SHA256)
+	proof := Redirect{Stamp: h.Stamp(), To: long, Terminal: "ffffffffffff", Token: token, Session: "0123456789abcdef", User: strings.Repeat("u", MaxUser)}.Sign(ring, SHA256)
 	if len(proof) > alp.MaxValue {
 		t.Errorf("proof of %d bytes does not fit a value", len(proof))
 	}
@@ -288,6 +288,14 @@ func TestRedirect(t *testing.T) {
 		plain := "redirect host=mud time=950739941 to=host05 terminal=0003ba0a0b0c token=mondex.1 session=" + map[bool]string{true: "new", false: string(session)}[session == ""] + " boot=1122334455667788 counter=4 alg=hmac-sha1 kid="
 		if !strings.HasPrefix(props, plain) || strings.HasSuffix(props, "\n") {
 			t.Fatalf("got %q", props)
+		}
+		named := want // who has logged in is part of what is signed
+		named.User = "jörg"
+		if got, err := ParseRedirect(named.Sign(ring, SHA1), ring); err != nil || got != named {
+			t.Fatalf("got %+v, %v", got, err)
+		}
+		if got, err := ParseRedirect(strings.Replace(named.Sign(ring, SHA1), " user=6a", " user=6b", 1), ring); err == nil {
+			t.Fatalf("another user's name was taken: %+v", got)
 		}
 		// It goes through a control line and comes back the same.
 		line := alp.RedirectInf{TokenSeq: 1, Addr: ip("127.0.0.2"), Port: 7443, Props: props}.Message().Append(nil)

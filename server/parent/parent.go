@@ -31,6 +31,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -88,6 +89,10 @@ type Config struct {
 	Level       slog.Level   // of the sessions' logs
 	Log         *slog.Logger // nil = silent
 }
+
+// services is where PAM looks for a service's file (pam.d(5)): in its place
+// would come one that refuses everybody.
+var services = []string{"/etc/pam.d", "/usr/lib/pam.d"}
 
 type parent struct {
 	Config
@@ -156,6 +161,9 @@ func (p *parent) check() error {
 	}
 	if p.Local {
 		return nil
+	}
+	if p.Service != "" && !slices.ContainsFunc(services, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, p.Service)); return err == nil }) {
+		return fmt.Errorf("parent: there is no PAM service %s: write /etc/pam.d/%s (README.md has an example), or name another with -pam-service", p.Service, p.Service)
 	}
 	u, err := user.Lookup(p.GatewayUser)
 	if err != nil {
