@@ -281,6 +281,7 @@ func TestVMTerminal(t *testing.T) {
 	boxes.cfg.Args = []string{"-rtc", "base=1990-01-01"}
 	y := boxes.boot("second", "00:03:ba:00:00:02")
 	y.insert(boxes, "card1")
+	y.says("session on the screen") // to look at the screen takes the machine's time
 	y.shows("the desktop", has(1270, 1014, "2a7f62"))
 	t.Logf("power on to the desktop of a card that is in: %v", time.Since(y.on))
 	y.paint("6a3d7c")
