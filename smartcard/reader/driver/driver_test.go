@@ -389,6 +389,37 @@ func TestNotPolled(t *testing.T) {
 	}
 }
 
+// TestReset: nothing is selected after a reset, at each level.
+func TestReset(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			dev := usbtest.New(k.cfg)
+			newHands(t, dev, 0, cardFile(k.protocol, k.ta1)).insert(t)
+			d := newDesk(t, dev)
+			d.next(reader.ReaderAdded)
+			c := d.next(reader.Inserted).Card
+			for _, step := range []struct {
+				cmd  apdu.Command
+				want uint16
+			}{{apdu.Select(apdu.SimpleAID), apdu.OK}, {apdu.GetData(apdu.SimpleID), apdu.OK}, {}, {apdu.GetData(apdu.SimpleID), apdu.ConditionsNotMet}} {
+				if step.want == 0 {
+					if err := c.(*driver.Card).Reset(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				b, err := c.Transmit(t.Context(), step.cmd.Append(nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r, err := apdu.ParseResponse(b); err != nil || r.Status != step.want {
+					t.Errorf("%02x: %x, want %04x", step.cmd.INS, b, step.want)
+				}
+			}
+		})
+	}
+}
+
 // TestClosed: a card has no power once its Source is closed.
 func TestClosed(t *testing.T) {
 	dev := usbtest.New(usbtest.Config{Features: automatic})

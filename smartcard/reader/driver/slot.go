@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -183,6 +184,35 @@ func (c *Card) out() bool {
 // Transmit has an exchange with the card. One that the context ends goes on
 // at the reader; the next one waits for it.
 func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	command = slices.Clone(command)
+	return c.alone(ctx, func() ([]byte, error) { return c.exchange(command) })
+}
+
+// Reset takes the card's power away and gives it back: nothing is selected
+// then, and no PIN is verified.
+func (c *Card) Reset(ctx context.Context) error {
+	_, err := c.alone(ctx, func() ([]byte, error) {
+		if c.out() {
+			return nil, reader.ErrRemoved
+		}
+		k, err := powerOn(c.ctx, c.l, c.contact.slot)
+		if err != nil {
+			return nil, explain(err)
+		}
+		c.contact = k
+		if k.warn == nil && !bytes.Equal(k.atr, c.atr) {
+			k.warn = errors.New("driver: another ATR than before the reset")
+		}
+		if k.warn != nil {
+			return nil, fmt.Errorf("%w (%w)", reader.ErrMute, k.warn)
+		}
+		return nil, nil
+	})
+	return err
+}
+
+// alone does f with the card when it is its turn.
+func (c *Card) alone(ctx context.Context, f func() ([]byte, error)) ([]byte, error) {
 	switch {
 	case c.out():
 		return nil, reader.ErrRemoved
@@ -200,10 +230,9 @@ func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
 		err    error
 	}
 	ended := make(chan result, 1)
-	command = slices.Clone(command)
 	go func() {
 		defer c.l.done()
-		b, err := c.exchange(command)
+		b, err := f()
 		ended <- result{b, err}
 	}()
 	select {

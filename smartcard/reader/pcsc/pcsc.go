@@ -21,6 +21,8 @@ const (
 	MaxReaders = 15 // as many as pcsc-lite has room for beside the notification
 	// retry is how often a service that is away is looked for.
 	retry = time.Second
+	// late is how long after a pull the service may tell of it.
+	late = time.Second
 	// forever is how long to wait for an event.
 	forever = -1
 	// pnp is the reader that tells of readers.
@@ -297,7 +299,16 @@ func (c *Card) Removed() <-chan struct{} { return c.removed }
 // Transmit has an exchange with the card. One that the context ends goes on
 // at the reader; the next one waits for it.
 func (c *Card) Transmit(ctx context.Context, command []byte) ([]byte, error) {
-	return c.alone(ctx, func() ([]byte, error) { return c.handle.Transmit(command) })
+	return c.alone(ctx, func() ([]byte, error) {
+		b, err := c.handle.Transmit(command)
+		if err == nil && len(b) < 2 {
+			err = errors.New("pcsc: an answer without a status word")
+		}
+		if err != nil {
+			return nil, c.why(err)
+		}
+		return b, nil
+	})
 }
 
 // Reset has the service reset the card.
@@ -346,6 +357,17 @@ func (c *Card) alone(ctx context.Context, f func() ([]byte, error)) ([]byte, err
 		return r.answer, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// why waits a moment for the removal that may be the reason of err: exchanges
+// fail at once when the card is pulled, the service looks for it now and then.
+func (c *Card) why(err error) error {
+	select {
+	case <-c.removed:
+		return reader.ErrRemoved
+	case <-time.After(late):
+		return err
 	}
 }
 

@@ -142,25 +142,31 @@ func descriptors(d *gousb.Device) ([]byte, error) {
 	for n := range min(len(d.Desc.Configs), maxConfigurations) {
 		head := make([]byte, 9)
 		if m, err := d.Control(in, getDescriptor, configuration<<8|uint16(n), 0, head); err != nil || m < len(head) {
-			return nil, fmt.Errorf("descriptor of %d bytes: %w", m, explain(nil, err))
+			return nil, fmt.Errorf("descriptor of %d bytes: %w", m, explain(err))
 		}
 		b := make([]byte, binary.LittleEndian.Uint16(head[2:]))
 		m, err := d.Control(in, getDescriptor, configuration<<8|uint16(n), 0, b)
 		if err != nil {
-			return nil, explain(nil, err)
+			return nil, explain(err)
 		}
 		all = append(all, b[:m]...)
 	}
 	return all[:min(len(all), ccid.MaxDescriptors)], nil
 }
 
+// during is explain for a transfer, which its context may have ended.
+func during(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return explain(err)
+}
+
 // explain maps libusb's errors to those of driver.Pipes.
-func explain(ctx context.Context, err error) error {
+func explain(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case ctx != nil && ctx.Err() != nil:
-		return ctx.Err()
 	case errors.Is(err, gousb.TransferStall), errors.Is(err, gousb.ErrorPipe):
 		return driver.ErrStall
 	case errors.Is(err, gousb.TransferNoDevice), errors.Is(err, gousb.ErrorNoDevice),
@@ -177,26 +183,26 @@ func (p *pipes) Out(ctx context.Context, b []byte) error {
 	if err == nil && n != len(b) {
 		return fmt.Errorf("usb: %d of %d bytes sent", n, len(b))
 	}
-	return explain(ctx, err)
+	return during(ctx, err)
 }
 
 // In implements driver.Pipes.
 func (p *pipes) In(ctx context.Context, b []byte) (int, error) {
 	n, err := p.in.ReadContext(ctx, b)
-	return n, explain(ctx, err)
+	return n, during(ctx, err)
 }
 
 // Notify implements driver.Pipes.
 func (p *pipes) Notify(ctx context.Context, b []byte) (int, error) {
 	n, err := p.notify.ReadContext(ctx, b)
-	return n, explain(ctx, err)
+	return n, during(ctx, err)
 }
 
 // Control implements driver.Pipes.
 func (p *pipes) Control(ctx context.Context, request byte, value uint16) error {
 	const toInterface = 0x21 // class request, out
 	_, err := p.device.Control(toInterface, request, value, uint16(p.i.Number), nil)
-	return explain(ctx, err)
+	return during(ctx, err)
 }
 
 // ClearHalt implements driver.Pipes.
@@ -204,7 +210,7 @@ func (p *pipes) ClearHalt() error {
 	const toEndpoint, clearFeature, halt = 0x02, 1, 0
 	for _, e := range []byte{p.i.In.Address, p.i.Out.Address} {
 		if _, err := p.device.Control(toEndpoint, clearFeature, halt, uint16(e), nil); err != nil {
-			return explain(nil, err)
+			return explain(err)
 		}
 	}
 	return nil
@@ -212,7 +218,7 @@ func (p *pipes) ClearHalt() error {
 
 // Reset implements driver.Pipes.
 func (p *pipes) Reset() error {
-	return errors.Join(p.release(), explain(nil, p.device.Reset()))
+	return errors.Join(p.release(), explain(p.device.Reset()))
 }
 
 func (p *pipes) release() error {

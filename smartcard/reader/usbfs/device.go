@@ -42,7 +42,6 @@ type urb struct {
 
 // Requests (usbdevice_fs.h), for a machine of this word size.
 var (
-	ioClaim      = read_(15, 4)
 	ioRelease    = read_(16, 4)
 	ioSubmit     = read_(10, unsafe.Sizeof(urb{}))
 	ioDiscard    = none(11)

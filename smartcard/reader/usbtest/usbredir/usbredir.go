@@ -80,7 +80,6 @@ type Port struct {
 	pending  map[uint64]context.CancelFunc // bulk transfers to the guest
 	notices  uint64
 	watching bool
-	gone     chan struct{} // closed when the guest has let the last device go
 	done     chan struct{}
 	err      error
 }
