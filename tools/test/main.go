@@ -78,7 +78,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"static build", staticBuild},
 		{"tests, race", tests},
 		{"tests, tags", func(ctx context.Context, c config) error {
-			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "./smartcard/...", "./server/session/media")
+			return goTool(ctx, c, "test", "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media")
 		}},
 		{"tests, logins", func(ctx context.Context, c config) error {
 			return goTool(ctx, c, "test", "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin", "./tools/e2e")
@@ -129,7 +129,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 func packages(ctx context.Context, c config) error {
-	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, debian.Machine, debian.Logins, []string{"gcc", "libc6-dev", "nftables", "xauth"})
+	need := slices.Concat(debian.Session, debian.Browser, debian.DHCP, debian.Cards, debian.USB, debian.Machine, debian.Logins, []string{"gcc", "libc6-dev", "nftables", "xauth"})
 	if err := debian.Need(ctx, c.out, need...); err != nil {
 		return err
 	}

@@ -478,3 +478,47 @@ func TestStall(t *testing.T) {
 	d.next(reader.ReaderAdded)
 	d.next(reader.Inserted)
 }
+
+// TestHowLong tells how long it takes from the card's being pushed in until
+// the program has its ATR, in memory: through the driver, and for cards as files.
+func TestHowLong(t *testing.T) {
+	const rounds = 50
+	figure := func(what string, list []time.Duration) {
+		slices.Sort(list)
+		t.Logf("figure: %s: card in, Inserted with ATR: median %v, p90 %v, worst %v", what, list[rounds/2], list[rounds*9/10], list[rounds-1])
+	}
+	dev := usbtest.New(usbtest.Config{Level: ccid.ExtendedAPDU, Features: automatic})
+	d := newDesk(t, dev)
+	d.next(reader.ReaderAdded)
+	var list []time.Duration
+	for range rounds {
+		began := time.Now()
+		dev.Insert(0, &echo{atr: usbtest.ATR(1, 0, "")})
+		if e := d.next(reader.Inserted); len(e.Card.ATR()) == 0 {
+			t.Error("no ATR")
+		}
+		list = append(list, time.Since(began))
+		dev.Remove(0)
+		d.next(reader.Removed)
+	}
+	figure("driver", list)
+	r := emulated.New(fstest.MapFS{"a.card": {Data: []byte(cardFile(1, 0))}})
+	defer r.Close()
+	<-r.Events()
+	list = nil
+	for range rounds {
+		began := time.Now()
+		if _, err := r.Insert("a"); err != nil {
+			t.Fatal(err)
+		}
+		if e := <-r.Events(); len(e.Card.ATR()) == 0 {
+			t.Error("no ATR")
+		}
+		list = append(list, time.Since(began))
+		if _, err := r.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		<-r.Events()
+	}
+	figure("emulated", list)
+}

@@ -193,7 +193,7 @@ func (s *Source) scan(ended chan<- struct{}) time.Duration {
 			r.next = now.Add(pause(r.failures))
 			later(pause(r.failures))
 			level := slog.LevelWarn
-			if r.failures > MaxFailures {
+			if r.failures > MaxFailures || errors.Is(err, ErrGone) {
 				level = slog.LevelDebug
 			}
 			s.log.Log(s.ctx, level, "card reader cannot be used; is another program using it, such as pcscd?", "reader", f.Name, "err", err)
