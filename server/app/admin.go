@@ -243,13 +243,12 @@ func version() string {
 	if !ok {
 		return "unknown"
 	}
-	v := info.Main.Version
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			v += " " + s.Value[:min(12, len(s.Value))]
+			return info.Main.Version + " " + s.Value[:min(12, len(s.Value))]
 		}
 	}
-	return v
+	return info.Main.Version
 }
 
 // certificate returns this host's: one that the authority here made, or, where

@@ -189,11 +189,11 @@ func TestRotationTorn(t *testing.T) {
 func TestMerge(t *testing.T) {
 	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
 	got := Merge([]Entry{{N: 1, Host: "b", When: at(1)}, {N: 2, Host: "b", When: at(3)}}, []Entry{{N: 7, Host: "a", When: at(1)}, {N: 8, Host: "a", When: at(2)}})
-	var s string
+	var order []string
 	for _, e := range got {
-		s += fmt.Sprintf("%s%d ", e.Host, e.N)
+		order = append(order, fmt.Sprintf("%s%d", e.Host, e.N))
 	}
-	if s != "a7 b1 a8 b2 " {
+	if s := strings.Join(order, " "); s != "a7 b1 a8 b2" {
 		t.Error(s)
 	}
 }

@@ -114,7 +114,16 @@ func (c *command) prepare(ctx context.Context) error {
 	if err := os.Mkdir(group, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return os.Lchown(group, uid, gid)
+	if err := os.Lchown(group, uid, gid); err != nil {
+		return err
+	}
+	// The server takes the directory of sockets over when it starts.
+	if err := os.Mkdir(c.runtimeDir(), 0o700); errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return os.Lchown(c.runtimeDir(), uid, gid)
 }
 
 // groupDir is the group manager's -state.
@@ -196,10 +205,16 @@ func (c *command) configure(name, registry string) error {
 	if registry != "" {
 		text += "registry = " + registry + "\n"
 	}
-	for file, text := range map[string]string{
-		"server.conf":   text,
-		"groupmgr.conf": "# written by hotdesk setup; every flag of `groupmgr -h` is a line here\nhost = " + name + "\n",
-	} {
+	manager := "# written by hotdesk setup; every flag of `groupmgr -h` is a line here\nhost = " + name + "\n"
+	if c.state != "" {
+		text += "state = " + c.state + "\n"
+		manager += "state = " + c.groupDir() + "\n"
+	}
+	if c.runtime != "" {
+		text += "runtime = " + c.runtime + "\n"
+		manager += "runtime = " + c.runtime + "\n"
+	}
+	for file, text := range map[string]string{"server.conf": text, "groupmgr.conf": manager} {
 		path := filepath.Join(c.stateDir(), file)
 		if _, err := os.Lstat(path); err == nil {
 			fmt.Fprintf(c.stdout, "%s is there already and stays as it is\n", path)
