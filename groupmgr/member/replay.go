@@ -12,10 +12,12 @@ import (
 //
 //   - Of a known boot a counter counts once; a bitmap of the last window
 //     counters forgives reordering. It is wide because one question to a
-//     thousand hosts takes a thousand counters, of which each sees one. Its time may lie back by MaxSkew from where
-//     the offset of that boot puts it, so that what was recorded and withheld
-//     does not count later. A host that is down may have set its clock back: it
-//     is judged like one not known.
+//     thousand hosts takes a thousand counters, of which each sees one. Its time
+//     may lie back by MaxSkew from where the offset of that boot puts it, so
+//     that what was recorded and withheld does not count later. It may lie ahead
+//     by more only where that brings it to our clock: what was recorded while a
+//     clock was wrong must not make what is said after it look old. A host that
+//     is down may have set its clock back: it is judged like one not known.
 //   - A boot not known yet must be within MaxSkew of our clock, and later than
 //     what that host said last, unless the host is down. So neither an old
 //     recording nor an earlier life of a host displaces the living one.
@@ -103,6 +105,8 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 		}
 		if late := steady + b.offset - s.Time; late > skew && !(r.Down && near) {
 			return replayed, fmt.Sprintf("it was said %d seconds ago", late)
+		} else if late < -skew && !near {
+			return replayed, fmt.Sprintf("its clock has gone ahead by %d seconds, at most %d are accepted: set the clocks", -late, skew)
 		}
 		switch {
 		case s.Counter > b.top:
