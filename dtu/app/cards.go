@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"hotdesk/dtu/viewer"
+	"hotdesk/protocol/native"
 	"hotdesk/smartcard/apdu"
 	"hotdesk/smartcard/piv"
 	"hotdesk/smartcard/reader"
 )
 
-// A cardLock keeps dialogues with the cards apart: those of a proof on the
+// A cardLock keeps dialogues with one card apart: those of a proof on the
 // control connection and of naming, which are the terminal's, and those of a
 // session's programs. One exchange or dialogue is under way at a time. A
 // session's transaction keeps other sessions off, and not the terminal: a
@@ -131,10 +132,21 @@ func newSessionCard(c reader.Card, l *cardLock) *sessionCard {
 func (s *shell) cardFor(n int) viewer.Card {
 	for _, c := range s.in {
 		if n != 0 && c.n == n {
-			return newSessionCard(c.card, s.cardLock)
+			return newSessionCard(c.card, c.lock)
 		}
 	}
 	return nil
+}
+
+// lockOf is the lock of the card of that number; of one that is out, a lock that
+// nobody else has.
+func (s *shell) lockOf(n int) *cardLock {
+	for _, c := range s.in {
+		if c.n == n {
+			return c.lock
+		}
+	}
+	return newCardLock()
 }
 
 // Number counts how often others have put the card back to its start.
@@ -144,7 +156,19 @@ func (c *sessionCard) Number() uint32 {
 	return c.number
 }
 
-func (c *sessionCard) ATR() []byte              { return c.card.ATR() }
+func (c *sessionCard) ATR() []byte { return c.card.ATR() }
+
+// Protocol is how the reader speaks with the card.
+func (c *sessionCard) Protocol() native.CardProtocol {
+	switch t, ok := reader.Protocol(c.card); {
+	case ok && t == 0:
+		return native.CardT0
+	case ok && t == 1:
+		return native.CardT1
+	}
+	return native.CardUnsaid
+}
+
 func (c *sessionCard) Removed() <-chan struct{} { return c.card.Removed() }
 
 // Again has something to receive when Number has changed.

@@ -128,3 +128,29 @@ func TestSessionCardOut(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestTwoCards: what is done with one card holds up nobody at the other, and
+// resets it no more.
+func TestTwoCards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, one, lockOne := deskCard(t)
+		_, two, lockTwo := deskCard(t)
+		a, b := newSessionCard(one, lockOne), newSessionCard(two, lockTwo)
+		exchangeFine(t, a, 0, choose)
+		exchangeFine(t, b, 0, choose)
+		if err := a.Hold(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		lockTwo.reserve()
+		if err := lockTwo.take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		exchangeFine(t, a, 0, apdu.GetData(apdu.SimpleID).Append(nil)) // selected still
+		lockTwo.give()
+		lockTwo.free()
+		if a.Number() != 0 || b.Number() != 1 {
+			t.Errorf("reset %d and %d times, want the second once", a.Number(), b.Number())
+		}
+		exchangeFine(t, b, 1, choose)
+	})
+}

@@ -118,12 +118,12 @@ func (s *shell) cardNumber(n int) reader.Card {
 	return nil
 }
 
-// locked does f while nobody else has a dialogue with a card.
-func (s *shell) locked(ctx context.Context, f func() error) error {
-	if err := s.cardLock.take(ctx); err != nil {
+// alone does f while nobody else has a dialogue with the card.
+func (l *cardLock) alone(ctx context.Context, f func() error) error {
+	if err := l.take(ctx); err != nil {
 		return err
 	}
-	defer s.cardLock.give()
+	defer l.give()
 	return f()
 }
 
@@ -133,11 +133,12 @@ func (s *shell) exchange(a terminal.Exchange) {
 	if card == nil {
 		return // its removal is on the way
 	}
+	lock := s.lockOf(a.Card)
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
 		defer cancel()
 		e := terminal.CardAnswered{Card: a.Card, Tag: a.Tag}
-		err := s.locked(ctx, func() (err error) {
+		err := lock.alone(ctx, func() (err error) {
 			e.Answer, err = card.Transmit(ctx, a.Command)
 			return err
 		})
@@ -164,10 +165,11 @@ func (s *shell) verify(v pinTyped) {
 		return
 	}
 	s.pinned = v.pad.card
+	lock := s.lockOf(v.pad.card)
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
 		defer cancel()
-		err := s.locked(ctx, func() (err error) {
+		err := lock.alone(ctx, func() (err error) {
 			e.Status, err = verifyPIN(ctx, card, v.digits)
 			return err
 		})
@@ -214,10 +216,11 @@ func (s *shell) endProof(a terminal.EndProof) {
 		return
 	}
 	s.pinned = 0
+	lock := s.lockOf(a.Card)
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
 		defer cancel()
-		err := s.locked(ctx, func() error {
+		err := lock.alone(ctx, func() error {
 			err := reader.Reset(ctx, card)
 			if errors.Is(err, reader.ErrNoReset) {
 				_, err = exchangeOne(ctx, card, piv.Forget())
@@ -245,11 +248,12 @@ func (s *shell) setRules(a terminal.SetRules) {
 // nameCard names a card by the rules of now.
 func (s *shell) nameCard(n int, card reader.Card) {
 	rules, version := s.rules, s.ruled
+	lock := s.lockOf(n)
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, readWithin)
 		defer cancel()
 		var t identity.Token
-		err := s.locked(ctx, func() (err error) {
+		err := lock.alone(ctx, func() (err error) {
 			t, err = identity.Identify(ctx, card, rules)
 			return err
 		})

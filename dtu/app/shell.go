@@ -43,8 +43,6 @@ type shell struct {
 	readers []reader.Source  // that one too
 	screen  *screen.Screen
 	rules   []identity.Rule
-	// cardLock is held for every dialogue with a card.
-	cardLock *cardLock
 
 	local  chan any // what happens at the terminal
 	remote chan any // what comes from the network
@@ -87,6 +85,7 @@ type shell struct {
 type cardIn struct {
 	card reader.Card
 	n    int
+	lock *cardLock // held for every dialogue with it
 }
 
 // named is what came of reading a card.
@@ -104,8 +103,8 @@ func newShell(cfg Config, store *trust.Store, readers readerSet) *shell {
 	return &shell{
 		cfg: cfg, log: cfg.Log.With("terminal", string(cfg.MAC)), trust: store, cards: readers.emulated, readers: readers.sources,
 		screen: screen.New(cfg.Width, cfg.Height),
-		rules:  identity.Rules(), cardLock: newCardLock(),
-		local: make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
+		rules:  identity.Rules(),
+		local:  make(chan any, 16), remote: make(chan any, 16), over: make(chan struct{}),
 		status: newBoard(), dials: map[int]*control{},
 		machine: terminal.New(terminal.Config{
 			Identity: id, Layout: cfg.Layout, Width: cfg.Width, Height: cfg.Height,
@@ -316,14 +315,14 @@ func (s *shell) perform(actions []terminal.Action) {
 				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
 			}
 		case terminal.AskPIN:
-			s.cardLock.reserve()
+			s.lockOf(a.Card).reserve()
 			s.askPIN(a)
 		case terminal.Exchange:
-			s.cardLock.reserve()
+			s.lockOf(a.Card).reserve()
 			s.exchange(a)
 		case terminal.EndProof:
 			s.endProof(a)
-			s.cardLock.free()
+			s.lockOf(a.Card).free()
 		case terminal.SetRules:
 			s.setRules(a)
 		case terminal.NameCard:
@@ -434,7 +433,7 @@ func (s *shell) cardEvent(e reader.Event) {
 		s.inserted = time.Now()
 		s.counters.Inserts++
 		n := s.counters.Inserts
-		s.in = append(s.in, cardIn{e.Card, n})
+		s.in = append(s.in, cardIn{e.Card, n, newCardLock()})
 		s.step(terminal.CardIn{Card: n})
 		s.nameCard(n, e.Card)
 	case reader.Removed:

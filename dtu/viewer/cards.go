@@ -17,6 +17,8 @@ import (
 // context ends with the connection or with the card.
 type Card interface {
 	ATR() []byte
+	// Protocol is how the reader speaks with the card.
+	Protocol() native.CardProtocol
 	Removed() <-chan struct{}
 	// Number changes, and Again has something to receive, when others have put
 	// the card back to its start: to the session's programs it was out, and is
@@ -69,7 +71,7 @@ func (v *Viewer) card() {
 		return err
 	}
 	inserted := func() native.CardMessage {
-		return native.CardMessage{Type: native.CardInserted, Card: c.Number(), Data: c.ATR()}
+		return native.CardMessage{Type: native.CardInserted, Card: c.Number(), Seq: uint32(c.Protocol()), Data: c.ATR()}
 	}
 	if _, err := out.Write(inserted().Append([]byte{byte(native.StreamCard)})); err != nil {
 		return

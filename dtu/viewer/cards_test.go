@@ -29,9 +29,10 @@ func newPlastic() *plastic {
 	return &plastic{removed: make(chan struct{}), again: make(chan struct{}, 1), did: make(chan string, 100), number: 5}
 }
 
-func (p *plastic) ATR() []byte              { return []byte{0x3b, 0} }
-func (p *plastic) Removed() <-chan struct{} { return p.removed }
-func (p *plastic) Again() <-chan struct{}   { return p.again }
+func (p *plastic) ATR() []byte                   { return []byte{0x3b, 0} }
+func (p *plastic) Removed() <-chan struct{}      { return p.removed }
+func (p *plastic) Protocol() native.CardProtocol { return native.CardT1 }
+func (p *plastic) Again() <-chan struct{}        { return p.again }
 
 func (p *plastic) Number() uint32 {
 	p.mu.Lock()
@@ -92,7 +93,7 @@ func TestCard(t *testing.T) {
 	conf.Card = p
 	v := dial(t, conf)
 	out := wait(t, "card stream", sv.out)
-	if m := wait(t, "insertion", sv.said); m.Type != native.CardInserted || m.Card != 5 || !bytes.Equal(m.Data, p.ATR()) {
+	if m := wait(t, "insertion", sv.said); m.Type != native.CardInserted || m.Card != 5 || native.CardProtocol(m.Seq) != native.CardT1 || !bytes.Equal(m.Data, p.ATR()) {
 		t.Fatalf("said %+v", m)
 	}
 	ask := func(m native.CardMessage) native.CardMessage {

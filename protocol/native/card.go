@@ -23,7 +23,7 @@ type CardType byte
 
 const (
 	// From the terminal.
-	CardInserted CardType = 1 // Card is in, Data is its ATR
+	CardInserted CardType = 1 // Card is in, Data is its ATR, Seq a CardProtocol
 	CardRemoved  CardType = 2 // Card is out
 	CardAnswer   CardType = 3 // to Seq: the response APDU, or nothing to a reset
 	CardFailed   CardType = 4 // to Seq: Data is one byte, a CardFault
@@ -32,6 +32,16 @@ const (
 	CardReset    CardType = 6 // Card is to be reset; answered
 	CardHold     CardType = 7 // nobody else at the terminal may use the card, till CardRelease; not answered
 	CardRelease  CardType = 8 // not answered
+)
+
+// CardProtocol is how the terminal's reader speaks with a card (ISO 7816-3).
+// Terminals of before send CardUnsaid.
+type CardProtocol uint32
+
+const (
+	CardUnsaid CardProtocol = 0 // not known: the ATR says what it may be
+	CardT0     CardProtocol = 1
+	CardT1     CardProtocol = 2
 )
 
 // CardFault is why there is no answer.

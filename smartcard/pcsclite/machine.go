@@ -40,7 +40,12 @@ type (
 	// Closed: a client is gone.
 	Closed struct{ Client Client }
 	// Inserted: a card is in; one that was in before is out.
-	Inserted struct{ ATR []byte }
+	Inserted struct {
+		ATR []byte
+		// Protocol is what the reader speaks with it: T0, T1, or 0 where that is
+		// not known and the ATR says what it may be.
+		Protocol uint32
+	}
 	// Removed: the card is out, or its terminal is gone.
 	Removed struct{}
 	// Answered: the card answered an Ask, or did not.
@@ -121,7 +126,8 @@ type Machine struct {
 	clients map[Client]*client
 	handles map[uint32]*handle
 	state   ReaderState
-	powered bool // the card is in use, or may be: it need not be powered again
+	powered bool   // the card is in use, or may be: it need not be powered again
+	spoken  uint32 // T0 or T1, as the reader speaks with the card; 0: not known
 
 	lock    uint32 // handle that has a transaction, or is exclusive; 0: none
 	locks   int    // how many times
@@ -205,7 +211,7 @@ func (m *Machine) Step(now time.Time, e Event) []Action {
 		if m.state.State != StateAbsent {
 			m.removed()
 		}
-		m.inserted(e.ATR)
+		m.inserted(e.ATR, e.Protocol)
 	case Removed:
 		if m.state.State != StateAbsent {
 			m.removed()
@@ -326,7 +332,8 @@ func (m *Machine) signal() {
 	}
 }
 
-func (m *Machine) inserted(atr []byte) {
+func (m *Machine) inserted(atr []byte, protocol uint32) {
+	m.spoken = protocol & (T0 | T1)
 	m.state.ATR = slices.Clone(atr[:min(len(atr), MaxATR)])
 	m.state.State = StatePresent | StatePowered | StateNegotiable
 	if len(atr) == 0 {

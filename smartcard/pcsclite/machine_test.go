@@ -66,7 +66,7 @@ func (d *desk) step(e Event) {
 func (d *desk) insert() {
 	d.t.Helper()
 	d.held, d.asks = false, nil
-	d.step(Inserted{cardA})
+	d.step(Inserted{ATR: cardA})
 }
 
 func (d *desk) remove() {
@@ -463,4 +463,24 @@ func anything(r *rand.Rand, p program) Body {
 		return &Release{Context: p.context}
 	}
 	return apdu(p, 0, 1, 2, 3)
+}
+
+// TestProtocolOfReader: what the reader has settled on counts, whatever else
+// the ATR offers.
+func TestProtocolOfReader(t *testing.T) {
+	for _, c := range []struct{ spoken, asked, rv, active uint32 }{
+		{0, T0 | T1, Success, T1}, {T0, T0 | T1, Success, T0}, {T1, T0 | T1, Success, T1},
+		{T0, T1, ProtoMismatch, 0}, {T1, T0, ProtoMismatch, 0}, {T0, T0, Success, T0}, {8, T0, Success, T0},
+	} {
+		d := newDesk(t)
+		d.step(Inserted{ATR: cardA, Protocol: c.spoken})
+		p := d.program(0)
+		q := d.connect(p, Shared)
+		q.Protocols = c.asked
+		q = call(d, p.Client, q)
+		d.want("connect", q.RV, c.rv)
+		if c.rv == Success {
+			d.want("protocol", q.Active, c.active)
+		}
+	}
 }

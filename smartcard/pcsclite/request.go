@@ -142,7 +142,7 @@ func (m *Machine) negotiate(share, protocols uint32) uint32 {
 		if protocols&anyOld != 0 {
 			protocols = T0 | T1
 		}
-		switch offered := offers(m.state.ATR) & protocols; {
+		switch offered := m.offered() & protocols; {
 		case offered&T1 != 0:
 			m.state.Protocol = T1
 		case offered&T0 != 0:
@@ -152,6 +152,15 @@ func (m *Machine) negotiate(share, protocols uint32) uint32 {
 		}
 	}
 	return Success
+}
+
+// offered is what the card can be spoken with: what its reader has settled on,
+// as a card changes its protocol only with a reset.
+func (m *Machine) offered() uint32 {
+	if m.spoken != 0 {
+		return m.spoken
+	}
+	return offers(m.state.ATR)
 }
 
 // offers are the protocols of an ATR.

@@ -193,13 +193,17 @@ func (c *cards) take(v any) {
 	}
 }
 
+// protocols are the terminal's words for them as programs say it; what a later
+// terminal says is not known.
+var protocols = map[native.CardProtocol]uint32{native.CardT0: pcsclite.T0, native.CardT1: pcsclite.T1}
+
 // said handles what a terminal says of its card.
 func (c *cards) said(v cardSaid) {
 	mine := c.link == v.link && v.link.card == v.m.Card
 	switch v.m.Type {
 	case native.CardInserted:
 		c.link, v.link.card = v.link, v.m.Card
-		c.step(pcsclite.Inserted{ATR: v.m.Data})
+		c.step(pcsclite.Inserted{ATR: v.m.Data, Protocol: protocols[native.CardProtocol(v.m.Seq)]})
 	case native.CardRemoved:
 		if mine {
 			c.link = nil

@@ -398,6 +398,9 @@ func TestReset(t *testing.T) {
 			d := newDesk(t, dev)
 			d.next(reader.ReaderAdded)
 			c := d.next(reader.Inserted).Card
+			if p, ok := reader.Protocol(c); !ok || p != k.protocol {
+				t.Errorf("protocol %d, %v, want %d", p, ok, k.protocol)
+			}
 			for _, step := range []struct {
 				cmd  apdu.Command
 				want uint16

@@ -22,6 +22,7 @@ type contact struct {
 	choice ccid.Choice
 	t1     *tpdu.T1
 	wait   time.Duration
+	agreed bool  // on choice
 	warn   error // why the card cannot be spoken with; nil: it can
 }
 
@@ -161,7 +162,7 @@ func (k *contact) settle(ctx context.Context, parsed atr.ATR, slow bool) error {
 	}
 	clock := int(d.DefaultClock) * 1000
 	bwt := c.Block.BlockWait(parsed.Speed(), clock)
-	k.choice, k.wait = c, patience+3*bwt
+	k.choice, k.wait, k.agreed = c, patience+3*bwt, true
 	if c.Protocol == 1 && d.Level() == ccid.TPDU {
 		k.t1 = tpdu.NewT1(tpdu.Config{
 			IFSC: c.Block.IFSC, IFSD: max(1, int(min(d.MaxIFSD, tpdu.MaxINF))), CRC: c.Block.CRC, BWT: bwt,

@@ -140,6 +140,7 @@ func explain(err error) error {
 type Card struct {
 	l       *link
 	atr     []byte
+	speaks  int   // 0 or 1: its protocol; -1: not known
 	err     error // why it cannot be spoken with
 	removed chan struct{}
 	lost    chan struct{} // closed when it has no power
@@ -151,10 +152,13 @@ type Card struct {
 }
 
 func newCard(l *link, k *contact, err error) *Card {
-	c := &Card{l: l, contact: k, err: err, removed: make(chan struct{}), lost: make(chan struct{})}
+	c := &Card{l: l, contact: k, speaks: -1, err: err, removed: make(chan struct{}), lost: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(l.ctx)
 	if k != nil {
 		c.atr = k.atr
+		if k.agreed && k.warn == nil {
+			c.speaks = int(k.choice.Protocol)
+		}
 	}
 	return c
 }
@@ -171,6 +175,11 @@ func (c *Card) ATR() []byte { return slices.Clone(c.atr) }
 
 // Removed is closed when the card is out.
 func (c *Card) Removed() <-chan struct{} { return c.removed }
+
+// Protocol is what the reader was told to speak with the card, or told that it
+// does; a reset comes to the same. It is not known of a card whose ATR only the
+// reader understands.
+func (c *Card) Protocol() (t int, ok bool) { return c.speaks, c.speaks >= 0 }
 
 func (c *Card) out() bool {
 	select {

@@ -251,6 +251,7 @@ type Card struct {
 	removed chan struct{}
 	turn    chan struct{} // holds a value while nobody has an exchange
 	handle  *scard.Card   // nil: the card is mute, or was gone too soon
+	speaks  scard.Protocol
 }
 
 func gone() *Card {
@@ -273,7 +274,7 @@ func connect(watch, hand *scard.Context, st scard.ReaderState) *Card {
 		_ = handle.Disconnect(scard.LeaveCard) // of a card that is out it fails
 		return c
 	}
-	c.handle = handle
+	c.handle, c.speaks = handle, handle.ActiveProtocol()
 	return c
 }
 
@@ -292,6 +293,17 @@ func (c *Card) release() {
 
 // ATR is what the service says.
 func (c *Card) ATR() []byte { return slices.Clone(c.atr) }
+
+// Protocol is what the service settled on with the card.
+func (c *Card) Protocol() (t int, ok bool) {
+	switch c.speaks {
+	case scard.ProtocolT0:
+		return 0, true
+	case scard.ProtocolT1:
+		return 1, true
+	}
+	return 0, false
+}
 
 // Removed is closed when the card is out.
 func (c *Card) Removed() <-chan struct{} { return c.removed }
