@@ -32,16 +32,23 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 	if d.seq == 0 {
 		s.setShape(shape{}) // the last session's
 	}
-	planes, flags := f.photos.planes, f.photos.flags
+	planes, flags, fields := f.photos.planes, f.photos.flags, f.photos.fields
 	for raw := f.raw; len(raw) > 0; {
 		op, rest, err := draw.Next(raw)
 		if err != nil {
 			panic("screen: " + err.Error()) // check accepted it
 		}
-		if op.Code == draw.Photo {
+		switch op.Code {
+		case draw.Photo:
 			restore(s.pic, op, planes, flags[0])
 			planes, flags = planes[3*op.W*op.H:], flags[1:]
-		} else {
+		case draw.Lossy:
+			blocksOf(planes, fields[0]).Draw(s.pic, op.Rect(), op.Step)
+			for _, n := range fields[0] {
+				planes = planes[n:]
+			}
+			fields = fields[1:]
+		default:
 			s.apply(op)
 		}
 		raw = rest

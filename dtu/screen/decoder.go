@@ -134,7 +134,7 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		return err
 	}
 	f := frame{raw: d.raw, w: d.w, h: d.h, damage: d.damage[:0], photos: &d.photos}
-	d.photos.planes, d.photos.flags = d.photos.planes[:0], d.photos.flags[:0]
+	d.photos.reset()
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		d.raw = nil
 	}
 	if cap(d.photos.planes) > keepRaw && !(len(d.photos.planes) > keepRaw && d.big) {
-		d.photos.planes, d.photos.flags = nil, nil
+		d.photos.planes, d.photos.flags, d.photos.fields = nil, nil, nil
 	}
 	d.big = big
 	return nil
@@ -228,7 +228,7 @@ type frame struct {
 	w, h   int  // of the picture (0: none yet) before them, after check after them
 	sized  bool // one of them is a Size
 	damage region
-	photos *photos // the planes of its PHOTOs, by check
+	photos *photos // the planes of its PHOTOs and LOSSYs, by check
 }
 
 // check reads all operations and says whether each fits its picture.
@@ -253,7 +253,7 @@ func (f *frame) check() error {
 		case draw.Copy:
 			fits = op.SrcX+op.W <= f.w && op.SrcY+op.H <= f.h
 			fallthrough
-		case draw.Fill, draw.Set, draw.Palette, draw.Photo, draw.Swap:
+		case draw.Fill, draw.Set, draw.Palette, draw.Photo, draw.Lossy, draw.Swap:
 			fits = fits && op.X+op.W <= f.w && op.Y+op.H <= f.h
 			f.damage.add(op.Rect())
 		case draw.Keep:
@@ -263,10 +263,15 @@ func (f *frame) check() error {
 			return fmt.Errorf("%w: %#x at %d,%d of %dx%d does not fit %dx%d",
 				ErrFrame, byte(op.Code), op.X, op.Y, op.W, op.H, f.w, f.h)
 		}
-		if op.Code == draw.Photo {
-			if err := f.photos.add(op); err != nil {
-				return fmt.Errorf("%w: %w", ErrFrame, err)
-			}
+		var bad error
+		switch op.Code {
+		case draw.Photo:
+			bad = f.photos.add(op)
+		case draw.Lossy:
+			bad = f.photos.addBlocks(op)
+		}
+		if bad != nil {
+			return fmt.Errorf("%w: %w", ErrFrame, bad)
 		}
 	}
 	if f.w == 0 {

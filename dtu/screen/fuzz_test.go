@@ -56,7 +56,7 @@ func FuzzDecode(f *testing.F) {
 
 // The recorded streams are accepted to their ends.
 func TestRecordedStreams(t *testing.T) {
-	for name, frames := range map[string]uint32{"desktop": 4, "photo": 1, "black": 2} {
+	for name, frames := range map[string]uint32{"desktop": 4, "photo": 1, "lossy": 6, "black": 2} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".stream"))
 		if err != nil {
 			t.Fatal(err)

@@ -15,8 +15,12 @@ import (
 type photos struct {
 	planes []byte
 	flags  [][3]byte // of each
+	fields [][5]int  // of each LOSSY, whose fields are among the planes: their lengths
 	huff   *huff0.Scratch
 }
+
+// reset forgets them and keeps the memory.
+func (p *photos) reset() { p.planes, p.flags, p.fields = p.planes[:0], p.flags[:0], p.fields[:0] }
 
 var errPhoto = errors.New("bad photo")
 
@@ -40,38 +44,86 @@ func (p *photos) add(op draw.Op) error {
 		at := len(p.planes)
 		p.grow(n)
 		plane := p.planes[at : at+n : at+n]
-		switch kind {
-		case draw.PlaneRaw:
-			if copy(plane, b) < n {
-				return fmt.Errorf("%w: cut short", errPhoto)
-			}
-			b = b[n:]
-		case draw.PlaneFlat:
-			for i := range plane {
-				plane[i] = b[0]
-			}
-			b = b[1:]
-		case draw.PlaneHuff:
-			if len(b) < 3 {
-				return fmt.Errorf("%w: cut short", errPhoto)
-			}
-			size := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
-			if b = b[3:]; size > len(b) {
-				return fmt.Errorf("%w: cut short", errPhoto)
-			}
-			if err := p.inflate(plane, b[:size]); err != nil {
-				return err
-			}
-			b = b[size:]
-		default:
-			return fmt.Errorf("%w: plane of kind %d", errPhoto, kind)
+		rest, err := p.unpack(plane, kind, b)
+		if err != nil {
+			return err
 		}
+		b = rest
 	}
 	if len(b) > 0 {
 		return fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
 	}
 	p.flags = append(p.flags, flags)
 	return nil
+}
+
+// unpack fills plane from the front of b and returns what follows.
+func (p *photos) unpack(plane []byte, kind byte, b []byte) (rest []byte, err error) {
+	switch kind {
+	case draw.PlaneRaw:
+		if copy(plane, b) < len(plane) {
+			return nil, fmt.Errorf("%w: cut short", errPhoto)
+		}
+		return b[len(plane):], nil
+	case draw.PlaneFlat:
+		if len(b) == 0 {
+			return nil, fmt.Errorf("%w: cut short", errPhoto)
+		}
+		for i := range plane {
+			plane[i] = b[0]
+		}
+		return b[1:], nil
+	case draw.PlaneHuff:
+		if len(b) < 3 {
+			return nil, fmt.Errorf("%w: cut short", errPhoto)
+		}
+		size := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
+		if b = b[3:]; size > len(b) {
+			return nil, fmt.Errorf("%w: cut short", errPhoto)
+		}
+		return b[size:], p.inflate(plane, b[:size])
+	}
+	return nil, fmt.Errorf("%w: plane of kind %d", errPhoto, kind)
+}
+
+// addBlocks unpacks the fields of op and checks them.
+func (p *photos) addBlocks(op draw.Op) error {
+	b, blocks := op.Pix, draw.BlocksOf(op.W, op.H)
+	var size [5]int
+	at := len(p.planes)
+	for k := range size {
+		if len(b) < 4 {
+			return fmt.Errorf("%w: cut short", errPhoto)
+		}
+		kind, n := b[0], int(b[1])<<16|int(b[2])<<8|int(b[3])
+		if n > draw.MaxBlockBytes*blocks || len(p.planes)+n > draw.MaxRaw {
+			return fmt.Errorf("%w: %d bytes in a field of %d blocks", errPhoto, n, blocks)
+		}
+		from := len(p.planes)
+		p.grow(n)
+		rest, err := p.unpack(p.planes[from:from+n:from+n], kind, b[4:])
+		if err != nil {
+			return err
+		}
+		size[k], b = n, rest
+	}
+	if len(b) > 0 {
+		return fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
+	}
+	if err := blocksOf(p.planes[at:], size).Check(blocks); err != nil {
+		return fmt.Errorf("%w: %w", errPhoto, err)
+	}
+	p.fields = append(p.fields, size)
+	return nil
+}
+
+// blocksOf are the fields at the front of b.
+func blocksOf(b []byte, size [5]int) draw.Blocks {
+	var f [5][]byte
+	for k, n := range size {
+		f[k], b = b[:n], b[n:]
+	}
+	return draw.Blocks{Shape: f[0], DC: f[1], AC: f[2], Chroma: f[3], Big: f[4]}
 }
 
 // grow makes room for n bytes more.

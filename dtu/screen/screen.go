@@ -150,6 +150,18 @@ func (s *Screen) Read(r image.Rectangle, pix []byte, stride int) {
 	s.read(c, pix[(c.Min.Y-r.Min.Y)*stride+(c.Min.X-r.Min.X)*4:], stride)
 }
 
+// ReadBare is Read without pointer and notice. It reads nothing and returns false
+// where r is not all on the screen.
+func (s *Screen) ReadBare(r image.Rectangle, pix []byte, stride int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Empty() || !r.In(s.bounds()) {
+		return false
+	}
+	s.readPic(r, pix, stride)
+	return true
+}
+
 // What follows is called with s.mu held.
 
 func (s *Screen) bounds() image.Rectangle { return image.Rect(0, 0, s.w, s.h) }
@@ -194,11 +206,7 @@ func (s *Screen) changed(r image.Rectangle) {
 		return
 	}
 	for _, w := range s.watches {
-		w.rects.add(r)
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		w.tell(r)
 	}
 }
 

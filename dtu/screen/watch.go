@@ -39,6 +39,38 @@ type watch struct {
 	s     *Screen
 	wake  chan struct{}
 	rects region // guarded by s.mu
+	each  func() // not nil: instead of the others
+}
+
+// tell takes in a change. s.mu is held.
+func (w *watch) tell(r image.Rectangle) {
+	if w.each != nil {
+		w.each()
+		return
+	}
+	w.rects.add(r)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Each calls f after every single change till stop is called, and nothing is
+// drawn before f returns: for tests that must miss no frame. f reads pixels as
+// with Screen.Read, by what it is given; it must not call the Screen.
+func (s *Screen) Each(f func(read func(r image.Rectangle, pix []byte, stride int))) (stop func()) {
+	w := &watch{s: s}
+	w.each = func() {
+		f(func(r image.Rectangle, pix []byte, stride int) {
+			if r.In(s.bounds()) {
+				s.read(r, pix, stride)
+			}
+		})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watches = append(s.watches, w)
+	return w.Close
 }
 
 // Watch returns a new watch, which begins with the whole screen changed.

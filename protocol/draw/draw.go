@@ -46,11 +46,15 @@ const (
 	MaxCursor = 256
 	// MaxPhoto bounds the pixels of one Photo.
 	MaxPhoto = 1 << 17
+	// MaxBlocks bounds the blocks of one Lossy, and MaxBlockBytes what a field of
+	// its Blocks unpacks to, for each block.
+	MaxBlocks     = 2048
+	MaxBlockBytes = 192
 	// MaxColours bounds the colours of one Palette.
 	MaxColours = 256
 	// MaxRaw bounds the operations of one frame, in bytes: a full 3840x2160
-	// picture as SET is 24.9 MB. What its Photos unpack to, three bytes a pixel,
-	// is bounded by it too.
+	// picture as SET is 24.9 MB. What its Photos and Lossys unpack to is bounded
+	// by it too.
 	MaxRaw = 32 << 20
 	// MaxPacked bounds a frame's packed bytes: zstd can grow what it cannot
 	// shrink by a few bytes a block.
@@ -87,9 +91,15 @@ const (
 	// by at the same place last, which is black after Size.
 	Keep Code = 0xAD // x y w h
 	Swap Code = 0xAE // x y w h
+
+	// x y w h, u8 step (not 0), u32 length, that many bytes: a picture that is
+	// near the right one, at most MaxBlocks blocks. The bytes are those of a
+	// Blocks in the order of its fields, each as PlaneRaw, PlaneFlat or PlaneHuff
+	// and u24, the number of bytes it unpacks to, and what that says.
+	Lossy Code = 0xAF
 )
 
-// The first byte of a plane of a Photo.
+// The first byte of a plane of a Photo, and of a field of a Lossy.
 const (
 	PlaneRaw  = 0 // w*h bytes
 	PlaneFlat = 1 // one byte, the same for all
@@ -118,6 +128,7 @@ type Op struct {
 	X, Y, W, H int // for Cursor, X and Y are the hot spot
 	SrcX, SrcY int
 	B, G, R    byte
+	Step       byte   // Lossy
 	Colours    []byte // Palette
 	Pix        []byte
 }
@@ -157,6 +168,8 @@ func (op Op) Append(b []byte) []byte {
 		b = append(append(b, byte(len(op.Colours)/3-1)), op.Colours...)
 	case Photo:
 		return append(binary.BigEndian.AppendUint32(b, uint32(len(op.Pix))), op.Pix...)
+	case Lossy:
+		return append(binary.BigEndian.AppendUint32(append(b, op.Step), uint32(len(op.Pix))), op.Pix...)
 	}
 	if len(op.Pix) != op.bodyLen() {
 		panic(fmt.Sprintf("draw: %d bytes of pixels for %dx%d", len(op.Pix), op.W, op.H))
@@ -173,20 +186,26 @@ func (op Op) bodyLen() int {
 		return op.W * op.H * 4
 	case Palette:
 		return op.W * ((op.H*IndexBits(len(op.Colours)/3) + 7) / 8)
-	case Photo:
+	case Photo, Lossy:
 		return len(op.Pix)
 	}
 	return 0
 }
 
-// maxBody bounds the bytes of a Photo: three raw planes.
-func (op Op) maxBody() int { return 3 * (1 + op.W*op.H) }
+// maxBody bounds the bytes of a Photo, three raw planes, or of a Lossy, five
+// raw fields.
+func (op Op) maxBody() int {
+	if op.Code == Lossy {
+		return 5 * (4 + MaxBlockBytes*BlocksOf(op.W, op.H))
+	}
+	return 3 * (1 + op.W*op.H)
+}
 
 func (op Op) check() error {
 	most := MaxSide
 	least := 1
 	switch op.Code {
-	case Fill, Copy, Set, Size, Warp, Palette, Photo, Keep, Swap:
+	case Fill, Copy, Set, Size, Warp, Palette, Photo, Keep, Swap, Lossy:
 	case Cursor:
 		most, least = MaxCursor, 0
 		if (op.W == 0) != (op.H == 0) || op.X < 0 || op.Y < 0 || op.X >= max(op.W, 1) || op.Y >= max(op.H, 1) {
@@ -203,6 +222,9 @@ func (op Op) check() error {
 	}
 	if op.Code == Photo && (op.W*op.H > MaxPhoto || len(op.Pix) > op.maxBody()) {
 		return fmt.Errorf("%w: %#x of %dx%d in %d bytes", ErrOp, byte(op.Code), op.W, op.H, len(op.Pix))
+	}
+	if op.Code == Lossy && (op.Step == 0 || BlocksOf(op.W, op.H) > MaxBlocks || len(op.Pix) > op.maxBody()) {
+		return fmt.Errorf("%w: %#x of %dx%d in %d bytes, step %d", ErrOp, byte(op.Code), op.W, op.H, len(op.Pix), op.Step)
 	}
 	if op.Code == Size && op.W*op.H > MaxPixels {
 		return fmt.Errorf("%w: picture of %dx%d", ErrOp, op.W, op.H)
@@ -236,6 +258,8 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 		fixed = 11
 	case Copy, Photo:
 		fixed = 12
+	case Lossy:
+		fixed = 13
 	default:
 		return Op{}, nil, fmt.Errorf("%w: opcode %#x", ErrOp, byte(op.Code))
 	}
@@ -263,9 +287,12 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 		}
 		op.Colours = b[fixed : fixed+n : fixed+n]
 		fixed += n
-	case Photo:
-		n := binary.BigEndian.Uint32(b[8:])
-		if n > 3*(1+MaxPhoto) || int(n) > len(b)-fixed {
+	case Photo, Lossy:
+		n, most := binary.BigEndian.Uint32(b[fixed-4:]), uint32(3*(1+MaxPhoto))
+		if op.Code == Lossy {
+			op.Step, most = b[8], 5*(4+MaxBlockBytes*MaxBlocks)
+		}
+		if n > most || int(n) > len(b)-fixed {
 			return Op{}, nil, fmt.Errorf("%w: %#x of %d bytes", ErrOp, byte(op.Code), n)
 		}
 		op.Pix = b[fixed : fixed+int(n) : fixed+int(n)]

@@ -32,6 +32,7 @@ var ops = []struct {
 	{"palette of three", Op{Code: Palette, W: 1, H: 5, Colours: []byte{1, 1, 1, 2, 2, 2, 3, 3, 3}, Pix: []byte{0x1b, 0x40}}, "ab 0000 0000 0001 0005 02 010101 020202 030303 1b 40"},
 	{"photo", Op{Code: Photo, X: 3, Y: 4, W: 2, H: 1, Pix: []byte{PlaneRaw, 1, 2, PlaneFlat, 7, PlaneFlat, 8}}, "ac 0003 0004 0002 0001 00000007 00 01 02 01 07 01 08"},
 	{"photo of nothing known", Op{Code: Photo, W: 1, H: 1, Pix: []byte{9}}, "ac 0000 0000 0001 0001 00000001 09"},
+	{"lossy", Op{Code: Lossy, X: 3, Y: 4, W: 8, H: 9, Step: 6, Pix: []byte{PlaneFlat, 0, 0, 2, 1}}, "af 0003 0004 0008 0009 06 00000005 01 000002 01"},
 	{"warp", Op{Code: Warp, X: 640, Y: 480}, "aa 0280 01e0"},
 }
 

@@ -89,6 +89,12 @@ type Encoder struct {
 	covered image.Rectangle         // what was put by last, but by moves
 	unused  int                     // Views since, of the same place, that had no use for it
 	areas   []area                  // to be sent
+	finer   int                     // from here on they make exact what is near
+	cells   cells                   // how the picture changes
+	cold    []image.Rectangle       // damage that does not move
+	runs    []image.Rectangle       // what moves
+	later   []image.Rectangle       // photos to be sent nearly
+	terms   Terms                   // of the frame in the making
 	now     [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
 	start   int                     // where the frame in the making begins in out.b
 	raw     int                     // bytes of operations in it
@@ -101,6 +107,7 @@ type Encoder struct {
 	colours              colours
 	indices              []byte
 	pic                  *photo // nil: none was needed yet
+	near                 *lossy // the same
 }
 
 // sink collects what zstd writes.
@@ -165,25 +172,34 @@ func (e *Encoder) Seq() uint32 { return e.seq }
 // Close frees the encoder, which must not be used again.
 func (e *Encoder) Close() { *e = Encoder{seq: e.seq} }
 
-// Encode appends to dst the frame that brings the terminal from what it has to
-// v, or nothing where it has that already. Only what exceeds draw.MaxRaw or
-// draw.MaxDrawn becomes more than one frame.
-func (e *Encoder) Encode(dst []byte, v View) []byte {
+// Encode is EncodeOn exact terms.
+func (e *Encoder) Encode(dst []byte, v View) []byte { return e.EncodeOn(dst, v, Terms{}) }
+
+// EncodeOn appends to dst the frame that brings the terminal from what it has
+// to v, or as near as t allows, or nothing where it has that already. Only what
+// exceeds draw.MaxRaw or draw.MaxDrawn becomes more than one frame.
+func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
 	w, h := bounded(v.Picture)
 	sized := e.shadow.W == 0 || w != e.shadow.W || h != e.shadow.H
+	e.terms = t
 	if sized {
 		e.resize(w, h)
+		e.cells.reset(w, h)
 		e.compare(v.Picture, e.shadow.Bounds())
+		e.finer = len(e.areas)
 	} else {
-		e.moves(v.Picture, v.Damage, v.Moved)
-		e.recall(v.Picture, v.Damage)
-		for _, r := range v.Damage {
+		damage := e.cool(v.Damage, t)
+		e.moves(v.Picture, damage, v.Moved)
+		e.recall(v.Picture, damage)
+		for _, r := range damage {
 			e.compareDamage(v.Picture, r.Intersect(e.shadow.Bounds()))
 		}
-		e.compareMoved(v.Picture, v.Damage)
+		e.compareMoved(v.Picture, damage)
+		e.finer = len(e.areas)
+		e.refine(v.Picture, t)
 	}
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
-	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.early) == 0 {
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.early) == 0 && !e.cells.busy {
 		return dst
 	}
 
@@ -192,6 +208,7 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 			panic("encode: " + err.Error()) // the options were good before
 		}
 	}
+	tail := e.tail
 	e.begin(dst)
 	if sized {
 		e.op(draw.Op{Code: draw.Size, W: w, H: h})
@@ -199,9 +216,9 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	for _, op := range e.early {
 		e.op(op)
 	}
-	for _, a := range e.areas {
+	for i, a := range e.areas {
 		if a.pixels() > 0 {
-			e.area(a)
+			e.area(a, i >= e.finer)
 		}
 	}
 	if shape {
@@ -211,12 +228,21 @@ func (e *Encoder) Encode(dst []byte, v View) []byte {
 	if v.Warp != nil {
 		e.op(draw.Op{Code: draw.Warp, X: min(max(v.Warp.X, 0), w-1), Y: min(max(v.Warp.Y, 0), h-1)})
 	}
-	e.end()
-
-	e.areas, e.moved, e.early = e.areas[:0], e.moved[:0], e.early[:0]
+	// What is near comes last: areas may overlap, and all others are sent as the
+	// shadow has them.
+	for _, r := range e.later {
+		e.nearly(&e.shadow, r, false)
+	}
+	e.follow(v.Picture, t)
+	e.later, e.areas, e.moved, e.early = e.later[:0], e.areas[:0], e.moved[:0], e.early[:0]
 	if cap(e.areas) > keepAreas {
 		e.areas = nil
 	}
+	if e.raw == 0 { // what moves has not
+		dst, e.out.b, e.tail = e.out.b[:e.start], nil, tail
+		return dst
+	}
+	e.end()
 	dst, e.out.b = e.out.b, nil
 	return dst
 }
@@ -295,8 +321,8 @@ func (e *Encoder) op(op draw.Op) {
 	e.write(e.buf)
 }
 
-// area writes an area's operation.
-func (e *Encoder) area(a area) {
+// area writes an area's operation, an exact one if that is asked for.
+func (e *Encoder) area(a area, exact bool) {
 	if a.one {
 		px := e.shadow.Row(a.y0, a.x0, a.x0+1)
 		e.op(draw.Op{Code: draw.Fill, X: a.x0, Y: a.y0, W: a.x1 - a.x0, H: a.y1 - a.y0, B: px[0], G: px[1], R: px[2]})
@@ -305,17 +331,25 @@ func (e *Encoder) area(a area) {
 	// Strips, so that no operation needs much memory.
 	rows := min(max(palettePixels/(a.x1-a.x0), 1), stripRows)
 	for y := a.y0; y < a.y1; y += rows {
-		e.strip(area{x0: a.x0, y0: y, x1: a.x1, y1: min(y+rows, a.y1)})
+		e.strip(area{x0: a.x0, y0: y, x1: a.x1, y1: min(y+rows, a.y1)}, exact)
 	}
 }
 
 // strip writes a part of an area that is sent as one operation.
-func (e *Encoder) strip(a area) {
+func (e *Encoder) strip(a area, exact bool) {
 	switch e.look(a) {
 	case few:
 		e.palette(a)
 		return
 	case smooth:
+		r := image.Rect(a.x0, a.y0, a.x1, a.y1)
+		if !exact && !e.terms.exact() {
+			e.warm(r)
+			if e.terms.first() && a.pixels() >= leastNear {
+				e.later = append(e.later, r)
+				return
+			}
+		}
 		e.photo(a)
 		return
 	}

@@ -73,6 +73,19 @@ func photo(w, h int) *draw.Pixmap {
 	return p
 }
 
+// clouds is a soft picture with a little noise, which drifts from frame to
+// frame.
+func clouds(w, h, frame int) *draw.Pixmap {
+	p := draw.NewPixmap(w, h)
+	r := rand.New(rand.NewPCG(7, uint64(frame)))
+	for i := 0; i < len(p.Pix); i += 4 {
+		x, y := i/4%w+2*frame, i/4/w
+		n := r.IntN(5)
+		p.Pix[i], p.Pix[i+1], p.Pix[i+2] = byte(x+y+n), byte(200-x+n), byte(2*y+n)
+	}
+	return p
+}
+
 func pixmap(m *image.RGBA) *draw.Pixmap {
 	p := draw.NewPixmap(m.Rect.Dx(), m.Rect.Dy())
 	for i := 0; i < len(p.Pix); i += 4 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -161,16 +162,22 @@ func TestRoundTrip(t *testing.T) {
 
 // recordings are the streams that dtu/screen's fuzzing begins with.
 func recordings(t *testing.T) map[string][]byte {
-	record := func(views ...encode.View) []byte {
+	recordOn := func(terms encode.Terms, views ...encode.View) []byte {
 		e, err := encode.NewEncoder()
 		if err != nil {
 			t.Fatal(err)
 		}
 		var b []byte
 		for _, v := range views {
-			b = e.Encode(b, v)
+			b = e.EncodeOn(b, v, terms)
+			terms.Now += 40 * time.Millisecond
 		}
 		return b
+	}
+	record := func(views ...encode.View) []byte { return recordOn(encode.Terms{}, views...) }
+	film := make([]encode.View, 6)
+	for i := range film {
+		film[i] = encode.View{Picture: clouds(80, 72, i), Damage: []image.Rectangle{image.Rect(0, 0, 80, 72)}}
 	}
 	src, letters := desktop(320, 200), desktop(320, 200)
 	r := typed(letters, image.Pt(20, 50), 'a')
@@ -182,6 +189,7 @@ func recordings(t *testing.T) map[string][]byte {
 			encode.View{Picture: letters, Warp: &image.Point{X: 10, Y: 20}},
 			encode.View{Picture: desktop(160, 100)},
 		),
+		"lossy.stream": recordOn(encode.Terms{First: true}, film...),
 		"photo.stream": record(encode.View{Picture: photo(40, 30)}),
 		"black.stream": record(encode.View{Picture: draw.NewPixmap(64, 64)}, encode.View{Picture: draw.NewPixmap(65, 64)}),
 	}

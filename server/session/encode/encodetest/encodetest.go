@@ -72,6 +72,8 @@ func (t *Terminal) Draw(op draw.Op) error {
 				pix[i] = [3]byte(op.Colours[index*3:])
 			}
 		}
+	case draw.Lossy:
+		return t.blocks(op)
 	case draw.Photo:
 		if err := photo(pix, op); err != nil {
 			return err
@@ -83,6 +85,29 @@ func (t *Terminal) Draw(op draw.Op) error {
 		x := op.X + i%op.W
 		copy(p.Row(op.Y+i/op.W, x, x+1), c[:])
 	}
+	return nil
+}
+
+// blocks unpacks the fields of a Lossy. What they mean package draw knows: that
+// all machines draw the same is its own test.
+func (t *Terminal) blocks(op draw.Op) error {
+	b := op.Pix
+	var fields [5][]byte
+	for k := range fields {
+		if len(b) < 4 {
+			return fmt.Errorf("%d bytes for a field", len(b))
+		}
+		n := int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+		var err error
+		if fields[k], b, err = plane(append([]byte{b[0]}, b[4:]...), n); err != nil {
+			return err
+		}
+	}
+	blocks := draw.Blocks{Shape: fields[0], DC: fields[1], AC: fields[2], Chroma: fields[3], Big: fields[4]}
+	if err := blocks.Check(draw.BlocksOf(op.W, op.H)); err != nil || len(b) > 0 {
+		return fmt.Errorf("%d bytes after the fields, %w", len(b), err)
+	}
+	blocks.Draw(t.Picture, op.Rect(), op.Step)
 	return nil
 }
 
@@ -141,14 +166,14 @@ func photo(pix [][3]byte, op draw.Op) error {
 
 // plane unpacks n residues and returns what follows them.
 func plane(b []byte, n int) (residues, rest []byte, err error) {
-	if len(b) < 2 {
+	if len(b) < 1 {
 		return nil, nil, fmt.Errorf("%d bytes for a plane", len(b))
 	}
 	kind, b := b[0], b[1:]
 	switch {
 	case kind == draw.PlaneRaw && len(b) >= n:
 		return b[:n], b[n:], nil
-	case kind == draw.PlaneFlat:
+	case kind == draw.PlaneFlat && len(b) > 0:
 		flat := make([]byte, n)
 		for i := range flat {
 			flat[i] = b[0]
