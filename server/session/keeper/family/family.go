@@ -10,6 +10,10 @@
 //  2. Nothing stays a zombie: whoever exits is waited for at once.
 //  3. End signals nobody but descendants: a process is held by its pidfd and
 //     looked at again before it is signalled.
+//  4. All processes are started by one thread, which lives until Close: what
+//     Inside does to it (namespaces, control groups) they all have, and none is
+//     told that its parent died (PR_SET_PDEATHSIG is of the thread) before it
+//     did.
 //
 // One Family per process, and no other code of that process may start or wait
 // for processes: wait4(-1) takes every exit. Safe for concurrent use. What a
@@ -24,6 +28,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +50,10 @@ type Family struct {
 	died     chan struct{} // capacity 1: somebody was waited for
 
 	signals chan os.Signal
-	reaper  sync.WaitGroup
+	thread  chan func() // the starting thread's work
+	adapt   func(*syscall.SysProcAttr)
+	closing sync.Once
+	work    sync.WaitGroup
 }
 
 // A Child is a process that Spawn started.
@@ -65,21 +73,66 @@ func New() (*Family, error) {
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
 		_ = p.Release()
 	}
-	f := &Family{children: map[int]*Child{}, died: make(chan struct{}, 1), signals: make(chan os.Signal, 1)}
+	f := &Family{children: map[int]*Child{}, died: make(chan struct{}, 1), signals: make(chan os.Signal, 1), thread: make(chan func())}
 	signal.Notify(f.signals, unix.SIGCHLD)
-	f.reaper.Go(func() {
+	f.work.Go(func() {
 		for range f.signals {
 			f.reap()
 		}
 	})
+	f.work.Go(f.start)
 	return f, nil
 }
 
-// Close stops waiting for children. Call it after End.
+// start is the starting thread.
+func (f *Family) start() {
+	runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+	if unix.Gettid() == os.Getpid() {
+		// But the process's first thread never ends: as long as it is held
+		// here, another goroutine gets another thread.
+		defer runtime.UnlockOSThread()
+		f.work.Add(1)
+		another := make(chan struct{})
+		go func() {
+			defer f.work.Done()
+			runtime.LockOSThread()
+			close(another)
+			f.serve()
+		}()
+		<-another
+		return
+	}
+	f.serve()
+}
+
+func (f *Family) serve() {
+	for work := range f.thread {
+		work()
+	}
+}
+
+// Inside runs enter on the thread that starts all processes; adapt, if not nil,
+// is called for each process before its start. Call it before any Spawn.
+func (f *Family) Inside(enter func() error, adapt func(*syscall.SysProcAttr)) error {
+	f.adapt = adapt
+	return f.onThread(enter)
+}
+
+func (f *Family) onThread(work func() error) error {
+	done := make(chan error, 1)
+	f.thread <- func() { done <- work() }
+	return <-done
+}
+
+// Close stops waiting for children, and ends the starting thread. Call it after
+// End; nothing can be started any more. A second call does nothing.
 func (f *Family) Close() {
-	signal.Stop(f.signals)
-	close(f.signals)
-	f.reaper.Wait()
+	f.closing.Do(func() {
+		signal.Stop(f.signals)
+		close(f.signals)
+		close(f.thread)
+		f.work.Wait()
+	})
 }
 
 func (f *Family) reap() {
@@ -126,9 +179,15 @@ func exitError(s unix.WaitStatus) error {
 // Spawn starts cmd. Its standard streams must be nil or files: nobody copies
 // for it, and its Wait must not be called.
 func (f *Family) Spawn(cmd *exec.Cmd) (*Child, error) {
+	if f.adapt != nil {
+		if cmd.SysProcAttr == nil {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		f.adapt(cmd.SysProcAttr)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := cmd.Start(); err != nil {
+	if err := f.onThread(cmd.Start); err != nil {
 		return nil, err
 	}
 	c := &Child{pid: cmd.Process.Pid, done: make(chan struct{})}
