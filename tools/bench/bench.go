@@ -26,7 +26,8 @@ type Result struct {
 	LatMS            []float64 `json:",omitempty"`
 	P50, P99         float64   `json:",omitempty"`
 	Lost             int       `json:",omitempty"`
-	PSNR             float64   `json:",omitempty"` // 999: exact
+	PSNR             float64   `json:",omitempty"` // the worst picture's, of R, G and B; 999: exact
+	Luma             float64   `json:",omitempty"` // the same, of the luma
 	PSS              float64   // MiB of the server's side, afterwards
 	Note             string    `json:",omitempty"`
 	Failed           bool      `json:",omitempty"`
@@ -58,6 +59,7 @@ type bench struct {
 	dir   string   // for what is made here
 	build string   // the session program
 	pages [][]byte // what pages shows
+	clip  [][]byte // what video shows
 }
 
 var errStopped = errors.New("interrupted")
@@ -113,11 +115,14 @@ func (b *bench) prepare() error {
 	for _, w := range b.works {
 		var frames [][]byte
 		switch w {
-		case "pages":
-			b.pages = photos(b.w, b.h, pageCount)
+		case "pages", "pages-first":
+			if b.pages == nil {
+				b.pages = photos(b.w, b.h, pageCount)
+			}
 			frames = b.pages
 		case "video":
-			frames = clip()
+			b.clip = clip()
+			frames = b.clip
 		default:
 			continue
 		}
@@ -138,7 +143,7 @@ func (b *bench) prepare() error {
 }
 
 func (b *bench) one(r *Result) error {
-	x, err := b.open(r.Peer)
+	x, err := b.open(r.Peer, r.Work)
 	if err != nil {
 		return err
 	}
@@ -150,7 +155,7 @@ func (b *bench) one(r *Result) error {
 	switch r.Work {
 	case "typing":
 		err = b.typing(r, x)
-	case "pages":
+	case "pages", "pages-first":
 		err = b.show(r, x)
 	default:
 		err = b.programs(r, x)

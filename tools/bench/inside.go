@@ -204,7 +204,7 @@ func play(file string) error {
 	if err != nil {
 		return err
 	}
-	v, err := newCanvas(100, 100, clipW, clipH)
+	v, err := newCanvas(clipX, clipY, clipW, clipH)
 	if err != nil {
 		return err
 	}

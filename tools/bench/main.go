@@ -26,7 +26,7 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // works are the workloads in the order in which they run.
-var works = []string{"typing", "scrollp", "drag", "pages", "video"}
+var works = []string{"typing", "scrollp", "drag", "pages", "pages-first", "video"}
 
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 1 && args[0] == insideWord { // a program of a workload

@@ -27,11 +27,19 @@ import (
 	"hotdesk/tools/bench/internal/rfb"
 )
 
-func (b *bench) open(name string) (*session, error) {
+// open starts a session of a peer for a workload.
+func (b *bench) open(name, work string) (*session, error) {
 	x := new(session)
 	var err error
 	if name == "hotdesk" {
-		err = b.openHotdesk(x)
+		pictures := mediaapi.PicturesMotion
+		switch work {
+		case "pages":
+			pictures = mediaapi.PicturesExact
+		case "pages-first":
+			pictures = mediaapi.PicturesFirst
+		}
+		err = b.openHotdesk(x, pictures)
 	} else {
 		err = b.openTigerVNC(x, name == "tigervnc")
 	}
@@ -60,7 +68,7 @@ const (
 )
 
 // openHotdesk is the keeper's part: an X server, media, and a ticket.
-func (b *bench) openHotdesk(x *session) error {
+func (b *bench) openHotdesk(x *session, pictures mediaapi.Pictures) error {
 	fb, err := os.MkdirTemp(b.dir, "fb-")
 	if err != nil {
 		return err
@@ -106,7 +114,7 @@ func (b *bench) openHotdesk(x *session) error {
 		return err
 	}
 	setup := mediaapi.Setup{Display: x.name, FrameBuffer: filepath.Join(fb, "Xvfb_screen0"), MaxWidth: b.w, MaxHeight: b.h,
-		Session: "bench", Port: udp.LocalAddr().(*net.UDPAddr).Port}
+		Session: "bench", Pictures: pictures, Port: udp.LocalAddr().(*net.UDPAddr).Port}
 	if setup.Identity, err = identity.MarshalBinary(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ const (
 	pageCount    = 25
 	clipW, clipH = 640, 360
 	clipFrames   = 60
+	clipX, clipY = 100, 100 // where its window is
 )
 
 // photos makes pages that are hard on an encoder in two ways: every other one

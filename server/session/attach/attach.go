@@ -93,6 +93,7 @@ type Spec struct {
 	Gen      uint64
 	Source   encode.Source // of a comparable type: one Source has one attachment
 	Sink     Sink
+	Terms    encode.Terms        // how near pictures may be; on a slow link its Motion has less
 	Still    bool                // it hardly ever changes: between changes it costs no memory
 	Awake    func() bool         // if not nil and true after a change, a Still one is about to change again
 	Cards    CardServer          // nil: nobody wants the terminal's card

@@ -10,14 +10,93 @@ import (
 // keepBuffer is the largest frame whose memory is kept for the next.
 const keepBuffer = 128 << 10
 
-// pace says when a frame may be made: its state is when the last was begun.
-// After rest that is at once.
-type pace struct{ last time.Time }
+const (
+	// slowLink is a link, in bytes a second, on which what moves must leave
+	// room for what is typed: 10 Mbit/s.
+	slowLink = 1.25e6
+	// leastSample is the smallest frame, in bytes, that tells how quick a link
+	// is.
+	leastSample = 2000
+	// share is how long a slow link may be busy with one frame of what moves.
+	share = 30 * time.Millisecond
+	// leastBudget is what such a frame may have at least, in bytes.
+	leastBudget = 1200
+)
+
+// pace says when a frame may be made and what it may be. After rest that is at
+// once. It learns how quick the link is from acknowledgements.
+type pace struct {
+	last  time.Time // when the last frame was begun
+	heard time.Time // when the last acknowledgement came
+	acked uint32
+	onWay [MaxUnacked + 1]flight // by sequence number
+	rate  float64                // bytes a second; 0: not known, or quick
+}
+
+// A flight is a frame on its way.
+type flight struct {
+	seq   uint32
+	bytes int
+	at    time.Time
+}
 
 // wait returns how long to wait before the next frame, and whether an
 // acknowledgement must come first.
-func (p pace) wait(now time.Time, sent, acked uint32) (d time.Duration, ack bool) {
+func (p *pace) wait(now time.Time, sent, acked uint32) (d time.Duration, ack bool) {
 	return p.last.Add(FrameInterval).Sub(now), sent-acked >= MaxUnacked
+}
+
+// sends notes a frame.
+func (p *pace) sends(now time.Time, seq uint32, bytes int) {
+	p.onWay[seq%uint32(len(p.onWay))] = flight{seq, bytes, now}
+}
+
+// hears notes acknowledgements up to acked; rtt is what a packet takes there
+// and back on an idle link.
+func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
+	for ; p.acked != acked; p.acked++ {
+		f := p.onWay[(p.acked+1)%uint32(len(p.onWay))]
+		if f.seq != p.acked+1 || f.bytes < leastSample {
+			continue
+		}
+		// It began to cross when the one before it had.
+		from := f.at
+		if busy := p.heard.Add(-rtt); busy.After(from) {
+			from = busy
+		}
+		took := max(now.Sub(from)-rtt, time.Millisecond)
+		sample := float64(f.bytes) / took.Seconds()
+		switch {
+		case p.rate == 0 && sample >= slowLink:
+		case p.rate == 0:
+			p.rate = sample
+		case sample > p.rate: // loss makes a frame late, nothing makes it early
+			p.rate += (sample - p.rate) / 2
+		default:
+			p.rate += (sample - p.rate) / 8
+		}
+		if p.rate >= slowLink {
+			p.rate = 0
+		}
+	}
+	p.heard = now
+}
+
+// terms are those of the next frame. On a slow link what moves waits till
+// nothing is on its way, and then takes its share.
+func (p *pace) terms(t encode.Terms, now time.Duration, onWay uint32) encode.Terms {
+	t.Now = now
+	if p.rate > 0 && t.Motion {
+		t.Budget = max(int(p.rate*share.Seconds()), leastBudget)
+		t.Hold = onWay > 0
+	}
+	return t
+}
+
+// due returns when there is something to do although nothing changes; ok is
+// false where that is never, or an acknowledgement must come first.
+func (p *pace) due(at time.Duration, ok bool, onWay uint32) (time.Duration, bool) {
+	return at, ok && (p.rate == 0 || onWay == 0)
 }
 
 // display sends the first frame whole and at once, and then what has changed
@@ -42,8 +121,10 @@ func (a *attachment) display() {
 	buf := []byte{byte(native.StreamDisplay)}
 	for {
 		pace.last = time.Now()
-		a.spec.Source.View(func(v encode.View) { buf = enc.Encode(buf, v) })
+		terms := pace.terms(a.spec.Terms, pace.last.Sub(a.start), a.sent.Load()-a.acked.Load())
+		a.spec.Source.View(func(v encode.View) { buf = enc.EncodeOn(buf, v, terms) })
 		if len(buf) > 0 {
+			pace.sends(pace.last, enc.Seq(), len(buf))
 			a.sent.Store(enc.Seq()) // first: its acknowledgement may overtake Write's return
 			if _, err := out.Write(buf); err != nil {
 				a.lost(err)
@@ -56,13 +137,15 @@ func (a *attachment) display() {
 		if a.spec.Still && (a.spec.Awake == nil || !a.spec.Awake()) {
 			enc.Rest()
 		}
-		select {
-		case <-a.spec.Source.Changed():
-		case <-over:
-			return
-		}
-		for {
-			d, ack := pace.wait(time.Now(), a.sent.Load(), a.acked.Load())
+		changed := a.spec.Source.Changed()
+		for news := false; ; {
+			now, sent, acked := time.Now(), a.sent.Load(), a.acked.Load()
+			d, ack := pace.wait(now, sent, acked)
+			if !news {
+				at, ok := enc.Due()
+				at, ok = pace.due(at, ok, sent-acked)
+				d, ack = max(d, at-now.Sub(a.start)), ack || !ok
+			}
 			if !ack && d <= 0 {
 				break
 			}
@@ -72,8 +155,11 @@ func (a *attachment) display() {
 				due = timer.C
 			}
 			select {
+			case <-changed:
+				news, changed = true, nil
 			case <-due:
 			case <-a.acks:
+				pace.hears(time.Now(), a.acked.Load(), a.conn.ConnectionStats().MinRTT)
 			case <-over:
 				return
 			}

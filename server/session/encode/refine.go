@@ -14,6 +14,7 @@ type Terms struct {
 	Motion bool          // what changes again and again may be near, till it rests
 	First  bool          // photos may be near at first; implies Motion
 	Budget int           // bytes after which what moves waits for the next frame; 0: no limit
+	Hold   bool          // what moves, or is to be made exact, waits
 }
 
 const (
@@ -182,7 +183,7 @@ func (e *Encoder) warm(a image.Rectangle) {
 // refine compares what is near and has rested.
 func (e *Encoder) refine(p *draw.Pixmap, t Terms) {
 	g := &e.cells
-	if !g.busy {
+	if !g.busy || t.Hold {
 		return
 	}
 	due := func(i int) bool {
@@ -237,7 +238,7 @@ func (e *Encoder) refine(p *draw.Pixmap, t Terms) {
 // follow sends what moves, as far as the budget goes.
 func (e *Encoder) follow(p *draw.Pixmap, t Terms) {
 	g := &e.cells
-	if !g.busy {
+	if !g.busy || t.Hold {
 		return
 	}
 	spent := 0

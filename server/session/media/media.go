@@ -40,6 +40,7 @@ import (
 	"hotdesk/protocol/rpc"
 	"hotdesk/server/session/attach"
 	"hotdesk/server/session/client"
+	"hotdesk/server/session/encode"
 	"hotdesk/server/session/mediaapi"
 	"hotdesk/server/session/xdisplay"
 )
@@ -93,6 +94,7 @@ type media struct {
 	port     int
 	cert     []byte
 	cards    *cards // nil: the session's programs reach no card
+	terms    encode.Terms
 
 	mu   sync.Mutex
 	live map[uint64]chan struct{} // attachments by number, closed when they are over
@@ -130,6 +132,15 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 	id := new(attach.Identity)
 	if err := id.UnmarshalBinary(s.Identity); err != nil {
 		return fmt.Errorf("media: %w", err)
+	}
+	switch s.Pictures {
+	case "", mediaapi.PicturesMotion:
+		m.terms.Motion = true
+	case mediaapi.PicturesFirst:
+		m.terms.Motion, m.terms.First = true, true
+	case mediaapi.PicturesExact:
+	default:
+		return fmt.Errorf("media: unknown kind of pictures %.40q", s.Pictures)
 	}
 	log := m.log.With("session", string(s.Session))
 	e, err := attach.New(attach.Config{Conn: m.udp, Identity: id, Log: log})
@@ -187,6 +198,7 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		Gen:      o.Gen,
 		Source:   m.screen,
 		Sink:     m.display,
+		Terms:    m.terms,
 		Cards:    m.cardServer(),
 		Attached: func() {
 			m.mu.Lock()

@@ -43,7 +43,19 @@ type Setup struct {
 	// CardSocket is where media serves the terminal's card to the session's
 	// programs, in a directory of the user's; empty: nowhere.
 	CardSocket string `json:"card_socket,omitempty"`
+	// Pictures says how near to the screen's pixels the terminal's may be while
+	// they change; at rest they are exact. Empty is PicturesMotion.
+	Pictures Pictures `json:"pictures,omitempty"`
 }
+
+// Pictures is a policy.
+type Pictures string
+
+const (
+	PicturesExact  Pictures = "exact"  // always exact
+	PicturesMotion Pictures = "motion" // near while they move
+	PicturesFirst  Pictures = "first"  // and photos when they come
+)
 
 // Ready is the answer to a Setup.
 type Ready struct{}
