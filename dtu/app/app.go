@@ -108,6 +108,9 @@ func (c *Config) openTrust() (*trust.Store, error) {
 
 // openDisplay makes the display; url is where its page is, if it has one.
 func openDisplay(cfg Config, hot func(uint16, func(uint16) bool) bool) (d backend.Display, url string, err error) {
+	if cfg.Show != nil {
+		return cfg.Show, "", nil
+	}
 	title := "terminal " + string(cfg.MAC)
 	switch cfg.Display {
 	case "window":
@@ -144,7 +147,7 @@ func ready(cfg Config, url string) {
 		fmt.Fprintf(&b, " url=%s", url)
 	}
 	b.WriteByte('\n')
-	if cfg.Local {
+	if cfg.Local && cfg.Ctl != "" {
 		if url != "" {
 			fmt.Fprintf(&b, "next: open %s\n", url)
 		}
@@ -156,7 +159,7 @@ func ready(cfg Config, url string) {
 // listenCtl makes the control socket, if there is to be one.
 func listenCtl(cfg *Config) (l net.Listener, cleanup func(), err error) {
 	cleanup = func() {}
-	if cfg.Ctl == "" && !cfg.Local {
+	if cfg.Ctl == "" && (!cfg.Local || cfg.Show != nil) {
 		return nil, cleanup, nil
 	}
 	if cfg.Ctl == "" {

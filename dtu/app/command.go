@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"hotdesk/dtu/backend"
 	"hotdesk/dtu/boot"
 	"hotdesk/dtu/bootstrap"
 	"hotdesk/dtu/keymap"
@@ -49,6 +51,22 @@ type Config struct {
 
 	Stdout io.Writer    // for the ready line
 	Log    *slog.Logger // nil: silent
+
+	Within // no flags
+}
+
+// Within is for a program that runs terminals within itself, by Run.
+type Within struct {
+	Show  backend.Display // instead of the one that Display names; and no control socket is made unasked
+	Told  func(Status)    // is told every change of the status once the screen shows it, and returns at once
+	Count bool            // pictures are received and counted, not drawn; nor are words
+	Wire  Wire            // what connections to servers go through; nil: nothing
+}
+
+// A Wire is a network that can be made worse. Both may return what they get.
+type Wire interface {
+	Stream(to netip.AddrPort, c net.Conn) net.Conn
+	Packets(to netip.AddrPort, c net.PacketConn) net.PacketConn
 }
 
 // Default is the configuration where no flag is given.

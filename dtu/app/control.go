@@ -30,6 +30,7 @@ const (
 type control struct {
 	id     int
 	to     netip.AddrPort
+	wire   Wire             // nil: none
 	out    chan alp.Message // closed: send what is there, then close
 	cancel context.CancelFunc
 	addr   netip.Addr // our own; valid once connected; only for the loop
@@ -42,9 +43,9 @@ type connected struct {
 }
 
 // connect opens a connection. post tells the loop.
-func connect(ctx context.Context, wg *sync.WaitGroup, id int, to netip.AddrPort, store *trust.Store, post func(any)) *control {
+func connect(ctx context.Context, wg *sync.WaitGroup, id int, to netip.AddrPort, store *trust.Store, wire Wire, post func(any)) *control {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &control{id: id, to: to, out: make(chan alp.Message, maxOut), cancel: cancel}
+	c := &control{id: id, to: to, wire: wire, out: make(chan alp.Message, maxOut), cancel: cancel}
 	wg.Go(func() {
 		defer cancel()
 		err := c.serve(ctx, to, store, post)
@@ -106,12 +107,19 @@ func (c *control) dial(ctx context.Context, to netip.AddrPort, store *trust.Stor
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
 	// keepAliveReq finds out what TCP would.
-	d := tls.Dialer{Config: store.TLS(), NetDialer: &net.Dialer{KeepAlive: -1}}
+	d := net.Dialer{KeepAlive: -1}
 	conn, err := d.DialContext(ctx, "tcp4", to.String())
 	if err != nil {
 		return nil, err
 	}
-	t := conn.(*tls.Conn)
+	if c.wire != nil {
+		conn = c.wire.Stream(to, conn)
+	}
+	t := tls.Client(conn, store.TLS())
+	if err := t.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
 	if t.ConnectionState().NegotiatedProtocol != alp.ALPN {
 		t.Close()
 		return nil, fmt.Errorf("%v does not speak %s", to, alp.ALPN)

@@ -12,13 +12,21 @@ import (
 	"hotdesk/protocol/input"
 )
 
+// A decoder draws a display stream, or counts it.
+type decoder interface {
+	viewer.Decoder
+	Close()
+}
+
+var _ decoder = (*screen.Decoder)(nil)
+
 // A mediaConn is one media connection, from dialling to its end.
 type mediaConn struct {
 	id     int
 	cancel context.CancelFunc
 
-	shows chan struct{}   // closed by show
-	dec   *screen.Decoder // before shows is closed
+	shows chan struct{} // closed by show
+	dec   decoder       // before shows is closed
 
 	mu     sync.Mutex
 	view   *viewer.Viewer // nil while dialling
@@ -62,7 +70,7 @@ func openMedia(ctx context.Context, wg *sync.WaitGroup, id int, cfg viewer.Confi
 }
 
 // show says what to draw with. The words of the step are drawn meanwhile.
-func (m *mediaConn) show(dec *screen.Decoder) {
+func (m *mediaConn) show(dec decoder) {
 	m.dec = dec
 	close(m.shows)
 }

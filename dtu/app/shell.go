@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -334,7 +336,7 @@ func (s *shell) perform(actions []terminal.Action) {
 			s.find(s.finder.Locate(time.Now(), froms[a.From]))
 		case terminal.Connect:
 			s.counters.Connects++
-			s.dials[a.Control] = connect(s.ctx, &s.wg, a.Control, a.Server, s.trust, s.fromNetwork)
+			s.dials[a.Control] = connect(s.ctx, &s.wg, a.Control, a.Server, s.trust, s.cfg.Wire, s.fromNetwork)
 		case terminal.CloseControl:
 			if c := s.dials[a.Control]; c != nil {
 				c.close()
@@ -351,11 +353,11 @@ func (s *shell) perform(actions []terminal.Action) {
 		case terminal.OpenMedia:
 			s.counters.Attaches++
 			s.media = openMedia(s.ctx, &s.wg, a.Media, viewer.Config{
-				Addr: a.Addr, Cert: a.Cert, Hello: a.Hello, Log: s.log, Card: s.cardFor(a.Card),
+				Addr: a.Addr, Cert: a.Cert, Hello: a.Hello, Log: s.log, Card: s.cardFor(a.Card), Wrap: s.wrap(a.Addr),
 			}, s.fromNetwork)
 			s.draw() // before the decoder: words would end it
 			s.dark = false
-			s.media.show(s.screen.Attach())
+			s.media.show(s.decoder())
 		case terminal.CloseMedia:
 			s.target.Store(nil)
 			if s.media != nil && s.media.id == a.Media {
@@ -393,8 +395,27 @@ func (s *shell) draw() {
 		m.Server = st.Server.String()
 	}
 	s.osd = nil
+	if s.cfg.Count {
+		return
+	}
 	w, h := s.screen.Size()
 	s.screen.Blank(osd.Draw(w, h, m))
+}
+
+// wrap is what packets of a media connection go through, nil for nothing.
+func (s *shell) wrap(to netip.AddrPort) func(net.PacketConn) net.PacketConn {
+	if s.cfg.Wire == nil {
+		return nil
+	}
+	return func(c net.PacketConn) net.PacketConn { return s.cfg.Wire.Packets(to, c) }
+}
+
+// decoder is what takes the pictures of the media connection.
+func (s *shell) decoder() decoder {
+	if s.cfg.Count {
+		return new(screen.Counter)
+	}
+	return s.screen.Attach()
 }
 
 // find performs what the finder wants.

@@ -94,11 +94,12 @@ func (b *board) latest() int {
 	return b.count
 }
 
-func (b *board) write(s Status, cards []reader.Card) {
+// write shows a status, and says whether it is news.
+func (b *board) write(s Status, cards []reader.Card) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if reflect.DeepEqual(s, b.past[len(b.past)-1]) && slices.Equal(cards, b.cards) {
-		return
+		return false
 	}
 	if len(b.past) == maxPast {
 		b.past = append(b.past[:0], b.past[1:]...)
@@ -106,6 +107,7 @@ func (b *board) write(s Status, cards []reader.Card) {
 	b.past, b.count, b.cards = append(b.past, s), b.count+1, cards
 	close(b.changed)
 	b.changed = make(chan struct{})
+	return true
 }
 
 // publish shows where the loop stands, when the screen shows it too.
@@ -132,5 +134,7 @@ func (s *shell) publish() {
 			st.Card = c.Name()
 		}
 	}
-	s.status.write(st, cards)
+	if s.status.write(st, cards) && s.cfg.Told != nil {
+		s.cfg.Told(st)
+	}
 }

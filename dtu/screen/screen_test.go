@@ -216,6 +216,11 @@ func TestNotice(t *testing.T) {
 		}
 	}
 	wantGrey(t, "without it", s.SnapshotBare(), bare)
+	q := draw.NewPixmap(w, h)
+	if !s.ReadBare(image.Rect(0, 0, w, h), q.Pix, q.Stride) || s.ReadBare(image.Rect(0, 0, w+1, h), q.Pix, q.Stride) {
+		t.Error("ReadBare reads what is on the screen, and nothing else")
+	}
+	wantGrey(t, "read without it", q, bare)
 	decode(t, d, st.frame(fillOp(0, 0, w, h, 0x40)))
 	if !bytes.Equal(s.Snapshot().Pix, p.Pix) {
 		t.Error("a frame drew over the notice")

@@ -355,3 +355,33 @@ func TestPhotosRefused(t *testing.T) {
 		t.Errorf("%d bytes are kept after the end", cap(d.photos.planes))
 	}
 }
+
+// A counter takes what a decoder takes, and no more: it refuses a stream that
+// is cut short or misses a frame.
+func TestCounter(t *testing.T) {
+	s := newStream(t, draw.Window)
+	all := append(s.frame(size(64, 48)), s.frame(draw.Op{Code: draw.Fill, W: 64, H: 48})...)
+	var c Counter
+	r := bufio.NewReader(bytes.NewReader(all))
+	for want := range uint32(2) {
+		if seq, err := c.Decode(r); seq != want+1 || err != nil {
+			t.Fatalf("frame %d: %d, %v", want+1, seq, err)
+		}
+	}
+	if _, err := c.Decode(r); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+	c = Counter{}
+	if _, err := c.Decode(bufio.NewReader(bytes.NewReader(all[:4]))); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut short: %v", err)
+	}
+	c = Counter{seq: 7}
+	if _, err := c.Decode(bufio.NewReader(bytes.NewReader(all))); !errors.Is(err, ErrFrame) {
+		t.Errorf("a frame that misses others: %v", err)
+	}
+	c = Counter{}
+	c.Close()
+	if _, err := c.Decode(bufio.NewReader(bytes.NewReader(all))); err != ErrDetached {
+		t.Errorf("after Close: %v", err)
+	}
+}

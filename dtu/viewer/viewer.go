@@ -76,6 +76,9 @@ type Config struct {
 	Decoder Decoder
 	Card    Card         // what the session's programs may use; nil: none
 	Log     *slog.Logger // nil: silent
+	// Wrap gives what the packets go through instead of the socket alone, which
+	// it takes over; nil: nothing.
+	Wrap func(net.PacketConn) net.PacketConn
 }
 
 // Closed is the error of a connection that the media end closed.
@@ -129,6 +132,9 @@ func Dial(ctx context.Context, conf Config) (*Viewer, error) {
 	udp, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(conf.Addr))
 	if err != nil {
 		return nil, fmt.Errorf("viewer: %w", err)
+	}
+	if conf.Wrap != nil {
+		return dial(ctx, conf, conf.Wrap(wrapped{udp}))
 	}
 	return dial(ctx, conf, connected{udp})
 }
@@ -324,6 +330,11 @@ func (v *Viewer) explain(err error) error {
 // quietQUIC stops quic-go from writing to the standard logger what it thinks
 // of the socket's buffers; they are best effort here.
 var quietQUIC = sync.OnceFunc(func() { os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true") })
+
+// wrapped is a connected UDP socket for programs that put something round it.
+type wrapped struct{ *net.UDPConn }
+
+func (w wrapped) WriteTo(b []byte, _ net.Addr) (int, error) { return w.Write(b) }
 
 // connected is a connected UDP socket in the form that quic-go wants: it is
 // told at once when nobody listens at the other end any more.

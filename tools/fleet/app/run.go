@@ -1,0 +1,387 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/tools/fleet/internal/crowd"
+	"hotdesk/tools/fleet/internal/figures"
+	"hotdesk/tools/fleet/internal/oracle"
+	"hotdesk/tools/fleet/internal/scenario"
+	"hotdesk/tools/internal/debian"
+	"hotdesk/tools/internal/lab"
+)
+
+// patience bounds every step before and after the run.
+const patience = 60 * time.Second
+
+// A run is one.
+type run struct {
+	Config
+	scene *scenario.Scenario
+	sum   *figures.Sum
+	lab   *lab.Lab
+	hosts []*lab.Host
+	crowd *crowd.Crowd
+	judge *oracle.Judge
+	book  *figures.Book
+
+	mu      sync.Mutex
+	doubled map[uint16]bool // cards that had reason for two sessions
+}
+
+// Run is one run of the fleet.
+func Run(ctx context.Context, c Config) (*figures.Sum, error) {
+	r := &run{Config: c, judge: oracle.New(), book: figures.New(), doubled: map[uint16]bool{}}
+	if err := r.plan(); err != nil {
+		return nil, err
+	}
+	var old *figures.Sum
+	if c.Compare != "" {
+		var err error
+		if old, err = readSum(c.Compare); err != nil {
+			return nil, err
+		}
+	}
+	var width, height int
+	if n, err := fmt.Sscanf(c.Size, "%dx%d", &width, &height); n != 2 || err != nil || width < 640 || height < 480 || max(width, height) > alp.MaxSide {
+		return nil, fmt.Errorf("-size %q is not WIDTHxHEIGHT of at least 640x480", c.Size)
+	}
+	if err := debian.Need(ctx, c.Out, debian.Session...); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "hdfl")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := r.build(ctx, dir); err != nil {
+		return nil, err
+	}
+	routines := runtime.NumGoroutine()
+	err = r.all(ctx, dir, width, height)
+	if c.Keep != "" && r.lab != nil {
+		err = errors.Join(err, os.MkdirAll(c.Keep, 0o755), os.CopyFS(c.Keep, os.DirFS(r.lab.Path("log"))))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if left := settle(routines); left > 0 {
+		r.judge.Left(r.crowd.At(), fmt.Sprintf("%d goroutines of the fleet", left))
+	}
+	return r.sum, r.report(old)
+}
+
+// plan reads the scenario and completes the configuration from it.
+func (r *run) plan() (err error) {
+	if r.scene, err = scenario.Load(r.Scenario); err != nil {
+		return err
+	}
+	pick := func(v *int, scene int) {
+		if *v < 0 {
+			*v = scene
+		}
+	}
+	pick(&r.People, r.scene.People)
+	pick(&r.Resting, r.scene.Resting)
+	if r.Hosts <= 0 {
+		r.Hosts = r.scene.Hosts
+	}
+	if r.Lasts <= 0 {
+		r.Lasts = r.scene.Lasts
+	}
+	if max(r.People, r.Resting) > scenario.MaxPeople || r.Hosts > 16 {
+		return fmt.Errorf("at most %d people, as many terminals at rest, and 16 hosts", scenario.MaxPeople)
+	}
+	if r.People > 0 && len(r.scene.Groups) == 0 {
+		return fmt.Errorf("nobody does anything in the scenario %q; leave -n out", r.Scenario)
+	}
+	return nil
+}
+
+func (r *run) build(ctx context.Context, dir string) error {
+	if r.Bin != "" {
+		return nil
+	}
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	r.Bin = filepath.Join(dir, "bin")
+	if err := os.Mkdir(r.Bin, 0o755); err != nil {
+		return err
+	}
+	fmt.Fprintln(r.Out, "building the programs")
+	return lab.Build(ctx, root, r.Bin)
+}
+
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("run it inside the repository: go run ./tools/fleet; or name built programs with -bin")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// all is the run from the first host to the last process.
+func (r *run) all(ctx context.Context, dir string, width, height int) (err error) {
+	if r.lab, err = lab.New(lab.Config{Bin: r.Bin, Dir: filepath.Join(dir, "lab")}); err != nil {
+		return err
+	}
+	at := time.Duration(0)
+	defer func() {
+		for range 1 {
+			left := r.lab.Close(r.hosts...)
+			if left != nil && err == nil {
+				r.judge.Left(at, left.Error())
+			}
+		}
+	}()
+	script, err := r.provide(dir)
+	if err != nil {
+		return err
+	}
+	if err := r.start(ctx, script); err != nil {
+		return err
+	}
+	var servers []netip.AddrPort
+	for _, h := range r.hosts {
+		a, err := netip.ParseAddrPort(h.Addr)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, a)
+	}
+	cfg := crowd.Config{
+		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Seed: r.Seed,
+		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
+		Width: width, Height: height, Judge: r.judge, Book: r.book, Thumbs: r.Listen != "",
+	}
+	if r.Verbose {
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	r.crowd = crowd.New(cfg)
+	fmt.Fprintf(r.Out, "%s: %s\n%d people, %d terminals, %d hosts, %v, seed %d\n", r.Scenario, r.scene.Purpose, r.People, r.crowd.Terminals(), r.Hosts, r.Lasts, r.Seed)
+	r.sum = &figures.Sum{Scenario: r.Scenario, People: r.People, Terminals: r.crowd.Terminals(), Hosts: r.Hosts, Seed: r.Seed}
+	if err := r.during(ctx); err != nil {
+		return err
+	}
+	at = r.crowd.At()
+	r.sum.Seconds = r.Lasts.Seconds()
+	return r.invariants(ctx, at)
+}
+
+// provide writes the cards and the sessions' script.
+func (r *run) provide(dir string) (script string, err error) {
+	for n := range r.People {
+		text := fmt.Sprintf("atr = 3b08484f544445534b31\ntype = simple\nid = %016x\nsecret = %032x\nname = Person %d\n", 0xf1ee7000+n+1, r.Seed+uint64(n), n+1)
+		if err := os.WriteFile(r.lab.Path("cards", crowd.Card(uint16(n+1))+".card"), []byte(text), 0o600); err != nil {
+			return "", err
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	script = filepath.Join(dir, "session.sh")
+	text := fmt.Sprintf("#!/bin/sh\nexport GOMAXPROCS=1 GOGC=30\nexec '%s' desk\n", self)
+	return script, os.WriteFile(script, []byte(text), 0o755)
+}
+
+// start starts the hosts.
+func (r *run) start(ctx context.Context, script string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	args := []string{"-session-script", script}
+	if r.scene.Login {
+		args = append(args, "-login", "bare")
+	}
+	for n := range r.Hosts {
+		h, err := r.lab.Host(ctx, fmt.Sprintf("host%d", n+1), args...)
+		if h != nil {
+			r.hosts = append(r.hosts, h)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// during is the time that people are there.
+func (r *run) during(ctx context.Context) error {
+	var wg sync.WaitGroup
+	over, cancel := context.WithCancel(ctx)
+	wg.Go(func() { r.tell(over) })
+	wg.Go(func() { r.weigh(over) })
+	r.crowd.Run(ctx)
+	cancel()
+	wg.Wait()
+	return ctx.Err()
+}
+
+// tell prints how far the run is.
+func (r *run) tell(ctx context.Context) {
+	tick := time.NewTicker(max(r.Lasts/10, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		on, pictures := 0, 0
+		for _, s := range r.crowd.States() {
+			if s.Card != 0 {
+				on++
+			}
+			if s.Picture {
+				pictures++
+			}
+		}
+		v := r.judge.Verdict()
+		rows, counts := r.book.Rows()
+		fmt.Fprintf(r.Out, "%6.0f s  %d cards in, %d pictures, %d looks, %d faults, echo p50 %.0f ms p99 %.0f ms, %d keys, %d violations\n",
+			r.crowd.At().Seconds(), on, pictures, v.Looks, r.book.Faults(), rows[figures.Echo].P50, rows[figures.Echo].P99, counts["keys typed"], v.Violations)
+	}
+}
+
+// weigh measures the programs shortly before the end.
+func (r *run) weigh(ctx context.Context) {
+	t := time.NewTimer(r.Lasts * 9 / 10)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+		return
+	}
+	memory := map[string]figures.Memory{}
+	for _, h := range r.hosts {
+		all, err := h.All(ctx)
+		if err != nil {
+			continue // it is down just now
+		}
+		for _, p := range all {
+			name, cpu, err := lab.Usage(p)
+			if err != nil {
+				continue // it has ended
+			}
+			kb, err := lab.PSS(p)
+			if err != nil {
+				continue
+			}
+			m := memory[name]
+			m.Processes++
+			m.MB += float64(kb) / 1000
+			m.CPU += cpu.Seconds()
+			memory[name] = m
+		}
+	}
+	r.sum.Memory = memory
+}
+
+// invariants looks at what is left of the sessions when the terminals are gone.
+func (r *run) invariants(ctx context.Context, at time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cards := map[alp.Token]uint16{}
+	for n := range r.People {
+		cards[alp.Token(fmt.Sprintf("simple.%016x", 0xf1ee7000+n+1))] = uint16(n + 1)
+	}
+	living := map[uint16][]string{}
+	for _, h := range r.hosts {
+		ids, err := h.Sessions()
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			st, _, err := h.Keeper(ctx, id)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				r.judge.Left(at, fmt.Sprintf("session %s of %s has no keeper: %v", id, h.Name, err))
+				continue
+			}
+			card := cards[st.Token]
+			if card == 0 {
+				r.judge.Left(at, fmt.Sprintf("session %s of a token that nobody has: %s", id, st.Token))
+			}
+			living[card] = append(living[card], string(id))
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.judge.Ends(at, living, r.doubled)
+	return nil
+}
+
+// settle waits till no more goroutines run than before, and returns how many
+// do.
+func settle(before int) (more int) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 100 {
+		if more = runtime.NumGoroutine() - before; more <= 0 {
+			return 0
+		}
+		<-tick.C
+	}
+	return more
+}
+
+// report completes the sum, prints it and writes the files.
+func (r *run) report(old *figures.Sum) error {
+	v := r.judge.Verdict()
+	r.sum.Looks, r.sum.Sessions, r.sum.Violations, r.sum.Kinds = v.Looks, v.Sessions, v.Violations, v.Kinds
+	var b strings.Builder
+	if err := r.book.Write(&b, r.sum, v.Kept); err != nil {
+		return err
+	}
+	for i, k := range v.Kept {
+		if i == 20 {
+			fmt.Fprintf(r.Out, "and %d more\n", v.Violations-i)
+			break
+		}
+		fmt.Fprintf(r.Out, "VIOLATION at %.1f s, terminal %s: %s: %s\n", k.At.Seconds(), k.Terminal, k.Kind, k.Text)
+	}
+	r.sum.Table(r.Out, old)
+	if r.JSON != "" {
+		return os.WriteFile(r.JSON, []byte(b.String()), 0o644)
+	}
+	return nil
+}
+
+// readSum reads the last line of a file of figures.
+func readSum(file string) (*figures.Sum, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	var s figures.Sum
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &s); err != nil || s.Is != "sum" {
+		return nil, fmt.Errorf("-compare %s: its last line is no sum of a run", file)
+	}
+	return &s, nil
+}
