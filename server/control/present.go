@@ -173,10 +173,11 @@ func (s *Server) lookup(p *presentation) {
 		s.openHere(p)
 		return
 	}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()})
+		a, err := s.conf.Group.Lookup(ctx, ask)
 		return func() {
 			if err != nil {
 				s.say(p.t, slog.LevelWarn, "group manager has no answer", "token", p.token, "err", err)

@@ -77,10 +77,11 @@ func (s *Server) askLater(p *presentation) {
 
 // lookAgain looks whether the way is free by now; the screen stays meanwhile.
 func (s *Server) lookAgain(p *presentation) {
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()})
+		a, err := s.conf.Group.Lookup(ctx, ask)
 		return func() {
 			switch {
 			case p.chosen != nil:
@@ -123,10 +124,11 @@ func (s *Server) openHere(p *presentation) {
 		s.here(p)
 		return
 	}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token(), Want: local.WantNew}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token(), Want: local.WantNew})
+		a, err := s.conf.Group.Lookup(ctx, ask)
 		return func() {
 			if err == nil && a.Where == local.Refused {
 				s.ask(p, sentence(a.Reason), false)

@@ -234,10 +234,11 @@ func (s *Server) elsewhere(p *presentation, stay func()) {
 		p.begun = false // kick comes back to it
 		return
 	}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), Want: local.WantHost}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), Want: local.WantHost})
+		a, err := s.conf.Group.Lookup(ctx, ask)
 		return func() {
 			if err == nil && a.Where == local.There {
 				s.redirect(p, a)
