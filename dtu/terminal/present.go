@@ -92,7 +92,7 @@ func (m *Machine) settle() {
 	m.release(m.waiting(), why(m.tok, want))
 	m.tok = want
 	m.probe = m.link == linkUp // without media nothing else tells for a minute that the host is dead
-	m.present()
+	m.presentInTime()
 }
 
 func why(old, next token) string {
@@ -160,6 +160,7 @@ func (m *Machine) present() {
 		return
 	}
 	m.presentAt = time.Time{}
+	m.pace.spend()
 	m.endProof()
 	m.seq++
 	m.presented, m.verdict, m.lastGen, m.lastSes = true, verdictNone, 0, ""

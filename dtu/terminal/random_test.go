@@ -10,6 +10,8 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/native"
+	"hotdesk/smartcard/apdu"
+	"hotdesk/smartcard/piv"
 
 	"pgregory.net/rapid"
 )
@@ -26,10 +28,12 @@ type watcher struct {
 	newest  int            // presentation
 	gone    map[int]bool   // presentations of tokens that were given up
 	current string         // token presented last and not removed
+	in      map[int]bool   // cards
+	pin     int            // card whose PIN is being asked for, 0: none
 }
 
 func newWatcher(fail func(string, ...any)) *watcher {
-	return &watcher{fail: fail, dials: map[int]bool{}, owner: map[int]int{}, token: map[int]string{}, gone: map[int]bool{}}
+	return &watcher{fail: fail, dials: map[int]bool{}, owner: map[int]int{}, token: map[int]string{}, gone: map[int]bool{}, in: map[int]bool{}}
 }
 
 // see takes in one step's actions.
@@ -54,6 +58,12 @@ func (c *watcher) see(e Event, out []Action) {
 		if e.Media == c.media {
 			c.media = 0
 		}
+	}
+	switch e := e.(type) {
+	case CardIn:
+		c.in[e.Card] = true
+	case CardOut:
+		delete(c.in, e.Card)
 	}
 	blanked := false
 	for i, a := range out {
@@ -85,11 +95,23 @@ func (c *watcher) see(e Event, out []Action) {
 			if l, ok := e.(Line); !ok || l.Message.Get("tokenSeq") != strconv.Itoa(c.newest) {
 				c.fail("media %d is not of the answer to presentation %d: %v", a.Media, c.newest, e)
 			}
+			if c.pin != 0 {
+				c.fail("media %d while the PIN of card %d is asked for", a.Media, c.pin)
+			}
 			c.media, c.owner[a.Media] = a.Media, c.newest
 		case CloseMedia:
 			if a.Media == c.media {
 				c.media = 0
 			}
+		case Exchange:
+			c.asked(e, a.Card)
+		case AskPIN:
+			c.asked(e, a.Card)
+			if c.pin = a.Card; c.media != 0 {
+				c.fail("media %d is open as a PIN is asked for", c.media)
+			}
+		case EndProof:
+			c.pin = 0
 		case Send:
 			if a.Control != c.control {
 				c.fail("%v: connection %d is not open", a, a.Control)
@@ -130,6 +152,18 @@ func (c *watcher) giveUp() {
 		c.gone[seq] = true
 	}
 	c.current = ""
+}
+
+// asked: a card is asked something, only because a server wants that for the
+// newest presentation, which must be the card's own.
+func (c *watcher) asked(e Event, card int) {
+	l, ok := e.(Line)
+	if !ok || l.Message.Command != alp.CmdControlSmartCard || l.Message.Get("tokenSeq") != strconv.Itoa(c.newest) {
+		c.fail("card %d is asked because of %v", card, e)
+	}
+	if !c.in[card] || c.gone[c.newest] || c.current != fmt.Sprintf("simple.%016x", card) {
+		c.fail("card %d is asked, as %q is presented", card, c.current)
+	}
 }
 
 func closes(out []Action, media int) bool {
@@ -203,6 +237,22 @@ func TestInvariants(t *testing.T) {
 				}
 				step(e)
 			},
+			"question": func(t *rapid.T) {
+				q := alp.ControlSmartCard{TokenSeq: seq(), Tag: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "tag"), PIN: rapid.Bool().Draw(t, "pin")}
+				if !q.PIN {
+					cmd := rapid.SampledFrom(questions).Draw(t, "command")
+					q.CLA, q.INS, q.P1, q.P2, q.Data, q.Le = cmd.CLA, cmd.INS, cmd.P1, cmd.P2, cmd.Data, min(cmd.Le, alp.MaxCardReply)
+				}
+				step(Line{pick("control", w.control), q.Message()})
+			},
+			"card answered": func(t *rapid.T) {
+				step(CardAnswered{Card: pick("card", last), Tag: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "tag"), Answer: rapid.SampledFrom([][]byte{{0x90, 0}, {1}, {0x6a, 0x82}}).Draw(t, "answer"), Reason: rapid.SampledFrom([]string{"", "", "mute"}).Draw(t, "reason")})
+			},
+			"PIN given": func(t *rapid.T) {
+				c.pin = 0 // the pad is closed
+				step(PINGiven{Card: pick("card", last), Tag: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "tag"), Status: rapid.SampledFrom([]uint16{0x9000, 0x63c2, 0x63c1, 0x6983}).Draw(t, "status"), Reason: rapid.SampledFrom([]string{"", "", "gave up"}).Draw(t, "reason")})
+			},
+			"bound":      func(*rapid.T) { step(ControlBound{Control: w.control}) },
 			"searched":   func(*rapid.T) { step(Searched{}) },
 			"control up": func(t *rapid.T) { step(ControlUp{pick("control", w.control)}) },
 			"control down": func(t *rapid.T) {
@@ -253,6 +303,12 @@ func TestInvariants(t *testing.T) {
 			},
 		})
 	})
+}
+
+// questions are what servers ask of cards: some for a proof, some not.
+var questions = []apdu.Command{
+	piv.Select(), piv.Get(piv.CHUID), piv.Get(0x5fc109), apdu.Select(apdu.SimpleAID), apdu.Select([]byte{1, 2, 3, 4, 5}),
+	{INS: apdu.InsGetResponse, Le: 256}, {INS: 0x20, P2: 0x80, Data: []byte("123456\xff\xff")}, {INS: 0xa4, P1: 4, Data: piv.AID, CLA: 0x10},
 }
 
 func isBlank(a Action) bool {

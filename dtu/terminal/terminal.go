@@ -23,7 +23,9 @@
 //     another.
 //  7. Of a session that a redirect could not reach, or that was lost with its
 //     server, the next server is told. None is asked to make another.
-//  8. A server has a card do nothing but what proof.go lists, and the PIN goes
+//  8. Of cards that come and go fast, the one that is in counts: tokens are
+//     presented at a bounded rate, and not those of cards that are out.
+//  9. A server has a card do nothing but what proof.go lists, and the PIN goes
 //     to the card alone.
 //
 // The package does no I/O, has no goroutines and reads no clock. A Machine is
@@ -272,6 +274,7 @@ type Machine struct {
 	redirects int              // of this token
 	circles   int              // rests from them
 
+	pace      pace // of presentations
 	seq       int
 	presented bool // on this control connection
 	verdict   verdict
