@@ -69,6 +69,7 @@ type core struct {
 
 	mu       sync.Mutex
 	gen      uint64 // highest number given out
+	offered  map[uint64]offered
 	terminal alp.TerminalID
 	attached uint64 // number of what is attached, while terminal is set
 	last     time.Time
@@ -83,9 +84,34 @@ type core struct {
 	stop chan struct{} // closed when over is set
 }
 
+// offered is for whom a number was given out. Media runs as the session's user,
+// whose programs may have taken it over: it is not believed that any other
+// terminal has come or gone, or the same one twice.
+type offered struct {
+	terminal alp.TerminalID
+	came     bool
+}
+
+// maxOffered bounds the numbers that are remembered; what is attached is always
+// among them.
+const maxOffered = 64
+
+// offer gives out the next number. mu is held.
+func (c *core) offer(to alp.TerminalID) uint64 {
+	c.gen++
+	c.offered[c.gen] = offered{terminal: to}
+	for gen := range c.offered {
+		if gen+maxOffered <= c.gen && gen != c.attached {
+			delete(c.offered, gen)
+		}
+	}
+	return c.gen
+}
+
 func newCore(cfg coreConfig) *core {
 	return &core{
 		coreConfig: cfg,
+		offered:    map[uint64]offered{},
 		changed:    make(chan struct{}),
 		watchers:   map[*watcher]struct{}{},
 		stop:       make(chan struct{}),
@@ -215,8 +241,14 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if change.Gen == 0 || change.Gen > c.gen || !change.Terminal.Valid() {
+	was, ok := c.offered[change.Gen]
+	if !ok || change.Terminal != was.terminal || was.came == (op == mediaapi.EventAttached) {
 		return nil, fmt.Errorf("keeper: no such attachment: %d", change.Gen)
+	}
+	if was.came {
+		delete(c.offered, change.Gen)
+	} else {
+		c.offered[change.Gen] = offered{was.terminal, true}
 	}
 	c.last = time.Now()
 	switch {
@@ -291,8 +323,7 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 			return client.Offer{}, err
 		}
 		c.mu.Lock()
-		c.gen++
-		offer := mediaapi.Offer{Attach: a, Gen: c.gen}
+		offer := mediaapi.Offer{Attach: a, Gen: c.offer(a.Terminal)}
 		c.mu.Unlock()
 		var out client.Offer
 		err = conn.Call(ctx, mediaapi.OpOffer, offer, &out)

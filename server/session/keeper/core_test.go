@@ -183,6 +183,19 @@ func TestAttachments(t *testing.T) {
 		tell(mediaapi.EventAttached, client.Change{Terminal: ask.Terminal, Gen: 99})
 		tell(mediaapi.EventAttached, client.Change{Terminal: "x", Gen: 1})
 		tell("nonsense", client.Change{})
+		// A media that somebody has taken over speaks for no terminal but those
+		// that its session was offered to.
+		if o, err = k.Attach(t.Context(), ask); err != nil || o.Gen != 3 {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		tell(mediaapi.EventAttached, client.Change{Terminal: "0800200a0bff", Gen: 3})
+		tell(mediaapi.EventDetached, client.Change{Terminal: ask.Terminal, Gen: 3})   // it has not come
+		tell(mediaapi.EventDetached, client.Change{Terminal: ask.Terminal, Gen: 1})   // twice
+		tell(mediaapi.EventAttached, client.Change{Terminal: "0800200a0b0d", Gen: 2}) // twice
+		tell(mediaapi.EventAttached, client.Change{Terminal: ask.Terminal, Gen: 2})
+		if s, _ := k.Status(t.Context()); s.Terminal != "0800200a0b0d" || s.Gen != 2 {
+			t.Errorf("%+v", s)
+		}
 		w.want(e)
 		for _, bad := range []client.Attach{{}, {Terminal: "xyz", Addr: ask.Addr}, {Terminal: ask.Terminal}} {
 			if _, err := k.Attach(t.Context(), bad); err == nil {
@@ -336,16 +349,17 @@ func TestControlLimits(t *testing.T) {
 		served := make(chan struct{})
 		go func() { w.core.serveConn(context.Background(), there); close(served) }()
 		k, e, _ := w.connect()
-		if _, err := k.Attach(t.Context(), ask); err != nil {
-			t.Fatal(err)
-		}
-		for range maxUntold + 2 {
-			if err := w.run(0).conn.Notify(mediaapi.EventAttached, client.Change{Terminal: ask.Terminal, Gen: 1}); err != nil {
+		for gen := range uint64(maxUntold + 2) {
+			gen++
+			if o, err := k.Attach(t.Context(), ask); err != nil || o.Gen != gen {
+				t.Fatalf("%+v, %v", o, err)
+			}
+			if err := w.run(0).conn.Notify(mediaapi.EventAttached, client.Change{Terminal: ask.Terminal, Gen: gen}); err != nil {
 				t.Error(err)
 			}
 			synctest.Wait()
-			if got := <-e; got != "attached 0800200a0b0c 1" {
-				t.Errorf("event %q", got)
+			if got, want := <-e, fmt.Sprintf("attached 0800200a0b0c %d", gen); got != want {
+				t.Errorf("event %q, want %q", got, want)
 			}
 		}
 		<-served
