@@ -36,32 +36,33 @@ import (
 
 // Config is what both roles need; each field is a flag.
 type Config struct {
-	Local         bool
-	Runtime       string
-	State         string
-	Addr          netip.Addr // zero: all; with Local the group manager's
-	Host          string
-	ControlPort   int // -1: 7443, or a free one with Local
-	FirstPort     int
-	LastPort      int
-	SessionFile   string
-	SessionScript string
-	SessionUser   string
-	SessionGroup  string
-	GatewayUser   string
-	FrameBuffer   string
-	Most          image.Point
-	Bare          policy.Bare
-	Warnings      []time.Duration // before the end of a drain
-	ProofRules    string
-	CardRules     string
-	Registry      RegistryConfig
-	AdminGroup    string
-	Login         policy.Logins
-	PAMService    string
-	NewAuthority  bool
-	StopSessions  bool
-	LogLevel      slog.Level
+	Local           bool
+	Runtime         string
+	State           string
+	Addr            netip.Addr // zero: all; with Local the group manager's
+	Host            string
+	ControlPort     int // -1: 7443, or a free one with Local
+	FirstPort       int
+	LastPort        int
+	SessionFile     string
+	SessionScript   string
+	SessionServices string
+	SessionUser     string
+	SessionGroup    string
+	GatewayUser     string
+	FrameBuffer     string
+	Most            image.Point
+	Bare            policy.Bare
+	Warnings        []time.Duration // before the end of a drain
+	ProofRules      string
+	CardRules       string
+	Registry        RegistryConfig
+	AdminGroup      string
+	Login           policy.Logins
+	PAMService      string
+	NewAuthority    bool
+	StopSessions    bool
+	LogLevel        slog.Level
 
 	Args   []string // of the command line, for the gateway
 	Stdout io.Writer
@@ -104,6 +105,7 @@ func flags(c *Config) *flag.FlagSet {
 		return nil
 	})
 	fs.StringVar(&c.SessionFile, "session-program", "", "`FILE` of the session program (empty: session beside this program)")
+	fs.StringVar(&c.SessionServices, "session-services", "", "`DIR` of NAME.service files, programs that every session has (empty: none but its message bus)")
 	fs.StringVar(&c.SessionScript, "session-script", "", "`FILE` that starts the programs of a session (empty: Hotdesk's own)")
 	fs.StringVar(&c.SessionUser, "session-user", "", "`NAME` of the user of every session; without meaning with -local")
 	fs.StringVar(&c.SessionGroup, "session-group", "", "`NAME` of the group whose members may have a session (empty: every user that is not a system's)")

@@ -39,6 +39,7 @@ import (
 
 	"hotdesk/protocol/program"
 	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/session/services"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,6 +71,7 @@ type Config struct {
 	FirstPort, LastPort int
 	SessionProgram      string // the session binary
 	SessionScript       string // "" for Hotdesk's own
+	SessionServices     string // directory of services' files, "" for none
 	// SessionGroup names the group whose members may have a session; "": every
 	// user that is not a system's.
 	SessionGroup string
@@ -90,9 +92,9 @@ type Config struct {
 	Log         *slog.Logger // nil = silent
 }
 
-// services is where PAM looks for a service's file (pam.d(5)): in its place
+// pamServices is where PAM looks for a service's file (pam.d(5)): in its place
 // would come one that refuses everybody.
-var services = []string{"/etc/pam.d", "/usr/lib/pam.d"}
+var pamServices = []string{"/etc/pam.d", "/usr/lib/pam.d"}
 
 type parent struct {
 	Config
@@ -159,10 +161,13 @@ func (p *parent) check() error {
 			return fmt.Errorf("parent: -session-script: %w", err)
 		}
 	}
+	if _, err := services.Read(p.SessionServices); err != nil {
+		return fmt.Errorf("parent: -session-services: %w", err)
+	}
 	if p.Local {
 		return nil
 	}
-	if p.Service != "" && !slices.ContainsFunc(services, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, p.Service)); return err == nil }) {
+	if p.Service != "" && !slices.ContainsFunc(pamServices, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, p.Service)); return err == nil }) {
 		return fmt.Errorf("parent: there is no PAM service %s: write /etc/pam.d/%s (README.md has an example), or name another with -pam-service", p.Service, p.Service)
 	}
 	u, err := user.Lookup(p.GatewayUser)

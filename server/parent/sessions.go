@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/keeperapi"
 
@@ -27,6 +28,8 @@ const (
 	stopTime = 20 * time.Second
 	// lookAgain is how often the end of a session is looked for.
 	lookAgain = 20 * time.Millisecond
+	// discardTime bounds the end of what a dead keeper's session left running.
+	discardTime = 2 * time.Second
 )
 
 func tryLock(f *os.File) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
@@ -100,6 +103,17 @@ func alive(runtime string, id alp.SessionID) (lives bool, base string) {
 	return false, string(b)
 }
 
+// readSome reads a small file of ours.
+func readSome(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 4*maxBasePath))
+	return string(b), err
+}
+
 // sessions returns those that run, and removes what dead keepers left. No
 // session may be starting meanwhile.
 func (p *parent) sessions() ([]alp.SessionID, error) {
@@ -128,6 +142,11 @@ func sessions(runtime string, log *slog.Logger) ([]alp.SessionID, error) {
 func removeSession(runtime string, id alp.SessionID, base string) {
 	if !id.Valid() {
 		return
+	}
+	if text, err := readSome(keeperapi.Groups(runtime, id)); err == nil { // before the files that they may hold open
+		ctx, cancel := context.WithTimeout(context.Background(), discardTime)
+		defer cancel()
+		_ = cgroup.Discard(ctx, string(id), strings.Split(text, "\n"))
 	}
 	if base != "" {
 		_ = os.RemoveAll(filepath.Join(base, string(id)))

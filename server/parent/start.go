@@ -102,7 +102,7 @@ func (p *parent) answer(ctx context.Context, m message) (message, *os.File) {
 
 // start starts a session and returns a control connection to its keeper.
 func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
-	ks := keeperapi.Start{Session: s.Session, Token: s.Token, Width: s.Width, Height: s.Height, Layout: s.Layout}
+	ks := keeperapi.Start{Session: s.Session, Token: s.Token, Width: s.Width, Height: s.Height, Layout: s.Layout, Limits: s.Limits}
 	var err error
 	switch {
 	case !s.Login:
@@ -253,6 +253,27 @@ func (p *parent) mediaSocket(ctx context.Context) (*os.File, error) {
 
 // spawn starts a keeper, away from this process's terminal and signals.
 func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, k *keeperProc, err error) {
+	// The keeper has no network of its own; its programs have this one's.
+	var net *os.File
+	if os.Geteuid() == 0 {
+		if net, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return nil, nil, fmt.Errorf("parent: %w", err)
+		}
+		defer net.Close()
+		ks.HostNet = true
+		ready, k, err = p.spawnIn(net, ks, udp, lock)
+		if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSPC) {
+			return ready, k, err
+		}
+		p.Log.Warn("the keeper has the host's network: the system gives it none of its own", "session", ks.Session, "error", err)
+		ks.HostNet = false
+	}
+	return p.spawnIn(nil, ks, udp, lock)
+}
+
+// spawnIn starts a keeper in a network namespace of its own, if net, the one of
+// its programs, is not nil.
+func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock *os.File) (ready *os.File, k *keeperProc, err error) {
 	var text bytes.Buffer
 	if err := keeperapi.Write(&text, ks); err != nil {
 		return nil, nil, err
@@ -281,6 +302,9 @@ func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, 
 	if p.SessionScript != "" {
 		args = append(args, "-session-script", p.SessionScript)
 	}
+	if p.SessionServices != "" {
+		args = append(args, "-session-services", p.SessionServices)
+	}
 	if p.Local {
 		args = append(args, "-local")
 	}
@@ -289,6 +313,10 @@ func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, 
 	cmd.Stdin = stdin
 	cmd.ExtraFiles = []*os.File{udp, readyW, lock} // keeperapi.UDPFD, ReadyFD, LockFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if net != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, net) // keeperapi.NetFD
+		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock() // reap finds it
 	if err := cmd.Start(); err != nil {

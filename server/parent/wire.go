@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/session/cgroup"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +50,7 @@ type Start struct {
 	Width   int           `json:"width,omitempty"`
 	Height  int           `json:"height,omitempty"`
 	Layout  string        `json:"layout,omitempty"`
+	Limits  cgroup.Limits `json:"limits,omitzero"` // of the session's programs
 
 	// Login has the keeper ask for the password, and all else that the login
 	// modules want, before it starts anything. User is then what was typed.

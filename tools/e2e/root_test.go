@@ -126,7 +126,15 @@ func (r *realm) ranBy(h *lab.Host) {
 		"xterm":          {uid: r.user.UID, gid: r.user.GID, groups: groups},
 	}
 	seen := map[string]bool{}
-	for _, pid := range h.Machine() {
+	ids, err := h.Sessions()
+	r.must(err)
+	_, keeper, err := h.Keeper(r.ctx, ids[0])
+	r.must(err)
+	machine := h.Machine()
+	if slices.Contains(machine, keeper) {
+		r.t.Error("the keeper is on the host's network")
+	}
+	for _, pid := range append(machine, keeper) {
 		p := readRan(pid)
 		words := strings.Fields(p.args)
 		if len(words) < 2 {

@@ -35,6 +35,7 @@ type Config struct {
 	FrameBuffer string
 	Size        string // WxH
 	Script      string
+	Services    string
 	Local       bool
 	Level       slog.Level
 }
@@ -56,6 +57,7 @@ func Command() *program.Command {
 	fs.StringVar(&cfg.FrameBuffer, "fb", "", "`DIR` on tmpfs for the sessions' frame buffers")
 	fs.StringVar(&cfg.Size, "max-size", "2560x1600", "largest screen, `WxH`; the X server starts with it")
 	fs.StringVar(&cfg.Script, "session-script", "", "`FILE` that starts the user's programs and lasts as long as the session (default: openbox and one xterm)")
+	fs.StringVar(&cfg.Services, "session-services", "", "`DIR` of NAME.service files, programs that every session has (default: none but its message bus)")
 	fs.BoolVar(&cfg.Local, "local", false, "the session is the caller's own: no other user, and root is allowed")
 	fs.TextVar(&cfg.Level, "log-level", slog.LevelInfo, "least `LEVEL` that keeper.log takes: DEBUG, INFO, WARN, ERROR")
 	return &program.Command{
@@ -109,11 +111,20 @@ func Keeper(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	var programs *os.File
+	if start.HostNet {
+		net, err := inherited(keeperapi.NetFD, unix.S_IFREG)
+		if err != nil {
+			return err
+		}
+		programs = net[0]
+		defer programs.Close()
+	}
 	unix.Umask(0o022) // what the user's programs begin with
 	err = keeper.Run(ctx, keeper.Config{
 		Start: start, Runtime: cfg.Runtime, FrameBuffer: cfg.FrameBuffer,
 		MaxWidth: w, MaxHeight: h, Script: cfg.Script, Local: cfg.Local, Level: cfg.Level,
-		UDP: files[0], Ready: files[1],
+		Services: cfg.Services, UDP: files[0], Ready: files[1], Net: programs,
 		Identity: newIdentity,
 		Media:    mediaCommand,
 	})

@@ -15,6 +15,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/services"
 )
 
 // Requests to a keeper, and its events. Only ever appended to.
@@ -65,6 +66,8 @@ type Status struct {
 	Display  string         `json:"display"`            // X display, ":7"
 	Media    int            `json:"media"`              // process id of media, for the tools
 	X        int            `json:"x"`                  // process id of the X server
+
+	Services []services.Report `json:"services,omitempty"`
 }
 
 // Change is the body of attached, detached and media events.

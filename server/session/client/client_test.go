@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/services"
 )
 
 type recorder chan any
@@ -41,7 +42,7 @@ func pair(t *testing.T, handle rpc.Handler) (*Keeper, *rpc.Conn, recorder) {
 }
 
 func TestRequests(t *testing.T) {
-	status := Status{Session: "00000000000000a1", Token: "card.1", User: "ann", Started: 1, Last: 2, Terminal: "0800200a0b0c", Gen: 3, Display: ":7", Media: 4, X: 5}
+	status := Status{Session: "00000000000000a1", Token: "card.1", User: "ann", Started: 1, Last: 2, Terminal: "0800200a0b0c", Gen: 3, Display: ":7", Media: 4, X: 5, Services: []services.Report{{Name: "dbus", State: services.Running, PID: 6}}}
 	attach := Attach{Terminal: "0800200a0b0c", Addr: netip.MustParseAddr("10.0.0.1"), Width: 1280, Height: 1024, Layout: "de"}
 	offer := Offer{Port: 40000, Cert: []byte{1, 2}, Ticket: []byte{3}, Gen: 3}
 	stopped := false
@@ -67,7 +68,7 @@ func TestRequests(t *testing.T) {
 		}
 		return nil, errors.New("unknown")
 	})
-	if got, err := k.Status(t.Context()); err != nil || got != status {
+	if got, err := k.Status(t.Context()); err != nil || !reflect.DeepEqual(got, status) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err := k.Attach(t.Context(), attach); err != nil || !reflect.DeepEqual(got, offer) {

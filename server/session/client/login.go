@@ -32,6 +32,9 @@ type LoggedIn struct {
 	User  string `json:"user,omitempty"` // by the name that the modules gave
 	Error string `json:"error,omitempty"`
 	Guess bool   `json:"guess,omitempty"` // the answers were wrong
+	// Detail is which step failed and how, for the log of whoever runs the
+	// host. What the user typed is not in it.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Begin opens the session of the user who has logged in.

@@ -14,6 +14,7 @@ import (
 	"hotdesk/protocol/rpc"
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/mediaapi"
+	"hotdesk/server/session/services"
 )
 
 const (
@@ -50,6 +51,8 @@ type coreConfig struct {
 	desktop    desktop
 	setup      mediaapi.Setup
 	startMedia func() (media, error)
+	connection func(alp.TerminalID)     // told who shows the session, "" if nobody; does not wait
+	services   func() []services.Report // nil: none
 	log        *slog.Logger
 }
 
@@ -224,7 +227,8 @@ func (c *core) mediaGone(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ran := c.media != nil
-	c.media, c.pid, c.mediaErr, c.terminal = nil, 0, err, ""
+	c.media, c.pid, c.mediaErr = nil, 0, err
+	c.shownAt("")
 	if ran {
 		c.tell(client.EventMedia, client.Change{Gen: c.gen, Reason: "media was restarted"})
 	}
@@ -253,10 +257,11 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 	c.last = time.Now()
 	switch {
 	case op == mediaapi.EventAttached:
-		c.terminal, c.attached = change.Terminal, change.Gen
+		c.attached = change.Gen
+		c.shownAt(change.Terminal)
 		c.tell(client.EventAttached, change)
 	case change.Gen == c.attached:
-		c.terminal = ""
+		c.shownAt("")
 		fallthrough
 	default:
 		c.tell(client.EventDetached, change)
@@ -305,6 +310,9 @@ func (c *core) status() client.Status {
 	if c.terminal != "" {
 		s.Gen = c.attached
 	}
+	if c.coreConfig.services != nil {
+		s.Services = c.coreConfig.services()
+	}
 	if !c.last.IsZero() {
 		s.Last = time.Now().Add(-time.Since(c.last)).UnixMilli() // by the clock as it is now set
 	}
@@ -347,7 +355,15 @@ func (c *core) forget(conn *rpc.Conn) {
 	if c.media == conn {
 		c.media = nil
 		c.tell(client.EventMedia, client.Change{Gen: c.gen, Reason: "media was restarted"})
-		c.terminal = ""
+		c.shownAt("")
+	}
+}
+
+// shownAt notes which terminal shows the session, "" for none. mu is held.
+func (c *core) shownAt(terminal alp.TerminalID) {
+	c.terminal = terminal
+	if c.connection != nil {
+		c.connection(terminal)
 	}
 }
 

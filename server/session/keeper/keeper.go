@@ -27,14 +27,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"hotdesk/protocol/program"
+	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/keeper/family"
 	"hotdesk/server/session/keeper/pam"
 	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/session/mediaapi"
+	"hotdesk/server/session/services"
 	"hotdesk/server/session/xsession"
 
 	"golang.org/x/sys/unix"
@@ -56,9 +60,11 @@ type Config struct {
 	MaxWidth    int    // of the session's screen
 	MaxHeight   int
 	Script      string // session script, "" for Hotdesk's own
+	Services    string // directory of services' files, "" for none
 	Local       bool   // the session is the caller's, who may be root
 
 	UDP   *os.File       // media socket
+	Net   *os.File       // network namespace of the programs; nil: this process's
 	Ready io.WriteCloser // gets one keeperapi.Ready; closed by Run
 	// Identity makes the certificate that all media processes of the session
 	// share, as attach.Identity marshals it.
@@ -97,6 +103,8 @@ type keeper struct {
 	desktop string            // that the user chose
 	fam     *family.Family
 	x       *xsession.Session
+	group   *cgroup.Group // nil where the machine has none to write to
+	minder  *minder
 	out     io.Writer
 }
 
@@ -137,13 +145,42 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	}
 	defer k.fam.Close()
 	defer func() { err = errors.Join(err, k.clean(ctx, dir)) }()
-
+	if err := k.separate(); err != nil {
+		return err
+	}
+	serviceSpecs, err := sessionServices(k.Services, k.log)
+	if err != nil {
+		return err
+	}
+	minding, rest := context.WithCancel(context.WithoutCancel(ctx))
+	var minder sync.WaitGroup
+	defer minder.Wait()
+	defer rest()
 	k.x, err = xsession.Start(ctx, xsession.Config{
 		Family: k.fam, Session: k.Start.Session, User: k.user, Base: k.FrameBuffer,
 		MaxWidth: k.MaxWidth, MaxHeight: k.MaxHeight,
 		Width: k.Start.Width, Height: k.Start.Height, Layout: k.Start.Layout,
 		Script: k.Script, Output: k.out, Log: k.log,
 		Env: k.env, Desktop: k.desktop,
+		Before: func(ctx context.Context, x *xsession.Session) []string {
+			address := "DBUS_SESSION_BUS_ADDRESS=" + busAddress(x.RuntimeDir())
+			k.minder = newMinder(serviceSpecs, k.Start.Session, k.log, func(cmd *exec.Cmd) (*family.Child, error) {
+				cmd.Env = append(cmd.Env, address)
+				return x.Spawn(cmd)
+			})
+			minder.Go(func() { k.minder.run(minding) })
+			ctx, cancel := context.WithTimeout(ctx, busTime)
+			defer cancel()
+			select {
+			case <-k.minder.ready:
+			case <-ctx.Done():
+				k.log.Error("the session's message bus is not ready", "session", k.Start.Session, "after", busTime)
+			}
+			if !slices.ContainsFunc(serviceSpecs, func(s services.Spec) bool { return s.Name == bus }) {
+				return nil
+			}
+			return []string{address}
+		},
 	})
 	if err != nil {
 		return err
@@ -168,10 +205,52 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	var serving sync.WaitGroup
 	serving.Go(func() { c.serve(serveCtx, l) })
 	reason := c.run(ctx)
+	rest()
+	minder.Wait()
 	k.log.Info("session ends", "session", k.Start.Session, "reason", reason)
 	err = k.clean(ctx, dir)
 	hangUp()
 	serving.Wait()
+	return err
+}
+
+// separate gives the processes of the session what is to be theirs alone. What
+// this machine or account does not allow is missing, and told.
+func (k *keeper) separate() error {
+	// What was on the screen must not get into a file by a program's fall; who
+	// wants that can raise it again.
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) == nil {
+		core.Cur = 0
+		_ = unix.Setrlimit(unix.RLIMIT_CORE, &core)
+	}
+	if err := xsession.CheckBase(k.FrameBuffer); err != nil {
+		return err
+	}
+	level := slog.LevelWarn
+	if os.Geteuid() != 0 {
+		level = slog.LevelInfo // only root can
+	}
+	group, missing, err := cgroup.New(string(k.Start.Session), k.Start.Limits)
+	if err != nil {
+		return err
+	}
+	k.group = group
+	if missing != "" {
+		k.log.Log(context.Background(), level, "the session goes on with "+missing, "session", k.Start.Session)
+	}
+	if group != nil { // for whoever clears up after this process's death
+		if err := os.WriteFile(keeperapi.Groups(k.Runtime, k.Start.Session), []byte(strings.Join(group.Paths(), "\n")), 0o600); err != nil {
+			return err
+		}
+	}
+	err = k.fam.Inside(func() (err error) {
+		missing, err = space{k.FrameBuffer, k.Net}.enter()
+		return errors.Join(err, group.Enter())
+	}, group.Attributes)
+	if err == nil && missing != "" {
+		k.log.Log(context.Background(), level, "the session goes on without "+missing, "session", k.Start.Session)
+	}
 	return err
 }
 
@@ -196,6 +275,8 @@ func (k *keeper) clean(ctx context.Context, dir string) error {
 	if k.x != nil {
 		errs = append(errs, k.x.Close())
 	}
+	k.fam.Close() // its thread is in the group
+	errs = append(errs, k.group.Remove(endCtx))
 	errs = append(errs, os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
 	return errors.Join(errs...)
 }
@@ -237,6 +318,8 @@ func (k *keeper) newCore() (*core, error) {
 			CardSocket:  k.x.CardSocket(),
 		},
 		startMedia: k.startMedia,
+		connection: k.minder.connection,
+		services:   k.minder.reports,
 		log:        k.log,
 	}), nil
 }

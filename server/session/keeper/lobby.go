@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
 	"os/user"
 	"slices"
+	"strings"
 	"time"
 
 	"hotdesk/protocol/rpc"
@@ -17,6 +19,8 @@ import (
 	"hotdesk/server/session/keeper/pam"
 	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/session/xsession"
+
+	"golang.org/x/sys/unix"
 )
 
 // LoginTime bounds a login, from the keeper's start to the session's.
@@ -27,6 +31,7 @@ const LoginTime = 5 * time.Minute
 type lobby struct {
 	start keeperapi.Start
 	open  pam.Opener
+	log   *slog.Logger
 	conn  *rpc.Conn
 	ctx   context.Context // of the connection
 	hang  context.CancelFunc
@@ -43,7 +48,7 @@ type lobby struct {
 // wait takes the first connection of l and returns when its user has logged in
 // and the gateway wants the session. The caller says what came of it: begun.
 // With an error nothing is left open.
-func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.Opener) (_ *lobby, _ client.Begin, err error) {
+func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.Opener, log *slog.Logger) (_ *lobby, _ client.Begin, err error) {
 	ctx, cancel := context.WithTimeout(ctx, LoginTime)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -63,7 +68,7 @@ func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.O
 		conn.Close()
 		return nil, client.Begin{}, err
 	}
-	b := &lobby{start: start, open: open, begin: make(chan client.Begin, 1), ready: make(chan error, 1), ended: make(chan struct{})}
+	b := &lobby{start: start, open: open, log: log, begin: make(chan client.Begin, 1), ready: make(chan error, 1), ended: make(chan struct{})}
 	b.ctx, b.hang = context.WithCancel(context.WithoutCancel(ctx))
 	b.conn = rpc.New(conn, b.handle)
 	go func() {
@@ -116,7 +121,16 @@ func (k *keeper) logIn(ctx context.Context) (_ net.Listener, err error) {
 	if open == nil {
 		open = pam.Open
 	}
-	b, begin, err := wait(ctx, l, k.Start, open)
+	if k.Net != nil { // modules may have to ask the network who a user is
+		inner := open
+		open = func(r pam.Request, conv pam.Conversation) (pam.Stack, error) { // on the login's own thread
+			if err := unix.Setns(int(k.Net.Fd()), unix.CLONE_NEWNET); err != nil {
+				return nil, fmt.Errorf("keeper: the host's network: %w", err)
+			}
+			return inner(r, conv)
+		}
+	}
+	b, begin, err := wait(ctx, l, k.Start, open, k.log)
 	if err != nil {
 		return nil, err
 	}
@@ -201,13 +215,19 @@ func (b *lobby) authenticate(ctx context.Context) client.LoggedIn {
 	if err == nil {
 		return client.LoggedIn{User: b.user.Name}
 	}
-	in := client.LoggedIn{Error: "The login failed. Ask the people who run this system."}
-	if told, ok := errors.AsType[pam.Told](err); ok {
-		in.Error = told.Text
-	} else if _, ok := errors.AsType[pam.Refused](err); ok {
-		in.Guess = true
-		in.Error = err.Error()
+	in := client.LoggedIn{Error: "The login failed. Ask the people who run this system.", Detail: err.Error()}
+	step := ""
+	if failed, ok := errors.AsType[pam.Failed](err); ok {
+		step = failed.Step + ": "
 	}
+	if told, ok := errors.AsType[pam.Told](err); ok {
+		in.Error, in.Detail = told.Text, step+fmt.Sprint(told.Err)
+	} else if refused, ok := errors.AsType[pam.Refused](err); ok {
+		in.Guess = true
+		in.Error, in.Detail = refused.Error(), step+fmt.Sprint(refused.Err)
+	}
+	in.Detail = strings.ToValidUTF8(in.Detail[:min(len(in.Detail), client.MaxPrompt)], "?")
+	b.log.Warn("login failed", "session", b.start.Session, "terminal", b.start.Terminal, "addr", b.start.Addr, "error", in.Detail)
 	return in
 }
 

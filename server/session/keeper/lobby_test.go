@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,7 +45,7 @@ func visitOf(t *testing.T, users *pamtest.Users, start keeperapi.Start) *visit {
 	t.Cleanup(func() { l.Close() })
 	v := &visit{t: t, users: users, asked: make(chan string, 16), answers: make(chan string, 16), came: make(chan *lobby, 1), err: make(chan error, 1)}
 	go func() {
-		b, _, err := wait(context.Background(), l, start, users.Open)
+		b, _, err := wait(context.Background(), l, start, users.Open, slog.New(slog.DiscardHandler))
 		v.came <- b
 		v.err <- err
 	}()

@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/session/cgroup"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,7 @@ const (
 	UDPFD   = 3 // media socket, bound
 	ReadyFD = 4 // pipe: one Ready, then closed
 	LockFD  = 5 // lock file of the session's directory, locked
+	NetFD   = 6 // with HostNet: the network namespace of the programs
 )
 
 const (
@@ -54,6 +56,11 @@ type Start struct {
 	Width   int           `json:"width"`            // screen of the terminal that asks, 0 if unknown
 	Height  int           `json:"height"`           //
 	Layout  string        `json:"layout,omitempty"` // its keyboard
+
+	Limits cgroup.Limits `json:"limits,omitzero"`
+	// HostNet says that the keeper is in a network namespace of its own, and
+	// that NetFD is there.
+	HostNet bool `json:"host_net,omitempty"`
 
 	// Service is the PAM service that the user logs in by; "": nobody is asked
 	// for anything. User is then what the user typed, and nothing is believed
@@ -84,7 +91,7 @@ func (s Start) Check() error {
 	case !plainName(s.Layout):
 		return fmt.Errorf("keeperapi: bad keyboard layout %.40q", s.Layout)
 	}
-	return nil
+	return s.Limits.Check()
 }
 
 // UserName reports whether s can be the name of a user: no modules, logs or
@@ -182,6 +189,11 @@ func Socket(runtime string, id alp.SessionID) string {
 // directory can be removed first.
 func Lock(runtime string, id alp.SessionID) string {
 	return filepath.Join(Sessions(runtime), string(id)+".lock")
+}
+
+// Groups is the file that names the session's control groups, one a line.
+func Groups(runtime string, id alp.SessionID) string {
+	return filepath.Join(Dir(runtime, id), "cgroup")
 }
 
 // PeerUID returns the user at the other end of a unix connection, as the

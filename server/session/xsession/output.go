@@ -47,6 +47,16 @@ func (o *output) copy(w io.Writer) {
 	}
 }
 
+// over reports whether nobody can print any more.
+func (o *output) over() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // settle waits for the last words of a process that has ended; its children
 // may go on talking, so not for ever.
 func (o *output) settle() {

@@ -71,6 +71,9 @@ type Config struct {
 	Env map[string]string
 	// Desktop is the one that the user chose (package desktops), "" for Script.
 	Desktop string
+	// Before, if not nil, is called when the X server runs and before the script
+	// does; what it returns is added to the environment of programs.
+	Before func(context.Context, *Session) []string
 	// Output gets what X server and script print.
 	Output io.Writer
 	Log    *slog.Logger // nil = silent
@@ -88,6 +91,11 @@ type Session struct {
 	copying sync.WaitGroup
 	xOut    *output
 	out     *output
+	added   []string // to the environment
+
+	mu     sync.Mutex
+	others []*output // of Spawn, nil after Close
+	closed bool
 
 	done   chan struct{}
 	reason string // set before done is closed
@@ -111,6 +119,9 @@ func Start(ctx context.Context, cfg Config) (_ *Session, err error) {
 	if err := s.startX(ctx); err != nil {
 		return nil, err
 	}
+	if cfg.Before != nil {
+		s.added = cfg.Before(ctx, s)
+	}
 	if err := s.startScript(); err != nil {
 		return nil, err
 	}
@@ -130,18 +141,34 @@ func (s *Session) Authority() string { return filepath.Join(s.dir, "Xauthority")
 // FrameBuffer is the file that the server draws in.
 func (s *Session) FrameBuffer() string { return filepath.Join(s.dir, "Xvfb_screen0") }
 
-// maxSocket is the longest path of a socket that the system allows.
-const maxSocket = 107
+// maxSocket is the longest path of a socket that the system allows, and
+// longestName that of a socket which programs make in their runtime directory
+// (gpg-agent's).
+const (
+	maxSocket   = 107
+	longestName = len("gnupg/S.gpg-agent.browser")
+)
 
 // CardSocket is where the session's programs reach the card that is at the
-// terminal, as libpcsclite would reach pcscd; whoever serves it makes it. It is
-// empty where its path would be too long.
-func (s *Session) CardSocket() string {
-	path := filepath.Join(s.runtimeDir(), "pcscd.comm")
-	if len(path) > maxSocket {
-		return ""
+// terminal, as libpcsclite would reach pcscd; whoever serves it makes it.
+func (s *Session) CardSocket() string { return filepath.Join(s.RuntimeDir(), "pcscd.comm") }
+
+// RuntimeDir is XDG_RUNTIME_DIR, the user's own, on tmpfs.
+func (s *Session) RuntimeDir() string { return filepath.Join(s.dir, "run") }
+
+// Spawn starts a program as the user, in the session; its environment is added
+// to the session's. Its output goes to Output.
+func (s *Session) Spawn(cmd *exec.Cmd) (*family.Child, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.New("xsession: the session has ended")
 	}
-	return path
+	c, o, err := s.spawn(cmd)
+	if err == nil {
+		s.others = slices.DeleteFunc(append(s.others, o), (*output).over)
+	}
+	return c, err
 }
 
 // X is the X server's process; it is the last that should be ended.
@@ -163,13 +190,42 @@ func (s *Session) Reason() string {
 // Close removes the session's files. Its processes must have ended, or must
 // have been given up.
 func (s *Session) Close() error {
-	for _, o := range []*output{s.xOut, s.out} {
+	s.mu.Lock()
+	s.closed = true
+	for _, o := range append(s.others, s.xOut, s.out) {
 		if o != nil {
 			o.read.Close()
 		}
 	}
+	s.others = nil
+	s.mu.Unlock()
 	s.copying.Wait()
-	return Remove(s.cfg.Base, s.cfg.Session)
+	return errors.Join(s.removeX(), Remove(s.cfg.Base, s.cfg.Session))
+}
+
+// removeX removes what an X server leaves in /tmp that was killed, if it is
+// still its own.
+func (s *Session) removeX() error {
+	number, ok := strings.CutPrefix(s.display, ":")
+	if !ok {
+		return nil
+	}
+	lock := "/tmp/.X" + number + "-lock"
+	f, err := os.Open(lock)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 32))
+	if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(s.x.PID()) {
+		return nil
+	}
+	for _, path := range []string{"/tmp/.X11-unix/X" + number, lock} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("xsession: %w", err)
+		}
+	}
+	return nil
 }
 
 // Remove removes what a session leaves in base.
@@ -225,7 +281,7 @@ func (s *Session) makeDirs() error {
 		return fmt.Errorf("xsession: %w", err)
 	}
 	err := func() error {
-		run := s.runtimeDir()
+		run := s.RuntimeDir()
 		if err := os.Mkdir(run, 0o700); err != nil {
 			return err
 		}
@@ -253,12 +309,14 @@ func (s *Session) makeDirs() error {
 	return nil
 }
 
-func (s *Session) runtimeDir() string { return filepath.Join(s.dir, "run") }
-func (s *Session) ownScript() string  { return filepath.Join(s.dir, "session.sh") }
+func (s *Session) ownScript() string { return filepath.Join(s.dir, "session.sh") }
 
 // CheckBase makes the directory of all frame buffers, or checks the one that
 // is there: on tmpfs, ours, and nobody else's to write.
 func CheckBase(base string) error {
+	if over := len(filepath.Join(Dir(base, "0123456789abcdef"), "run")) + 1 + longestName - maxSocket; over > 0 {
+		return fmt.Errorf("xsession: %s is too long a path, by %d bytes: sockets of programs lie below it; name a shorter one with -fb", base, over)
+	}
 	if err := os.Mkdir(base, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("xsession: %w; name a directory on tmpfs with -fb", err)
 	}
@@ -406,7 +464,7 @@ func (s *Session) Env() []string {
 		"SHELL=" + u.Shell,
 		"LANG=C.UTF-8",
 		"XAUTHORITY=" + s.Authority(),
-		"XDG_RUNTIME_DIR=" + s.runtimeDir(),
+		"XDG_RUNTIME_DIR=" + s.RuntimeDir(),
 		"XDG_SESSION_TYPE=x11",
 		"HOTDESK_SESSION=" + string(s.cfg.Session),
 		"HOTDESK_LAYOUT=" + s.cfg.Layout,
@@ -424,10 +482,7 @@ func (s *Session) Env() []string {
 	if s.display != "" {
 		env = append(env, "DISPLAY="+s.display)
 	}
-	if path := s.CardSocket(); path != "" {
-		env = append(env, "PCSCLITE_CSOCK_NAME="+path)
-	}
-	return env
+	return append(env, "PCSCLITE_CSOCK_NAME="+s.CardSocket())
 }
 
 // fullEnv is Env with what the login modules said. They know better than we do
@@ -443,7 +498,7 @@ func (s *Session) fullEnv() []string {
 			env[i] = name + "=" + s.cfg.Env[name]
 		}
 	}
-	return env
+	return append(env, s.added...)
 }
 
 // spawn starts cmd as the user, its output going to Output.
@@ -453,7 +508,7 @@ func (s *Session) spawn(cmd *exec.Cmd) (*family.Child, *output, error) {
 		return nil, nil, fmt.Errorf("xsession: %w", err)
 	}
 	defer w.Close()
-	cmd.Env = s.fullEnv()
+	cmd.Env = append(s.fullEnv(), cmd.Env...)
 	cmd.Dir = s.cfg.User.dir()
 	cmd.Stdout, cmd.Stderr = w, w
 	cmd.SysProcAttr = s.cfg.User.Attributes()
@@ -463,6 +518,9 @@ func (s *Session) spawn(cmd *exec.Cmd) (*family.Child, *output, error) {
 		return nil, nil, fmt.Errorf("xsession: %s: %w", filepath.Base(cmd.Path), err)
 	}
 	o := &output{read: r, ended: make(chan struct{})}
-	s.copying.Go(func() { o.copy(s.cfg.Output) })
+	s.copying.Go(func() {
+		o.copy(s.cfg.Output)
+		r.Close()
+	})
 	return child, o, nil
 }

@@ -123,7 +123,7 @@ func TestDefaultSession(t *testing.T) {
 	if err != nil || st.Size() < 1024*768*4 {
 		t.Errorf("frame buffer: %v, %v", st, err)
 	}
-	for _, path := range []string{filepath.Dir(s.FrameBuffer()), s.Authority(), s.runtimeDir()} {
+	for _, path := range []string{filepath.Dir(s.FrameBuffer()), s.Authority(), s.RuntimeDir()} {
 		if st, err := os.Stat(path); err != nil || st.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: %v, %v", path, st.Mode(), err)
 		}

@@ -13,6 +13,12 @@
 //     undoing of the steps before.
 //  3. What was opened is closed, once, whatever happens in between.
 //
+// Modules that change only the thread they are called on (pam_namespace,
+// pam_selinux's context of the next program) change nothing for the session:
+// its programs are started by another thread. PAM_XDISPLAY is not set: the
+// session is opened before its X server is started, since that runs with what
+// the modules gave.
+//
 // The real modules need cgo and the build tag pam; without it Open says so.
 // Errors tell the user; Refused tells wrong answers from the rest. A Login is
 // safe for concurrent use. Limit: MaxAnswer.
@@ -20,7 +26,6 @@ package pam
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"sync"
 )
@@ -51,7 +56,6 @@ type Request struct {
 	User     string
 	Terminal string // PAM_TTY
 	Addr     string // PAM_RHOST: of the terminal
-	Display  string // PAM_XDISPLAY, "" if none yet
 }
 
 // A Stack is a PAM transaction. Its calls are those of pam(3).
@@ -90,6 +94,15 @@ type Told struct {
 
 func (t Told) Error() string { return t.Text }
 func (t Told) Unwrap() error { return t.Err }
+
+// Failed says which step an error is of.
+type Failed struct {
+	Step string
+	Err  error
+}
+
+func (f Failed) Error() string { return "pam: " + f.Step + ": " + f.Err.Error() }
+func (f Failed) Unwrap() error { return f.Err }
 
 // A Login is one transaction under way.
 type Login struct {
@@ -150,16 +163,17 @@ func (l *Login) call(f func() error) error {
 func (l *Login) Authenticate() (user string, err error) {
 	err = l.do(func() error {
 		if err := l.stack.Authenticate(); err != nil {
-			return err
+			return Failed{"authentication", err}
 		}
 		err := l.stack.Account()
 		if errors.Is(err, ErrExpired) {
-			if err = l.stack.ChangeExpired(); err == nil {
-				err = l.stack.Account()
+			if err := l.stack.ChangeExpired(); err != nil {
+				return Failed{"change of the password", err}
 			}
+			err = l.stack.Account()
 		}
 		if err != nil {
-			return err
+			return Failed{"account", err}
 		}
 		user, err = l.stack.User()
 		if err == nil && user == "" {
@@ -174,11 +188,11 @@ func (l *Login) Authenticate() (user string, err error) {
 func (l *Login) Open() (env map[string]string, err error) {
 	err = l.do(func() error {
 		if err := l.stack.Establish(); err != nil {
-			return fmt.Errorf("pam: credentials: %w", err)
+			return Failed{"credentials", err}
 		}
 		l.creds = true
 		if err := l.stack.OpenSession(); err != nil {
-			return fmt.Errorf("pam: session: %w", err)
+			return Failed{"session", err}
 		}
 		l.opened = true
 		env, err = l.stack.Env()
