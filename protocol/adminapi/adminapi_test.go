@@ -29,7 +29,7 @@ token mondex.2 alias=mondex.1 note="lost \"twice\""
 # terminal: a terminal; fields: name, location, note
 terminal 080020c0ffee name="Front desk" location="Hall 3"
 
-# policy: a rule; of those that fit the one of the lowest order decides; fields: order, token, terminal, group, cards, bare, note
+# policy: a rule; of those that fit and say something of a matter the one of the lowest order decides it; fields: order, token, terminal, group, host, access, hours, hosts, cards, bare, first, reattach, kiosk, choose, sessions, idle, disconnected, removal, note
 policy closed order=10 token=mondex.* cards=registered
 
 # kiosk: what runs in a session without a login; fields: command, accounts, note
@@ -72,7 +72,7 @@ func TestText(t *testing.T) {
 		{"hotdesk-registry 1\nterminal 1", "12 lower-case hex"},
 		{"hotdesk-registry 1\npolicy p order=010", "0 to 9999"},
 		{"hotdesk-registry 1\npolicy p token=*****", "at most four"},
-		{"hotdesk-registry 1\npolicy p cards=some", "any, registered, none"},
+		{"hotdesk-registry 1\npolicy p cards=some", "any, registered, self, none"},
 		{"hotdesk-registry 1\nkiosk k", "command="},
 		{"hotdesk-registry 1\ntoken card." + strings.Repeat("1", MaxName), "at most"},
 		{"hotdesk-registry 1\ntoken card.1 note=\xff", "UTF-8"},
@@ -159,7 +159,7 @@ func TestTyped(t *testing.T) {
 	if got := get(KindUser, "ann").User(); !slices.Equal(got.Groups, []string{"staff", "sales"}) {
 		t.Errorf("%+v", got)
 	}
-	if got := get(KindPolicy, "closed").Policy(); got.Order != 10 || got.Cards != "registered" || got.Token != "mondex.*" {
+	if got := get(KindPolicy, "closed").Policy(); got.Order != 10 || got.Says["cards"] != "registered" || got.Token != "mondex.*" {
 		t.Errorf("%+v", got)
 	}
 	if got := get(KindTerminal, "080020c0ffee").Terminal(); got.Name != "Front desk" {

@@ -94,15 +94,7 @@ var Schemas = []Schema{
 		{"location", "where it stands", nil},
 		note,
 	}, terminal},
-	{KindPolicy, "a rule; of those that fit the one of the lowest order decides", "a word", []Field{
-		{"order", "0 to 9999, 5000 if not given", order},
-		{"token", "which tokens: a name, * for any bytes in it", pattern},
-		{"terminal", "which terminals: an id, * for any bytes in it", pattern},
-		{"group", "users of which group", word},
-		{"cards", "any: every card gets a session; registered: cards with a record; none: no card does", oneOf("any", "registered", "none")},
-		{"bare", "what a terminal without a card gets: session, or card, the screen that asks for one", oneOf("session", "card")},
-		note,
-	}, word},
+	{KindPolicy, "a rule; of those that fit and say something of a matter the one of the lowest order decides it", "a word", append(slices.Clone(conditions), append(slices.Clone(Matters), note)...), word},
 	{KindKiosk, "what runs in a session without a login", "a word", []Field{
 		{"command", "command line of the session", nil},
 		{"accounts", "accounts that take turns: NAME,NAME", list(login)},

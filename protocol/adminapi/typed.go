@@ -32,9 +32,10 @@ type Terminal struct {
 type Policy struct {
 	Name            string
 	Order           int
-	Token, Terminal string // patterns, "" for any
-	Group           string // "" for any user, and none
-	Cards, Bare     string // "" where the rule does not say
+	Token, Terminal string            // patterns, "" for any
+	Group           string            // "" for any user, and none
+	Host            string            // pattern: on which hosts it counts
+	Says            map[string]string // of Matters: what the rule says
 }
 
 // Kiosk is a session without a login.
@@ -63,7 +64,13 @@ func (r Record) Policy() Policy {
 		n = 5000
 	}
 	f := r.Fields
-	return Policy{r.Name, n, f["token"], f["terminal"], f["group"], f["cards"], f["bare"]}
+	says := map[string]string{}
+	for _, m := range Matters {
+		if v := f[m.Name]; v != "" {
+			says[m.Name] = v
+		}
+	}
+	return Policy{r.Name, n, f["token"], f["terminal"], f["group"], f["host"], says}
 }
 
 func (r Record) Kiosk() Kiosk {

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"time"
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
 	"hotdesk/server/audit"
-	"hotdesk/server/policy"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
 )
@@ -44,13 +45,53 @@ func (s *Server) query(ctx context.Context, f func()) error {
 // Sessions returns the sessions of this host, by id.
 func (s *Server) Sessions(ctx context.Context) (all []adminapi.Session, err error) {
 	var rows []sessions.Session
-	if err := s.query(ctx, func() { rows = s.table.All() }); err != nil {
+	keepers := map[alp.SessionID]*client.Keeper{}
+	if err := s.query(ctx, func() {
+		rows = s.table.All()
+		for id, k := range s.keepers {
+			keepers[id] = k.client
+		}
+	}); err != nil {
 		return nil, err
 	}
+	asked := s.askKeepers(ctx, keepers)
 	for _, r := range rows {
-		all = append(all, adminapi.Session{ID: r.ID, Token: r.Token, User: r.User, State: r.State.String(), Last: r.Last.UTC().Round(0), Terminal: r.Terminal})
+		x := adminapi.Session{ID: r.ID, Token: r.Token, User: r.User, State: r.State.String(), Last: r.Last.UTC().Round(0), Terminal: r.Terminal, Display: asked[r.ID].Display}
+		for _, v := range asked[r.ID].Services {
+			x.Services = append(x.Services, adminapi.Service{Name: v.Name, State: string(v.State), Required: v.Required, PID: v.PID, Restarts: v.Restarts, Error: v.Error})
+		}
+		all = append(all, x)
 	}
 	return all, nil
+}
+
+// askWithin bounds how long a list of sessions waits for their keepers.
+const askWithin = time.Second
+
+// askKeepers asks keepers what only they know; who does not answer is left out.
+func (s *Server) askKeepers(ctx context.Context, keepers map[alp.SessionID]*client.Keeper) map[alp.SessionID]client.Status {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	all := map[alp.SessionID]client.Status{}
+	places := make(chan struct{}, maxOpening)
+	for id, k := range keepers {
+		if k == nil {
+			continue
+		}
+		places <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-places }()
+			if st, err := k.Status(ctx); err == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				all[id] = st
+			}
+		})
+	}
+	asking.Wait()
+	return all
 }
 
 // Terminals returns the terminals that this host knows now, by id.
@@ -153,21 +194,6 @@ func (s *Server) Message(ctx context.Context, id alp.SessionID, text string) (wa
 	return was, err
 }
 
-// decide applies the policy, with what the registry says now. The token that it
-// returns is the one whose sessions are meant.
-func (s *Server) decide(token alp.Token, terminal alp.TerminalID) (policy.Decision, alp.Token) {
-	var view policy.View
-	if s.conf.View != nil {
-		view = s.conf.View()
-	}
-	conf, r := s.conf.Policy.With(view, token, terminal)
-	d := conf.Decide(r)
-	if d.Outcome == policy.Denied {
-		s.audit(audit.Entry{What: audit.Deny, Token: string(token), Terminal: string(terminal), Text: d.Module + ": " + d.Reason})
-	}
-	return d, r.Token
-}
-
 // audit notes what happened to a session or a token.
 func (s *Server) audit(e audit.Entry) {
 	if s.conf.Audit != nil {
@@ -178,5 +204,14 @@ func (s *Server) audit(e audit.Entry) {
 // auditKeeper notes what happened to a session.
 func (s *Server) auditKeeper(what string, k *keeper, terminal alp.TerminalID, text string) {
 	row, _ := s.table.Get(k.id)
-	s.audit(audit.Entry{What: what, Who: row.User, Token: string(k.token), Session: string(k.id), Terminal: string(terminal), Text: text})
+	e := audit.Entry{What: what, Who: row.User, Token: string(k.token), Session: string(k.id), Terminal: string(terminal), Text: text}
+	if t := s.terminals[terminal]; t != nil && t.conn != nil {
+		e.Addr = t.conn.addr.String()
+	}
+	s.audit(e)
+}
+
+// auditLogin notes who logged in, or wanted to, and from where.
+func (s *Server) auditLogin(what string, v *visit, user string) {
+	s.audit(audit.Entry{What: what, Who: user, Token: string(v.p.token), Terminal: string(v.p.t.id), Addr: v.addr.String()})
 }

@@ -131,9 +131,13 @@ type Config struct {
 	Logins   Logins             // what users choose from when they log in
 	Rules    identity.List      // by which terminals name cards; zero: as they like
 	View     func() policy.View // what the registry says now; nil: nothing
-	Audit    func(audit.Entry)  // is told what is to be remembered, and returns at once; may be nil
-	Ready    func()             // called once the sessions of before are known; may be nil
-	Log      *slog.Logger       // nil: silent
+	// Enroll registers a card as a user's, and takes its time; nil: cards
+	// cannot be registered.
+	Enroll func(ctx context.Context, token alp.Token, user string) error
+	Audit  func(audit.Entry) // is told what is to be remembered, and returns at once; may be nil
+	Peers  func(*tls.Conn)   // serves a connection of another host's gateway, to its end; nil: there are none
+	Ready  func()            // called once the sessions of before are known; may be nil
+	Log    *slog.Logger      // nil: silent
 }
 
 // A Server has the terminals and the sessions of this host.
@@ -156,13 +160,18 @@ type Server struct {
 	terminals map[alp.TerminalID]*terminal
 	conns     map[*conn]struct{}
 	backoff   *login.Backoff
-	logins    int // whose modules are at work
+	logins    int                        // whose modules are at work
+	locks     map[alp.SessionID]struct{} // sessions that are shown to nobody who has not logged in
 }
 
 // New makes a Server.
 func New(conf Config) *Server {
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
+	}
+	conf.Policy.Host = conf.Host
+	if conf.Proofs != nil {
+		conf.Policy.Proof = conf.Proofs.Kind
 	}
 	if conf.Warnings == nil {
 		conf.Warnings = Warnings
@@ -179,6 +188,7 @@ func New(conf Config) *Server {
 		terminals: map[alp.TerminalID]*terminal{},
 		conns:     map[*conn]struct{}{},
 		backoff:   login.NewBackoff(),
+		locks:     map[alp.SessionID]struct{}{},
 	}
 }
 

@@ -28,6 +28,13 @@ type keeper struct {
 	ended   bool
 	upAt    time.Time // when client came
 	again   bool      // client is not the first
+
+	presented alp.Token // at the terminal that was offered it last
+	at        alp.TerminalID
+	user      string      // who had logged in there
+	pulled    bool        // its card was, since
+	end       *time.Timer // of a session that is shown nowhere
+	epitaph   string      // why it was ended
 }
 
 // steadyAfter is how long a keeper's connection must have lasted for another
@@ -128,6 +135,9 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 		s.table.Attached(k.id, st.Terminal, st.Gen, last)
 	} else {
 		s.table.Void(k.id, ^uint64(0))
+		if k.end == nil && len(k.waiting) == 0 {
+			s.unseen(k)
+		}
 	}
 	r.attach(k)
 	if s.service.down {
@@ -173,7 +183,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 	if s.stranger(p, id) {
 		return
 	}
-	if id != p.own && !s.mayGoOn(p, proof.Reattach, func() { s.attach(p, id) }) {
+	if (id != p.own || s.isLocked(id)) && !s.mayGoOn(p, proof.Reattach, id, func() { s.attach(p, id) }) {
 		return
 	}
 	if k.client == nil {
@@ -196,6 +206,9 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 				switch {
 				case k.ended || k.client != c || err == nil && o.Gen <= k.void:
 					s.lookup(p) // it has ended, or its media has, since
+				case err == nil && p.user == "" && s.isLocked(id): // since
+					s.detach(id, o.Gen)
+					s.attach(p, id)
 				case err != nil:
 					s.unattached(p, k, err)
 				default:
@@ -261,6 +274,8 @@ func (s *Server) attached(k *keeper, c client.Change) {
 	if _, ok := s.table.Attached(k.id, c.Terminal, c.Gen, time.Now()); !ok {
 		return
 	}
+	k.last(nil)
+	delete(s.locks, k.id) // whoever got the ticket may see it
 	s.auditKeeper(audit.Attach, k, c.Terminal, "")
 	s.log.Info("attached", "terminal", c.Terminal, "token", k.token, "session", k.id, "gen", c.Gen)
 	s.report()
@@ -292,6 +307,7 @@ func (s *Server) detached(k *keeper, c client.Change) {
 	}
 	s.auditKeeper(audit.Detach, k, row.Terminal, c.Reason)
 	s.log.Info("detached", "terminal", row.Terminal, "token", k.token, "session", k.id, "gen", c.Gen, "reason", c.Reason)
+	s.unseen(k)
 	s.report()
 	if t := s.terminals[row.Terminal]; t != nil {
 		s.prune(t)
@@ -325,6 +341,11 @@ func (s *Server) gone(k *keeper, reason string) {
 		return
 	}
 	k.ended = true
+	k.last(nil)
+	delete(s.locks, k.id)
+	if reason != "" && k.epitaph != "" {
+		reason = k.epitaph
+	}
 	if k.client != nil {
 		k.client.Close()
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/audit"
 	"hotdesk/server/greeter"
 	"hotdesk/server/login"
 	"hotdesk/server/parent"
@@ -52,6 +53,22 @@ func (v *visit) source(user string) login.Source {
 
 // logIn shows the login screen, on a host that takes sessions if there is one.
 func (s *Server) logIn(p *presentation) { s.elsewhere(p, func() { s.showLogin(p) }) }
+
+// askLogin has p's user log in before then is run: for session id, if it is not
+// empty, whose screen is locked until its own user is there.
+func (s *Server) askLogin(p *presentation, id alp.SessionID, then func()) {
+	p.then = then
+	if p.visit != nil {
+		return // once, whatever is asked meanwhile
+	}
+	if row, ok := s.table.Get(id); ok {
+		p.holder = row.User
+		if d := s.says(p); d.Owner != "" {
+			p.holder = d.Owner
+		}
+	}
+	s.showLogin(p)
+}
 
 func (s *Server) showLogin(p *presentation) {
 	v := &visit{p: p, addr: p.addr(), layout: p.req.Layout}
@@ -145,6 +162,7 @@ func (s *Server) visitDo(v *visit, actions []any) {
 			s.backoff.Failed(now, v.source(a.User))
 			// Its form is what jails read (README): the pace of guesses bounds it.
 			s.log.Warn("login failed", "addr", v.addr, "terminal", p.t.id, "user", a.User)
+			s.auditLogin(audit.Fail, v, a.User)
 		case login.Enter:
 			s.visitEnter(v, a.User)
 		case login.Leave:
@@ -214,10 +232,14 @@ func (s *Server) visitAnswer(v *visit, a greeter.Answer) {
 	if !v.p.current() || v.p.visit != v {
 		return
 	}
-	now := time.Now()
+	now, p := time.Now(), v.p
 	switch st := v.m.State(); {
 	case a.Button != 0 || st == login.Holding || st == login.Working:
 		s.visitDo(v, v.m.Cancel(now))
+	case st == login.Naming && p.holder != "" && len(a.Fields) == 1:
+		password := a.Fields[0]
+		a.Fields = nil // it is the machine's
+		s.visitDo(v, v.m.Submit(now, p.holder, password))
 	case st == login.Naming && len(a.Fields) == 2:
 		s.visitChoose(v, a.Choices)
 		name, password := string(a.Fields[0]), a.Fields[1]
@@ -305,6 +327,7 @@ func (s *Server) visitStart(v *visit, user string) {
 				s.log.Error("login failed by itself", "terminal", p.t.id, "err", err)
 				s.visitDo(v, v.m.Failed(now, "The login failed. Please try again.", false))
 			case in.Error != "":
+				s.log.Warn("login step failed", "terminal", p.t.id, "detail", in.Detail)
 				s.visitDo(v, v.m.Failed(now, in.Error, in.Guess))
 			default:
 				s.visitDo(v, v.m.Passed(now, in.User))
@@ -332,11 +355,17 @@ func (s *Server) visitEnter(v *visit, user string) {
 	s.visitRests(v)
 	s.backoff.Succeeded(time.Now(), v.source(user))
 	s.say(p.t, slog.LevelInfo, "logged in", "token", p.token, "user", user)
+	s.auditLogin(audit.Login, v, user)
 	p.needsLogin, p.user, p.req.Layout = false, user, v.layout
-	if p.token.Pseudo() {
-		p.token = userToken(user)
+	then := p.then
+	if then == nil {
+		then = func() { s.lookup(p) }
+		if p.token.Pseudo() {
+			p.token = userToken(user)
+		}
 	}
-	s.lookup(p)
+	p.then = nil
+	s.admitted(p, then)
 }
 
 // userToken names a user who has logged in without a card.
@@ -393,7 +422,7 @@ func (s *Server) enter(p *presentation) bool {
 // and says so.
 func (s *Server) stranger(p *presentation, id alp.SessionID) bool {
 	row, ok := s.table.Get(id)
-	if p.user == "" || !ok || row.User == p.user {
+	if p.user == "" || !ok || row.User == p.user || s.says(p).Owner == p.user && row.Token == p.token {
 		return false
 	}
 	s.log.Warn("session is another user's", "terminal", p.t.id, "token", p.token, "session", id, "user", p.user)
@@ -416,6 +445,10 @@ func (s *Server) form(v *visit, page login.Page) greeter.Form {
 	}
 	switch page.State {
 	case login.Naming:
+		if v.p.holder != "" {
+			s.locked(v, &f)
+			break
+		}
 		f.Fields = []greeter.Field{
 			{Label: "User name", Value: page.User, Max: keeperapi.MaxUser},
 			{Label: "Password", Secret: true, Optional: true, Max: client.MaxReply},

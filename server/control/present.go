@@ -52,6 +52,8 @@ type presentation struct {
 	needsLogin bool   // nothing of a session before
 	user       string // who has logged in; others' sessions are not shown
 	visit      *visit // the login, while there is something of it
+	then       func() // what the login is for; nil: the lookup
+	holder     string // whose session is to be unlocked; nobody else's name is asked for
 	why        string // the user is to log in again
 }
 
@@ -234,7 +236,7 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		}
 		s.here(p)
 	case local.Unreachable:
-		if !s.mayGoOn(p, proof.Reattach, func() { s.answer(p, a) }) {
+		if !s.mayGoOn(p, proof.Reattach, "", func() { s.answer(p, a) }) {
 			return
 		}
 		s.ask(p, sentence(cmp.Or(a.Reason, fmt.Sprintf("your session is on the host %s, which this terminal cannot reach", a.Host))), true)
@@ -261,7 +263,7 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 	if a.Session == "" {
 		use = proof.First
 	}
-	if !s.mayGoOn(p, use, func() { s.afresh(p) }) {
+	if !s.mayGoOn(p, use, "", func() { s.afresh(p) }) {
 		return
 	}
 	if s.unreached(p, a) {
@@ -345,6 +347,7 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 	if id != "" {
 		s.seated(p)
 		p.visit = nil
+		s.unlocked(p, id)
 	}
 	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,
 		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}
@@ -362,7 +365,7 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 
 // start has a session made for p.
 func (s *Server) start(p *presentation) {
-	if !s.mayGoOn(p, proof.First, func() { s.afresh(p) }) {
+	if !s.mayStart(p) || !s.mayGoOn(p, proof.First, "", func() { s.afresh(p) }) {
 		return
 	}
 	if s.enter(p) {

@@ -53,16 +53,18 @@ func (v *proven) add(t alp.Token, kind proof.Kind) {
 	}
 }
 
-// mayGoOn reports whether p needs no proof for that use. Otherwise it has the
-// card asked, and then, once it has proven itself, is run.
-func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
-	if s.conf.Proofs == nil {
-		return true
+// mayGoOn reports whether p needs no proof and no login for that use of a
+// session, "" for one of another host or a new one. Otherwise it has the user
+// or the card asked, and then, once they have proven themselves, is run.
+func (s *Server) mayGoOn(p *presentation, use proof.Use, id alp.SessionID, then func()) bool {
+	if s.owesLogin(p, use, id) {
+		s.askLogin(p, id, then)
+		return false
 	}
-	kind := s.conf.Proofs.Kind(p.req.Token(), use)
+	kind := s.need(p, use)
 	c := p.t.conn
 	switch {
-	case kind == proof.None || p.vouched != "" && kind == s.conf.Proofs.Kind(p.req.Token(), p.vouched):
+	case kind == proof.None || p.vouched != "" && kind == s.need(p, p.vouched):
 		return true
 	case c == nil: // whoever comes back presents the card again
 		return false
@@ -75,7 +77,11 @@ func (s *Server) mayGoOn(p *presentation, use proof.Use, then func()) bool {
 	}
 	p.proof = &proving{then: then}
 	s.beside(p, func() (func(), func()) {
-		cfg := s.conf.Proofs.Prepare(p.req.Token(), use)
+		cfg := proof.Config{Use: use, Token: p.req.Token()}
+		if s.conf.Proofs != nil {
+			cfg = s.conf.Proofs.Prepare(p.req.Token(), use)
+		}
+		cfg.Kind = kind // a rule of the registry may want another than the files
 		rand.Read(cfg.Nonce[:])
 		return func() {
 			if c != p.t.conn {

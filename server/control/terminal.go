@@ -248,13 +248,15 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	if r.Remove {
 		s.say(t, slog.LevelInfo, "token removed", "token", token)
 		t.conn.proven = proven{}
+		s.pulled(t)
 		s.clear(t)
 		return
 	}
 	if s.misnamed(t, r) {
 		return
 	}
-	decision, token := s.decide(token, t.id)
+	decision := s.decide(token, t.id, "")
+	token = decision.Token
 	p := &presentation{t: t, req: r, token: token, module: decision.Module}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
 	s.say(t, slog.LevelInfo, "token inserted", "token", token, "seq", r.TokenSeq, "redirect", r.Redirect, "decision", decision.Outcome.String())

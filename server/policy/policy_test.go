@@ -1,46 +1,37 @@
 package policy
 
 import (
-	"strings"
 	"testing"
 
+	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
 )
 
-func TestDecide(t *testing.T) {
-	const unit = alp.TerminalID("080020c0ffee")
-	for _, c := range []struct {
-		bare     Bare
-		token    alp.Token
-		terminal alp.TerminalID
-		want     Outcome
-		module   string
-	}{
-		{BareCard, "pseudo.080020c0ffee", unit, InsertCard, "InsertCard"},
-		{BareSession, "pseudo.080020c0ffee", unit, Session, "Pseudo"},
-		{"", "pseudo.080020c0ffee", unit, InsertCard, "InsertCard"},
-		{BareSession, "pseudo.080020c0ffef", unit, Denied, "Pseudo"},
-		{BareCard, "pseudo.080020c0ffef", unit, Denied, "Pseudo"},
-		{BareSession, "pseudo.000000000000", "000000000000", Session, "Pseudo"},
-		{BareCard, "mondex.9998007668077709", unit, Session, "Card"},
-		{BareCard, "T0unknown.0", unit, Denied, "Token"},
-		{BareCard, "card.0000000000000000", unit, Denied, "Token"},
-		{BareCard, "user.root", unit, Denied, "Token"},
-		{BareCard, "auth.x", unit, Denied, "Token"},
-		{BareCard, "escape.x", unit, Denied, "Token"},
-		{BareCard, "", unit, Denied, "Token"},
-		{BareCard, "card.a b", unit, Denied, "Token"},
-		{BareCard, "card.1", "x", Denied, "Token"},
-		{BareCard, alp.Token("card." + strings.Repeat("1", alp.MaxToken)), unit, Denied, "Token"},
-	} {
-		d := Config{Bare: c.bare}.Decide(Request{Token: c.token, Terminal: c.terminal})
-		if d.Outcome != c.want || d.Module != c.module {
-			t.Errorf("%s at %s, bare %q: %v by %s, want %v by %s", c.token, c.terminal, c.bare, d.Outcome, d.Module, c.want, c.module)
-		}
-		if denied := d.Outcome == Denied; denied != (d.Reason != "") || denied != (d.OSD != 0) {
-			t.Errorf("%s: %+v", c.token, d)
+// records is a View of records in the order of adminapi.Sort.
+type records []adminapi.Record
+
+func (r records) Token(t alp.Token) (adminapi.Token, bool) {
+	x, ok := adminapi.Find(r, adminapi.KindToken, string(t))
+	return x.Token(), ok
+}
+
+func (r records) User(n string) (adminapi.User, bool) {
+	x, ok := adminapi.Find(r, adminapi.KindUser, n)
+	return x.User(), ok
+}
+
+func (r records) Kiosk(n string) (adminapi.Kiosk, bool) {
+	x, ok := adminapi.Find(r, adminapi.KindKiosk, n)
+	return x.Kiosk(), ok
+}
+
+func (r records) Policies() (all []adminapi.Policy) {
+	for _, x := range r {
+		if x.Kind == adminapi.KindPolicy {
+			all = append(all, x.Policy())
 		}
 	}
+	return all // those of the tests have names in the order of their numbers
 }
 
 func TestParseBare(t *testing.T) {
@@ -53,3 +44,38 @@ func TestParseBare(t *testing.T) {
 		t.Error("desktop")
 	}
 }
+
+// Whatever the registry says, a decision is whole: a denial has its reason, and
+// no rule makes a reserved token one that gets in.
+func FuzzDecide(f *testing.F) {
+	f.Add("card.1", "080020c0ffee", "ann", "registered", "login", "end:5m", "mon-fri/08:00-18:00")
+	f.Add("pseudo.080020c0ffee", "080020c0ffee", "", "self", "pin,login", "lock", "")
+	f.Add("user.root", "080020c0ffee", "root", "any", "none", "", "sun/00:00-24:00")
+	f.Fuzz(func(t *testing.T, token, terminal, user, cards, need, removal, hours string) {
+		says := map[string]string{}
+		for k, v := range map[string]string{"cards": cards, "first": need, "reattach": need, "removal": removal, "hours": hours} {
+			if v != "" {
+				says[k] = v
+			}
+		}
+		v := rules{{Name: "r", Says: says}}
+		d := Config{}.Decide(v, Request{Token: alp.Token(token), Terminal: alp.TerminalID(terminal), User: user})
+		if no := d.Outcome == Denied; no != (d.Reason != "") || no != (d.OSD != 0) || d.Module == "" {
+			t.Errorf("%+v", d)
+		}
+		if len(token) > 5 && token[:5] == "user." && d.Outcome != Denied {
+			t.Errorf("%s gets %v", token, d.Outcome)
+		}
+		if cards == "registered" && d.Outcome == Session && !alp.Token(token).Pseudo() {
+			t.Errorf("%s is not registered, and gets in", token)
+		}
+	})
+}
+
+// rules is a View of rules that nothing has checked.
+type rules []adminapi.Policy
+
+func (rules) Token(alp.Token) (adminapi.Token, bool) { return adminapi.Token{}, false }
+func (rules) User(string) (adminapi.User, bool)      { return adminapi.User{}, false }
+func (rules) Kiosk(string) (adminapi.Kiosk, bool)    { return adminapi.Kiosk{}, false }
+func (r rules) Policies() []adminapi.Policy          { return r }

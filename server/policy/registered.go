@@ -1,18 +1,21 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/server/proof"
 )
 
 // View is what the registry says, from this host's copy. It answers from memory.
 type View interface {
 	Token(alp.Token) (adminapi.Token, bool)
 	User(name string) (adminapi.User, bool)
-	Terminal(alp.TerminalID) (adminapi.Terminal, bool)
+	Kiosk(name string) (adminapi.Kiosk, bool)
 	// Policies are all rules, those of the lowest order first.
 	Policies() []adminapi.Policy
 }
@@ -23,86 +26,184 @@ type Cards string
 const (
 	CardsAny        Cards = "any"        // every card; also the zero value
 	CardsRegistered Cards = "registered" // those that have a record
+	CardsSelf       Cards = "self"       // others are registered by their users, who log in
 	CardsNone       Cards = "none"
 )
 
-// With returns the policy and the request of a token at a terminal, with what
-// the registry says of both. v may be nil: nothing is registered then. The
-// token of the request is the one whose sessions are meant, which is another
-// where the one that was presented is its alias.
-//
-// Of the rules that fit and say something of a matter, the one of the lowest
-// order decides that matter; where none does, c does.
-func (c Config) With(v View, token alp.Token, terminal alp.TerminalID) (Config, Request) {
-	r := Request{Token: token, Terminal: terminal}
-	if v == nil {
-		return c, r
+// An about is a request with all that is known of it.
+type about struct {
+	Request
+	c          Config
+	as         alp.Token // whose sessions are meant
+	owner      string
+	user       string // who has logged in, or the owner
+	groups     []string
+	registered bool // the token has a record
+	disabled   bool // it, or its user, is out of use
+	said       map[string]adminapi.Ground
+	kiosk      func(string) (adminapi.Kiosk, bool)
+}
+
+// about looks up what the registry says of a request.
+func (c Config) about(v View, r Request) *about {
+	a := &about{Request: r, c: c, as: r.Token, said: map[string]adminapi.Ground{}}
+	a.kiosk = func(string) (adminapi.Kiosk, bool) { return adminapi.Kiosk{}, false }
+	if v != nil {
+		a.lookUp(v)
+	} else {
+		a.user = r.User
 	}
-	var user string
+	a.defaults()
+	return a
+}
+
+func (a *about) lookUp(v View) {
+	a.kiosk = v.Kiosk
 	for range 2 { // an alias is of a token that is none
-		t, ok := v.Token(r.Token)
+		t, ok := v.Token(a.as)
 		if !ok {
 			break
 		}
-		r.Registered = true
-		r.Disabled = r.Disabled || t.Disabled
+		a.registered = true
+		a.disabled = a.disabled || t.Disabled
 		if t.User != "" {
-			user = t.User
+			a.owner = t.User
 		}
 		if t.Alias == "" {
 			break
 		}
-		r.Token = t.Alias
+		a.as = t.Alias
 	}
-	var groups []string
-	if user != "" {
-		u, _ := v.User(user)
-		r.Disabled = r.Disabled || u.Disabled
-		groups = u.Groups
+	a.user = a.owner
+	if a.User != "" {
+		a.user = a.User
 	}
-	bare := Bare("")
-	cards := Cards("")
+	if a.user != "" {
+		u, _ := v.User(a.user)
+		a.disabled = a.disabled || u.Disabled
+		a.groups = u.Groups
+	}
 	for _, p := range v.Policies() {
-		if !adminapi.Matches(p.Token, string(token)) || !adminapi.Matches(p.Terminal, string(terminal)) || p.Group != "" && !slices.Contains(groups, p.Group) {
+		if !adminapi.Matches(p.Token, string(a.Token)) || !adminapi.Matches(p.Terminal, string(a.Terminal)) ||
+			!adminapi.Matches(p.Host, a.c.Host) || p.Group != "" && !slices.Contains(a.groups, p.Group) {
 			continue
 		}
-		if bare == "" {
-			bare = Bare(p.Bare)
-		}
-		if cards == "" {
-			if cards = Cards(p.Cards); cards != "" {
-				r.Rule = p.Name
+		for matter, value := range p.Says {
+			if _, ok := a.said[matter]; !ok {
+				a.said[matter] = adminapi.Ground{Matter: matter, Value: value, Rule: p.Name}
 			}
 		}
 	}
-	if bare != "" {
-		c.Bare = bare
-	}
-	if cards != "" {
-		c.Cards = cards
-	}
-	return c, r
 }
 
-// admit is what the registry has against a token, if anything.
-func (c Config) admit(r Request) (Decision, bool) {
-	pseudo := strings.HasPrefix(string(r.Token), "pseudo.")
+// defaults fill in what no rule says.
+func (a *about) defaults() {
+	kind, _, _ := strings.Cut(string(a.Token), ".")
+	need := func(use proof.Use) string {
+		n := Need{Proof: proof.None, Login: kind != "pseudo" && a.c.Login.needs(kind)}
+		if a.c.Proof != nil && kind != "pseudo" {
+			n.Proof = a.c.Proof(a.Token, use)
+		}
+		return n.String()
+	}
+	bare := a.c.Bare
 	switch {
-	case r.Disabled && pseudo:
-		return denied("Disabled", "This terminal has been taken out of service. Ask your administrator."), true
-	case r.Disabled:
-		return denied("Disabled", "This card has been disabled. Ask your administrator."), true
-	case !pseudo && c.Cards == CardsNone:
-		return denied(module("Cards", r.Rule), "Cards are not taken here."), true
-	case !pseudo && c.Cards == CardsRegistered && !r.Registered:
-		return denied(module("Registered", r.Rule), "This card is not registered. Ask your administrator to register it."), true
+	case a.c.Login.needs("pseudo"):
+		bare = bareLogin
+	case bare != BareSession:
+		bare = BareCard
 	}
-	return Decision{}, false
+	cards := a.c.Cards
+	if cards == "" {
+		cards = CardsAny
+	}
+	removal, disconnected := "detach", "never"
+	if a.value("kiosk") != "" { // the next one begins clean
+		removal, disconnected = "end", "5m"
+	}
+	for matter, value := range map[string]string{
+		"access": "allow", "cards": string(cards), "bare": string(bare), "first": need(proof.First), "reattach": need(proof.Reattach),
+		"choose": "no", "idle": "never", "disconnected": disconnected, "removal": removal,
+	} {
+		if _, ok := a.said[matter]; !ok {
+			a.said[matter] = adminapi.Ground{Matter: matter, Value: value}
+		}
+	}
 }
 
-func module(name, rule string) string {
-	if rule == "" {
-		return name
+func (a *about) value(matter string) string { return a.said[matter].Value }
+
+// by names a check and the rule that decided the matter.
+func (a *about) by(check, matter string) string {
+	if rule := a.said[matter].Rule; rule != "" {
+		return check + ":" + rule
 	}
-	return name + ":" + rule
+	return check
+}
+
+// open reports whether the time is one of those that the rules allow.
+func (a *about) open() bool {
+	hours := a.value("hours")
+	if hours == "" {
+		return true
+	}
+	spans, err := adminapi.ParseHours(hours)
+	return err == nil && adminapi.Within(spans, a.Now)
+}
+
+// first reports whether a login is needed for a new session.
+func (a *about) first() bool { return needOf(a.value("first")).Login }
+
+// needOf reads what a rule needs. A value of a later version needs all that
+// there is.
+func needOf(s string) Need {
+	kind, login, _ := strings.Cut(s, ",")
+	switch {
+	case s == "login":
+		return Need{Proof: proof.None, Login: true}
+	case slices.Contains(proof.Kinds, proof.Kind(kind)) && (login == "" || login == "login"):
+		return Need{Proof: proof.Kind(kind), Login: login != ""}
+	}
+	return Need{Proof: proof.PIV, Login: true}
+}
+
+// settle takes over what the rules say beside the outcome.
+func (a *about) settle() Decision {
+	d := Decision{Token: a.as, User: a.user, Owner: a.owner, Groups: a.groups, Choose: a.value("choose") == "yes"}
+	d.First, d.Reattach = needOf(a.value("first")), needOf(a.value("reattach"))
+	if strings.HasPrefix(string(a.Token), "pseudo.") { // there is no card to prove anything
+		d.First.Proof, d.Reattach.Proof = proof.None, proof.None
+	}
+	if name := a.value("kiosk"); name != "" {
+		if k, ok := a.kiosk(name); ok {
+			d.Kiosk = &k
+		}
+	}
+	if hosts := a.value("hosts"); hosts != "" && !slices.ContainsFunc(strings.Split(hosts, ","), func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
+		d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.ReplaceAll(hosts, ",", ", "))
+	}
+	d.Most, _ = strconv.Atoi(a.value("sessions")) // 0 where no rule says anything
+	d.Idle, _ = adminapi.ParseTime(a.value("idle"))
+	d.Disconnected, _ = adminapi.ParseTime(a.value("disconnected"))
+	switch word, after, _ := strings.Cut(a.value("removal"), ":"); word {
+	case "lock":
+		d.Removal.Lock = true
+	case "end":
+		d.Removal.End = true
+		d.Removal.After, _ = adminapi.ParseTime(after) // none: at once
+	}
+	for _, m := range adminapi.Matters {
+		if g, ok := a.said[m.Name]; ok {
+			d.Grounds = append(d.Grounds, g)
+		}
+	}
+	return d
+}
+
+// Explain is a decision as an admin reads it.
+func (d Decision) Explain(r Request) adminapi.Explanation {
+	return adminapi.Explanation{
+		Token: d.Token, Terminal: r.Terminal, User: d.User, Groups: d.Groups,
+		Outcome: d.Outcome.String(), Decided: d.Module, Reason: d.Reason, Grounds: d.Grounds,
+	}
 }

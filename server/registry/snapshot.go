@@ -44,6 +44,12 @@ func (s *Snapshot) Terminal(id alp.TerminalID) (adminapi.Terminal, bool) {
 	return r.Terminal(), ok
 }
 
+// Kiosk returns what a kiosk is.
+func (s *Snapshot) Kiosk(name string) (adminapi.Kiosk, bool) {
+	r, ok := s.Record(adminapi.KindKiosk, name)
+	return r.Kiosk(), ok
+}
+
 // Policies returns the rules, those of the lowest order first.
 func (s *Snapshot) Policies() []adminapi.Policy { return s.policies }
 

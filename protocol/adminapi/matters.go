@@ -1,0 +1,160 @@
+package adminapi
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hotdesk/protocol/alp"
+)
+
+// conditions are the fields of a rule that say whom it is for.
+var conditions = []Field{
+	{"order", "0 to 9999, 5000 if not given", order},
+	{"token", "which tokens: a name, * for any bytes in it, as piv.*", pattern},
+	{"terminal", "which terminals: an id, * for any bytes in it", pattern},
+	{"group", "users of which group: those who have logged in, or whose card it is", word},
+	{"host", "on which hosts: a name, * for any bytes in it", pattern},
+}
+
+// Matters are what rules decide. package policy of the server says what each
+// does, and what is done where no rule says anything.
+var Matters = []Field{
+	{"access", "deny: no session; allow", oneOf("allow", "deny")},
+	{"hours", "when, by the host's clock: DAYS/HH:MM-HH:MM,... as mon-fri/08:00-18:00,sat/09:00-12:00", checkHours},
+	{"hosts", "which hosts may give a session: NAME,NAME, with * for any bytes", list(pattern)},
+	{"cards", "any: every card gets a session; registered: cards with a record; self: others too, once their user has logged in, which registers them; none: no card does", oneOf("any", "registered", "self", "none")},
+	{"bare", "what a terminal without a card gets: session; card, the screen that asks for one; login, the login screen", oneOf("session", "card", "login")},
+	{"first", "what is to be proven before a session is made: none, or login, pin, piv-card, piv, simple, or one of the last four and login: pin,login", checkNeed},
+	{"reattach", "the same, before a session is shown again", checkNeed},
+	{"kiosk", "the kiosk whose command is the session; no: none", word},
+	{"choose", "yes: who has several sessions chooses one at card-in; no: the latest is shown", oneOf("yes", "no")},
+	{"sessions", "how many sessions a user, or a card that is nobody's, may have on this host: 1 to 64", checkSessions},
+	{"idle", "time without input after which a session is taken off its terminal and locked, as 15m; never", checkTime},
+	{"disconnected", "time after which a session that is shown nowhere ends, as 8h; never", checkTime},
+	{"removal", "what becomes of a session whose card is pulled: detach; lock, and its user logs in to see it again; end; end:TIME, that time after", checkRemoval},
+}
+
+// Bounds of times in rules.
+const (
+	MinTime = time.Second
+	MaxTime = 366 * 24 * time.Hour
+	// MaxUserSessions bounds what a rule may allow.
+	MaxUserSessions = 64
+)
+
+// ParseTime reads a time of a rule; zero stands for never.
+func ParseTime(s string) (time.Duration, error) {
+	if s == "never" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < MinTime || d > MaxTime {
+		return 0, fmt.Errorf("a time as 90s, 15m or 8h, or never")
+	}
+	return d, nil
+}
+
+func checkTime(s string) error { _, err := ParseTime(s); return err }
+
+func checkRemoval(s string) error {
+	if after, ok := strings.CutPrefix(s, "end:"); ok {
+		return checkTime(after)
+	}
+	return oneOf("detach", "lock", "end", "end:TIME")(s)
+}
+
+func checkSessions(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > MaxUserSessions || strconv.Itoa(n) != s {
+		return fmt.Errorf("a number from 1 to %d", MaxUserSessions)
+	}
+	return nil
+}
+
+func checkNeed(s string) error {
+	proof, login, both := strings.Cut(s, ",")
+	card := oneOf("pin", "piv-card", "piv", "simple")
+	switch {
+	case !both && (s == "none" || s == "login" || card(s) == nil), both && card(proof) == nil && login == "login":
+		return nil
+	}
+	return fmt.Errorf("it is none, login, pin, piv-card, piv or simple, or one of the last four and login, as pin,login")
+}
+
+// A Span is a part of the week.
+type Span struct {
+	Days     [7]bool // by time.Weekday
+	From, To int     // minutes of the day; To is not in it
+}
+
+var days = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+// ParseHours reads the hours of a rule. A span that ends before it begins goes
+// on past midnight, and its days are those on which it begins.
+func ParseHours(s string) ([]Span, error) {
+	bad := fmt.Errorf("hours are DAYS/HH:MM-HH:MM,... with days %s, as mon-fri/08:00-18:00,sat/09:00-12:00", strings.Join(days, " "))
+	var all []Span
+	for _, part := range strings.Split(s, ",") {
+		if len(all) == MaxList {
+			return nil, fmt.Errorf("%d parts; at most %d", len(all)+1, MaxList)
+		}
+		on, at, ok := strings.Cut(part, "/")
+		first, last, ranged := strings.Cut(on, "-")
+		if !ranged {
+			last = first
+		}
+		from, to, ok2 := strings.Cut(at, "-")
+		d, e := slices.Index(days, first), slices.Index(days, last)
+		x, err1 := time.Parse("15:04", from)
+		y, err2 := time.Parse("15:04", strings.Replace(to, "24:00", "00:00", 1))
+		if !ok || !ok2 || d < 0 || e < 0 || err1 != nil || err2 != nil || len(from) != 5 || len(to) != 5 {
+			return nil, bad
+		}
+		p := Span{From: x.Hour()*60 + x.Minute(), To: y.Hour()*60 + y.Minute()}
+		for ; ; d = (d + 1) % 7 {
+			p.Days[d] = true
+			if d == e {
+				break
+			}
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func checkHours(s string) error { _, err := ParseHours(s); return err }
+
+// Within reports whether a moment is in one of the spans, by its own clock.
+func Within(spans []Span, now time.Time) bool {
+	at := now.Hour()*60 + now.Minute()
+	today, yesterday := now.Weekday(), (now.Weekday()+6)%7
+	return slices.ContainsFunc(spans, func(p Span) bool {
+		if p.From < p.To {
+			return p.Days[today] && p.From <= at && at < p.To
+		}
+		return p.Days[today] && p.From <= at || p.Days[yesterday] && at < p.To
+	})
+}
+
+// A Ground is one matter of an explanation: what was decided, and by which
+// rule, "" where none says anything of it.
+type Ground struct {
+	Matter string `json:"matter"`
+	Value  string `json:"value"`
+	Rule   string `json:"rule,omitempty"`
+}
+
+// Explanation is what would happen if a token came to a terminal now.
+type Explanation struct {
+	Token    alp.Token      `json:"token"` // whose sessions are meant
+	Terminal alp.TerminalID `json:"terminal"`
+	User     string         `json:"user,omitempty"` // whose it is, or who was assumed to have logged in
+	Groups   []string       `json:"groups,omitempty"`
+	Outcome  string         `json:"outcome"`
+	Decided  string         `json:"decided"` // by which check, and rule
+	Reason   string         `json:"reason,omitempty"`
+	Grounds  []Ground       `json:"grounds"`
+}

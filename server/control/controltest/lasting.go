@@ -1,0 +1,15 @@
+package controltest
+
+import "hotdesk/server/session/client"
+
+// Ended reports whether the session is over.
+func (k *Keeper) Ended() bool { return k.isDead() }
+
+// Release has the terminal go by itself, as one does whose network is gone.
+func (k *Keeper) Release(reason string) {
+	k.mu.Lock()
+	was := client.Change{Terminal: k.status.Terminal, Gen: k.status.Gen, Reason: reason}
+	k.status.Terminal = ""
+	k.mu.Unlock()
+	k.notify(client.EventDetached, was)
+}

@@ -1,0 +1,172 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/alp"
+	"hotdesk/server/audit"
+	"hotdesk/server/greeter"
+	"hotdesk/server/policy"
+	"hotdesk/server/proof"
+	"hotdesk/server/session/client"
+)
+
+// EnrollWithin is how long the registry may take to register a card.
+const EnrollWithin = 10 * time.Second
+
+var errNoEnroll = errors.New("control: cards cannot be registered here")
+
+// judge applies the policy, with what the registry says now.
+func (s *Server) judge(r policy.Request) policy.Decision {
+	var view policy.View
+	if s.conf.View != nil {
+		view = s.conf.View()
+	}
+	r.Now = time.Now()
+	return s.conf.Policy.Decide(view, r)
+}
+
+// decide does so for a token at a terminal, and has the audit remember a
+// denial.
+func (s *Server) decide(token alp.Token, terminal alp.TerminalID, user string) policy.Decision {
+	d := s.judge(policy.Request{Token: token, Terminal: terminal, User: user})
+	if d.Outcome == policy.Denied {
+		s.audit(audit.Entry{What: audit.Deny, Who: user, Token: string(token), Terminal: string(terminal), Text: d.Module + ": " + d.Reason})
+	}
+	return d
+}
+
+// says is what the policy says of a presentation now.
+func (s *Server) says(p *presentation) policy.Decision {
+	return s.judge(policy.Request{Token: p.req.Token(), Terminal: p.t.id, User: p.user})
+}
+
+// Explain tells what would happen if a token came to a terminal now; user, if
+// not empty, is assumed to have logged in.
+func (s *Server) Explain(token alp.Token, terminal alp.TerminalID, user string) adminapi.Explanation {
+	r := policy.Request{Token: token, Terminal: terminal, User: user}
+	d := s.judge(r)
+	x := d.Explain(r)
+	if x.Reason == "" {
+		x.Reason = d.NotHere
+	}
+	return x
+}
+
+// admitted decides about a user who has logged in: the rules of the user's
+// groups count from now on, and a card that nobody knew is the user's. then is
+// run where there is nothing against it.
+func (s *Server) admitted(p *presentation, then func()) {
+	d := s.decide(p.req.Token(), p.t.id, p.user)
+	if d.Outcome == policy.Denied {
+		s.say(p.t, slog.LevelWarn, "token denied", "token", p.req.Token(), "user", p.user, "module", d.Module, "reason", d.Reason)
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: d.Reason})
+		return
+	}
+	p.module = d.Module
+	if !d.Enroll {
+		then()
+		return
+	}
+	token, user := p.req.Token(), p.user
+	s.beside(p, func() (func(), func()) {
+		ctx, cancel := context.WithTimeout(s.ctx, EnrollWithin)
+		defer cancel()
+		err := errNoEnroll
+		if s.conf.Enroll != nil {
+			err = s.conf.Enroll(ctx, token, user)
+		}
+		return func() {
+			if err != nil {
+				s.log.Error("card cannot be registered", "terminal", p.t.id, "token", token, "user", user, "err", err)
+				s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "Your card cannot be registered now. Wait a moment, then insert it again."})
+				return
+			}
+			s.say(p.t, slog.LevelInfo, "card registered", "token", token, "user", user)
+			s.audit(audit.Entry{What: audit.Registry, Who: user, Token: string(token), Terminal: string(p.t.id), Text: "registered by its user"})
+			then()
+		}, nil
+	})
+}
+
+// mayStart reports whether a session may be made for p here, and says so if
+// not.
+func (s *Server) mayStart(p *presentation) bool {
+	d := s.says(p)
+	why := d.NotHere
+	if d.Most > 0 && why == "" {
+		n := 0
+		for _, row := range s.table.All() {
+			if row.Token == p.token || p.user != "" && row.User == p.user {
+				n++
+			}
+		}
+		if n >= d.Most {
+			why = "You have as many sessions as you may. End one of them first."
+		}
+	}
+	if why == "" {
+		return true
+	}
+	s.say(p.t, slog.LevelWarn, "no further session", "token", p.token, "reason", why)
+	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: why})
+	return false
+}
+
+// owesLogin reports whether p's user has still to log in for a use; session is the
+// one to be shown, "" for a new one.
+func (s *Server) owesLogin(p *presentation, use proof.Use, session alp.SessionID) bool {
+	if p.user != "" {
+		return false
+	}
+	return s.isLocked(session) || s.says(p).Need(use).Login
+}
+
+func (s *Server) isLocked(id alp.SessionID) bool { _, locked := s.locks[id]; return locked }
+
+// need is the proof that p's card owes for a use.
+func (s *Server) need(p *presentation, use proof.Use) proof.Kind {
+	return cmp.Or(s.says(p).Need(use).Proof, proof.None)
+}
+
+// locked makes a form that of a session's lock screen. It shows nothing of the
+// session but whose it is.
+func (s *Server) locked(v *visit, f *greeter.Form) {
+	f.Title = "Locked"
+	f.Notes = append([]greeter.Note{{Text: "The session of " + v.p.holder + "."}}, f.Notes[:min(len(f.Notes), greeter.MaxNotes-1)]...)
+	f.Fields = []greeter.Field{{Label: "Password of " + v.p.holder, Secret: true, Optional: true, Max: client.MaxReply}}
+	keyboard := s.choices(v)[0]
+	f.Choices = []greeter.Choice{keyboard}
+	f.Buttons = []string{"Unlock", "Cancel"}
+}
+
+// Lock hides a session from whoever does not log in as its user, from now on.
+func (s *Server) Lock(ctx context.Context, id alp.SessionID) (was bool, err error) {
+	if _, _, err := s.keeperOf(ctx, id); err != nil {
+		return false, err
+	}
+	err = s.query(ctx, func() { was = s.lock(id) })
+	return was, err
+}
+
+// lock does, and has the terminals that show it show the lock screen. It
+// reports whether there was one.
+func (s *Server) lock(id alp.SessionID) (was bool) {
+	if s.keepers[id] == nil {
+		return false
+	}
+	s.locks[id] = struct{}{}
+	s.log.Info("session locked", "session", id)
+	for _, t := range s.terminals {
+		if t.shown.session == id && t.now != nil {
+			was = true
+			s.anew(t)
+		}
+	}
+	return was
+}

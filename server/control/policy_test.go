@@ -1,0 +1,325 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
+	"hotdesk/server/greeter"
+	"hotdesk/server/policy"
+)
+
+// records is a registry in memory, in the order of adminapi.Sort.
+type records struct {
+	mu  sync.Mutex
+	all []adminapi.Record
+}
+
+func (r *records) find(k adminapi.Kind, name string) (adminapi.Record, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return adminapi.Find(r.all, k, name)
+}
+
+func (r *records) Token(t alp.Token) (adminapi.Token, bool) {
+	x, ok := r.find(adminapi.KindToken, string(t))
+	return x.Token(), ok
+}
+
+func (r *records) User(n string) (adminapi.User, bool) {
+	x, ok := r.find(adminapi.KindUser, n)
+	return x.User(), ok
+}
+
+func (r *records) Kiosk(n string) (adminapi.Kiosk, bool) {
+	x, ok := r.find(adminapi.KindKiosk, n)
+	return x.Kiosk(), ok
+}
+
+func (r *records) Policies() (all []adminapi.Policy) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, x := range r.all {
+		if x.Kind == adminapi.KindPolicy {
+			all = append(all, x.Policy())
+		}
+	}
+	return all
+}
+
+// ruled gives a rig a registry of those lines, and users who can log in.
+func ruled(lines ...string) func(*rig) {
+	return func(r *rig) {
+		reg := &records{}
+		set := func(lines []string) {
+			all, err := adminapi.ParseText([]byte("hotdesk-registry 1\n" + strings.Join(lines, "\n") + "\n"))
+			if err != nil {
+				r.Fatal(err)
+			}
+			reg.mu.Lock()
+			reg.all = all
+			reg.mu.Unlock()
+		}
+		set(lines)
+		r.parent.Users = loginUsers()
+		r.conf.User = "ann"
+		r.conf.View = func() policy.View { return reg }
+		r.conf.Enroll = func(_ context.Context, t alp.Token, user string) error {
+			if user == "dan" {
+				return errors.New("away")
+			}
+			lines = append(lines, "token "+string(t)+" user="+user)
+			set(lines)
+			return nil
+		}
+	}
+}
+
+// A user binds a card by logging in; it opens the session without a login from
+// then on, to nobody else, and not where the registry is away.
+func TestSelfRegistration(t *testing.T) {
+	run(t, ruled("policy own cards=self"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		d := u.form()
+		d.fill(0, nil, "dan", "pw")
+		if s := u.screen(); !strings.Contains(s.Screen.Text, "cannot be registered now") {
+			t.Errorf("%+v", s.Screen)
+		}
+		u.remove("card.1")
+		u.insert("card.1")
+		u.form().fill(0, nil, "bob", "pw")
+		synctest.Wait()
+		r.screens.Shown(r.screens.Last()).Answer(r.screens.Last(), answer("123"))
+		c := u.session()
+		r.parent.Keeper(c.Session).Redeem(c.Gen)
+		u.remove("card.1")
+		u.insert("card.1")
+		if again := u.session(); again.Session != c.Session {
+			t.Error("another session")
+		}
+		x := r.srv.Explain("card.1", a, "")
+		if x.User != "bob" || x.Decided != "Card:own" || x.Outcome != "session" {
+			t.Errorf("%+v", x)
+		}
+		if x := r.srv.Explain("card.1", a, "ann"); x.Decided != "Owner" {
+			t.Errorf("%+v", x)
+		}
+		if x := r.srv.Explain("card.2", a, ""); x.Outcome != "login" {
+			t.Errorf("%+v", x)
+		}
+	})
+}
+
+func answer(fields ...string) greeter.Answer {
+	var a greeter.Answer
+	for _, f := range fields {
+		a.Fields = append(a.Fields, []byte(f))
+	}
+	return a
+}
+
+// Nothing is asked for a new session; to see it again its user's password is.
+// The lock screen asks for nobody else's, and for nothing while the session is
+// shown.
+func TestReattachLogin(t *testing.T) {
+	run(t, ruled("policy rha reattach=login"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		u.remove("card.1")
+		u.insert("card.1")
+		d := u.form()
+		f := d.form()
+		if f.Title != "Locked" || len(f.Fields) != 1 || !f.Fields[0].Secret || !strings.Contains(f.Notes[0].Text, "ann") {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(0, nil, "wrong")
+		d.says("not right")
+		d.fill(0, nil, "pw")
+		if again := u.session(); again.Session != c.Session {
+			t.Errorf("%+v", again)
+		}
+		r.parent.Keeper(c.Session).Redeem(c.Gen + 1)
+		r.starts(3) // two of them only let the user in
+
+		// At another terminal it is asked for too; the first keeps the picture until then.
+		v := r.dial(b)
+		v.insert("card.1")
+		d = v.form()
+		u.quiet()
+		d.fill(0, nil, "pw")
+		v.session()
+	})
+}
+
+// A password for a new session alone.
+func TestFirstLogin(t *testing.T) {
+	run(t, ruled("policy first first=login"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		d := u.form()
+		if f := d.form(); len(f.Fields) != 2 {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(0, nil, "ann", "pw")
+		c := u.session()
+		r.parent.Keeper(c.Session).Redeem(c.Gen)
+		if n := len(r.parent.Begun()); n != 1 {
+			t.Errorf("%d sessions", n)
+		}
+		u.remove("card.1")
+		u.insert("card.1")
+		if again := u.session(); again.Session != c.Session {
+			t.Error("another session")
+		}
+	})
+}
+
+// A session on another host is not redirected to for somebody who has not logged
+// in, and the redirect says who has.
+func TestReattachElsewhere(t *testing.T) {
+	run(t, ruled("policy rha reattach=login"), func(r *rig) {
+		asked := make(chan local.Lookup, 10)
+		r.group.Answer = func(q local.Lookup) (local.Answer, error) {
+			asked <- q
+			return local.Answer{Where: local.There, Session: "00112233445566aa", Host: "south", Target: netip.MustParseAddrPort("127.0.0.3:7443"), Props: "x"}, nil
+		}
+		u := r.dial(a)
+		u.insert("card.1")
+		u.form().fill(0, nil, "ann", "pw")
+		u.next(alp.CmdRedirectInf)
+		if first, last := <-asked, <-asked; first.User != "" || last.User != "ann" || last.Token != "card.1" {
+			t.Errorf("%+v, then %+v", first, last)
+		}
+	})
+}
+
+// An admin locks a session: its terminal shows the lock screen at once.
+func TestLock(t *testing.T) {
+	run(t, ruled(), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		if was, err := r.srv.Lock(context.Background(), c.Session); !was || err != nil {
+			t.Fatal(was, err)
+		}
+		d := u.form()
+		if f := d.form(); f.Title != "Locked" {
+			t.Fatalf("%+v", f)
+		}
+		v := r.dial(b) // it is locked everywhere
+		v.insert("card.1")
+		if f := v.form().form(); f.Title != "Locked" {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(0, nil, "pw")
+		if again := u.session(); again.Session != c.Session {
+			t.Errorf("%+v", again)
+		}
+		if _, err := r.srv.Lock(context.Background(), "00112233445566ff"); err == nil {
+			t.Error("a session that is not there")
+		}
+	})
+}
+
+func TestRemovalLocks(t *testing.T) {
+	run(t, ruled("policy p removal=lock"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		u.shown()
+		u.remove("card.1")
+		u.insert("card.1") // however fast
+		if f := u.form().form(); f.Title != "Locked" {
+			t.Fatalf("%+v", f)
+		}
+	})
+}
+
+// A session ends when its card was out for long enough, and not when it came
+// back; a terminal that goes away is no card that was pulled.
+func TestRemovalEnds(t *testing.T) {
+	run(t, ruled("policy p removal=end:30s disconnected=10m"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		u.remove("card.1")
+		r.pass(29 * time.Second)
+		u.insert("card.1")
+		if again := u.shown(); again.Session != c.Session {
+			t.Error("another session")
+		}
+		r.pass(time.Minute)
+		if r.parent.Keeper(c.Session).Ended() {
+			t.Fatal("it ended while it was shown")
+		}
+		u.remove("card.1")
+		r.pass(31 * time.Second)
+		if !r.parent.Keeper(c.Session).Ended() {
+			t.Error("it did not end")
+		}
+	})
+	run(t, ruled("policy p removal=end:30s disconnected=10m"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		r.parent.Keeper(c.Session).Release("the network is gone")
+		r.pass(9 * time.Minute)
+		if r.parent.Keeper(c.Session).Ended() {
+			t.Fatal("it ended too soon")
+		}
+		r.pass(2 * time.Minute)
+		if !r.parent.Keeper(c.Session).Ended() {
+			t.Error("it did not end")
+		}
+	})
+}
+
+// Where a user may not have a session, or not another, is said on the screen.
+func TestMayStart(t *testing.T) {
+	run(t, ruled("policy p hosts=south"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		if s := u.screen(); !strings.Contains(s.Screen.Text, "south") {
+			t.Errorf("%+v", s.Screen)
+		}
+		r.starts(0)
+	})
+	run(t, ruled("policy p first=login sessions=1"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		u.form().fill(0, nil, "ann", "pw")
+		c := u.session()
+		r.parent.Keeper(c.Session).Redeem(c.Gen)
+		v := r.dial(b)
+		v.insert("card.2")
+		v.form().fill(0, nil, "ann", "pw")
+		if s := v.screen(); !strings.Contains(s.Screen.Text, "as many sessions") {
+			t.Errorf("%+v", s.Screen)
+		}
+	})
+}
+
+// A rule asks a card for a proof that no file speaks of.
+func TestProofByRule(t *testing.T) {
+	run(t, func(r *rig) {
+		ruled("policy p token=simple.* first=simple")(r)
+		r.conf.Proofs = proofs{secret: secret}
+	}, func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.prove(secret)
+		u.shown()
+		u.remove(simple)
+		u.insert(simple)
+		u.shown()
+	})
+}
