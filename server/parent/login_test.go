@@ -20,9 +20,9 @@ func TestLoginRefused(t *testing.T) {
 		"local":       {Config{Local: true, Service: "hotdesk"}, "ann", "without -local"},
 		"no service":  {Config{}, "ann", "no logins"},
 		"no name":     {Config{Service: "hotdesk"}, "", "names no user"},
-		"two lines":   {Config{Service: "hotdesk"}, "ann\nbob", "names no user"},
-		"a path":      {Config{Service: "hotdesk"}, "../ann", "names no user"},
-		"a long name": {Config{Service: "hotdesk"}, strings.Repeat("a", 65), "user name of 65 bytes"},
+		"two lines":   {Config{Service: "hotdesk"}, "ann\nbob", "a name that is none"},
+		"a path":      {Config{Service: "hotdesk"}, "../ann", "a name that is none"},
+		"a long name": {Config{Service: "hotdesk"}, strings.Repeat("a", 65), "a name that is none"},
 		"bad service": {Config{Service: "../../tmp/x"}, "ann", "names no user, service"},
 	} {
 		p := &parent{Config: c.conf}

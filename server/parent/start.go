@@ -105,6 +105,8 @@ func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
 	ks := keeperapi.Start{Session: s.Session, Token: s.Token, Width: s.Width, Height: s.Height, Layout: s.Layout, Limits: s.Limits}
 	var err error
 	switch {
+	case !s.Session.Valid() || !s.Token.Valid() || s.User != "" && !keeperapi.UserName(s.User):
+		return nil, errors.New("parent: a session, a token or a user with a name that is none") // not in the log either
 	case !s.Login:
 		ks.User, err = p.allowed(s.User)
 	case p.Local:

@@ -188,6 +188,9 @@ func (b *lobby) handle(ctx context.Context, op string, body json.RawMessage) (an
 		if err := check.Check(); err != nil {
 			return nil, err
 		}
+		if !langName(begin.Lang) { // with a path in it, programs would load what is there
+			return nil, fmt.Errorf("keeper: bad language %.40q", begin.Lang)
+		}
 		b.begin <- begin
 		select {
 		case err := <-b.ready:
@@ -271,4 +274,18 @@ func allowed(name, group string, least uint32) (xsession.User, error) {
 		return xsession.User{}, pam.Told{Text: no, Err: fmt.Errorf("keeper: %s is not in group %s", name, group)}
 	}
 	return u, nil
+}
+
+// maxLang bounds the name of a language, in bytes.
+const maxLang = 64
+
+// langName reports whether s can be a value of LANG (locale(7)), or is empty.
+func langName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' || c == '@')) {
+			return false
+		}
+	}
+	return len(s) <= maxLang
 }

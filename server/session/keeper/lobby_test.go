@@ -95,8 +95,18 @@ func TestLogin(t *testing.T) {
 	if _, err := v.lobby.Login(t.Context()); err == nil {
 		t.Error("a second login of one keeper")
 	}
+	for _, bad := range []client.Begin{
+		{Token: "user.nobody", Lang: "/tmp/x"}, {Token: "user.nobody", Lang: "../../tmp/x"}, {Token: "user.nobody", Lang: "C\x00"}, {Token: "user.nobody", Lang: strings.Repeat("C", 65)},
+		{Token: "user.nobody", Layout: "../de"}, {Token: "no token", Layout: "de"}, {Token: "user.nobody", Width: 1 << 40},
+	} {
+		if err := v.lobby.Begin(t.Context(), bad); err == nil {
+			t.Errorf("begun: %+v", bad)
+		}
+	}
 	begun := make(chan error, 1)
-	go func() { begun <- v.lobby.Begin(context.Background(), client.Begin{Token: "user.nobody", Layout: "de"}) }()
+	go func() {
+		begun <- v.lobby.Begin(context.Background(), client.Begin{Token: "user.nobody", Layout: "de", Lang: "de_DE.UTF-8@euro"})
+	}()
 	b, err := <-v.came, <-v.err
 	if err != nil || b.user.Name != person {
 		t.Fatalf("%+v, %v", b, err)
