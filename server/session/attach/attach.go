@@ -11,7 +11,7 @@
 //     begins when that has released its input.
 //  3. Calls to a Spec's Sink come from one goroutine, in the order of the
 //     input; Release is the last of them.
-//  4. At most MaxUnacked frames are on their way, and none is encoded before it
+//  4. At most MaxUnacked frames (on a slow link MaxUnackedSlow) are on their way, and none is encoded before it
 //     may be sent, so that what is sent is the screen as it is.
 //  5. Input never waits for output: they share no lock and no goroutine.
 //  6. A Spec's Cards is called at most once, and returns before Detached.
@@ -55,6 +55,8 @@ const (
 	SlowAfter = 5 * time.Second
 	// MaxUnacked bounds the frames that the terminal has not yet drawn.
 	MaxUnacked = 2
+	// MaxUnackedSlow is that on a slow link, where frames are small.
+	MaxUnackedSlow = 4
 	// FrameInterval is the least time between the starts of two frames.
 	FrameInterval = 16 * time.Millisecond
 

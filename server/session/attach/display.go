@@ -19,6 +19,15 @@ const (
 	leastSample = 2000
 	// share is how long a slow link may be busy with one frame of what moves.
 	share = 30 * time.Millisecond
+	// gain is the part of a slow link that is used: the rest is for what was
+	// lost, and for not knowing the link too well.
+	gain = 0.5
+	// maxQueue is how much longer than on an idle link a frame may take before
+	// what moves waits till nothing is on its way.
+	maxQueue = 50 * time.Millisecond
+	// far is a link's least delay, there and back, from which on it is taken for
+	// one that may be slow, until it has shown that it is not.
+	far = 5 * time.Millisecond
 	// leastBudget is what such a frame may have at least, in bytes.
 	leastBudget = 1200
 )
@@ -29,8 +38,12 @@ type pace struct {
 	last  time.Time // when the last frame was begun
 	heard time.Time // when the last acknowledgement came
 	acked uint32
-	onWay [MaxUnacked + 1]flight // by sequence number
-	rate  float64                // bytes a second; 0: not known, or quick
+	onWay [MaxUnackedSlow + 1]flight // by sequence number
+	free  time.Time                  // when a slow link will have taken what was sent
+	rate  float64                    // bytes a second; 0: not known, or quick
+	queue time.Duration              // how much longer than rtt the last frame took
+	known bool                       // it was measured once
+	rtt   time.Duration              // the least; 0: not known
 }
 
 // A flight is a frame on its way.
@@ -43,19 +56,33 @@ type flight struct {
 // wait returns how long to wait before the next frame, and whether an
 // acknowledgement must come first.
 func (p *pace) wait(now time.Time, sent, acked uint32) (d time.Duration, ack bool) {
-	return p.last.Add(FrameInterval).Sub(now), sent-acked >= MaxUnacked
+	most := uint32(MaxUnacked)
+	if p.rate > 0 {
+		most = MaxUnackedSlow
+	}
+	return p.last.Add(FrameInterval).Sub(now), sent-acked >= most
 }
 
 // sends notes a frame.
 func (p *pace) sends(now time.Time, seq uint32, bytes int) {
 	p.onWay[seq%uint32(len(p.onWay))] = flight{seq, bytes, now}
+	if p.rate > 0 {
+		if p.free.Before(now) {
+			p.free = now
+		}
+		p.free = p.free.Add(time.Duration(float64(bytes) / (gain * p.rate) * float64(time.Second)))
+	}
 }
 
-// hears notes acknowledgements up to acked; rtt is what a packet takes there
-// and back on an idle link.
+// hears notes acknowledgements up to acked; rtt is what a packet took there and
+// back at least.
 func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
+	p.rtt = rtt
 	for ; p.acked != acked; p.acked++ {
 		f := p.onWay[(p.acked+1)%uint32(len(p.onWay))]
+		if f.seq == p.acked+1 {
+			p.queue = now.Sub(f.at) - rtt
+		}
 		if f.seq != p.acked+1 || f.bytes < leastSample {
 			continue
 		}
@@ -66,12 +93,11 @@ func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
 		}
 		took := max(now.Sub(from)-rtt, time.Millisecond)
 		sample := float64(f.bytes) / took.Seconds()
+		p.known = true
 		switch {
 		case p.rate == 0 && sample >= slowLink:
 		case p.rate == 0:
 			p.rate = sample
-		case sample > p.rate: // loss makes a frame late, nothing makes it early
-			p.rate += (sample - p.rate) / 2
 		default:
 			p.rate += (sample - p.rate) / 8
 		}
@@ -82,21 +108,28 @@ func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
 	p.heard = now
 }
 
-// terms are those of the next frame. On a slow link what moves waits till
-// nothing is on its way, and then takes its share.
-func (p *pace) terms(t encode.Terms, now time.Duration, onWay uint32) encode.Terms {
-	t.Now = now
+// terms are those of a frame at now, which is since after some start. On a slow
+// link what moves waits till the link has taken what was sent, and then takes
+// its share.
+func (p *pace) terms(t encode.Terms, now time.Time, since time.Duration, onWay uint32) encode.Terms {
+	t.Now = since
+	if !p.known && p.rtt >= far && t.Motion {
+		t.First = true
+	}
 	if p.rate > 0 && t.Motion {
 		t.Budget = max(int(p.rate*share.Seconds()), leastBudget)
-		t.Hold = onWay > 0
+		t.Hold = p.free.After(now) || p.queue > maxQueue && onWay > 0
 	}
 	return t
 }
 
-// due returns when there is something to do although nothing changes; ok is
-// false where that is never, or an acknowledgement must come first.
-func (p *pace) due(at time.Duration, ok bool, onWay uint32) (time.Duration, bool) {
-	return at, ok && (p.rate == 0 || onWay == 0)
+// late is how long after now what moves must wait at least, and whether an
+// acknowledgement must come first.
+func (p *pace) late(now time.Time, onWay uint32) (d time.Duration, ack bool) {
+	if p.rate == 0 {
+		return 0, false
+	}
+	return p.free.Sub(now), p.queue > maxQueue && onWay > 0
 }
 
 // display sends the first frame whole and at once, and then what has changed
@@ -114,14 +147,14 @@ func (a *attachment) display() {
 		a.lost(err)
 		return
 	}
-	var pace pace
+	pace := pace{rtt: a.conn.ConnectionStats().MinRTT}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	for {
 		pace.last = time.Now()
-		terms := pace.terms(a.spec.Terms, pace.last.Sub(a.start), a.sent.Load()-a.acked.Load())
+		terms := pace.terms(a.spec.Terms, pace.last, pace.last.Sub(a.start), a.sent.Load()-a.acked.Load())
 		a.spec.Source.View(func(v encode.View) { buf = enc.EncodeOn(buf, v, terms) })
 		if len(buf) > 0 {
 			pace.sends(pace.last, enc.Seq(), len(buf))
@@ -143,8 +176,8 @@ func (a *attachment) display() {
 			d, ack := pace.wait(now, sent, acked)
 			if !news {
 				at, ok := enc.Due()
-				at, ok = pace.due(at, ok, sent-acked)
-				d, ack = max(d, at-now.Sub(a.start)), ack || !ok
+				late, wait := pace.late(now, sent-acked)
+				d, ack = max(d, at-now.Sub(a.start), late), ack || wait || !ok
 			}
 			if !ack && d <= 0 {
 				break

@@ -71,7 +71,7 @@ type cell struct {
 }
 
 func (c *cell) hot(t Terms) bool {
-	return c.heat >= hotAfter && t.Now-c.touched <= t.hotFor()
+	return (c.heat >= hotAfter || c.heat > 0 && t.Budget > 0) && t.Now-c.touched <= t.hotFor()
 }
 
 // cells are all of a picture, row by row.
@@ -176,7 +176,7 @@ func (e *Encoder) warm(a image.Rectangle) {
 			c.heat = 1
 		}
 		c.touched, c.seen = t.Now, t.Now
-		e.cells.anyHot = e.cells.anyHot || c.heat == hotAfter
+		e.cells.anyHot = e.cells.anyHot || c.heat == hotAfter || t.Budget > 0
 	})
 }
 
