@@ -230,14 +230,17 @@ func address(nc net.Conn) netip.Addr {
 
 // A gate bounds the connections: all of them, and those that have not yet said
 // who they are. Of the latter the oldest makes room when it must, of the
-// address that has most: a flood from one address costs the others nothing.
+// address that has most: a flood from one address costs the others nothing. No
+// address has more of all than are left, so that one alone has half of them at
+// most, and each that does the same half of what the others left.
 type gate struct {
 	most, half int
 
 	mu    sync.Mutex
 	all   int
-	young []*seat       // half open, oldest first
-	freed chan struct{} // closed when young gets shorter
+	held  map[netip.Addr]int // of them by address
+	young []*seat            // half open, oldest first
+	freed chan struct{}      // closed when young gets shorter
 
 	notes notes // of what strangers cause
 }
@@ -254,7 +257,7 @@ type seat struct {
 }
 
 func newGate(most, half int) *gate {
-	return &gate{most: most, half: half, freed: make(chan struct{}), notes: notes{burst: 20, rate: 1}}
+	return &gate{most: most, half: half, held: map[netip.Addr]int{}, freed: make(chan struct{}), notes: notes{burst: 20, rate: 1}}
 }
 
 // roomWithin is how long a new connection waits for the half-open ones before
@@ -264,11 +267,12 @@ const roomWithin = 100 * time.Millisecond
 func (g *gate) enter(ctx context.Context, nc net.Conn) (*seat, error) {
 	s := &seat{nc: nc, addr: address(nc), gate: g}
 	g.mu.Lock()
-	if g.all >= g.most {
+	if g.all >= g.most || g.held[s.addr] >= g.most-g.all {
 		g.mu.Unlock()
 		return nil, errTooMany
 	}
 	g.all++
+	g.held[s.addr]++
 	if len(g.young) >= g.half {
 		freed := g.freed
 		g.mu.Unlock()
@@ -320,6 +324,9 @@ func (g *gate) leave(s *seat) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.all--
+	if g.held[s.addr]--; g.held[s.addr] <= 0 {
+		delete(g.held, s.addr)
+	}
 	g.drop(s)
 }
 

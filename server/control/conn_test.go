@@ -100,3 +100,46 @@ func TestGateFairness(t *testing.T) {
 		}
 	})
 }
+
+// Connections that have named terminals, too, leave room for other addresses.
+func TestGateShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(64, 64)
+		enter := func(host byte) (*seat, error) {
+			near, far := net.Pipe()
+			t.Cleanup(func() { near.Close(); far.Close() })
+			s, err := g.enter(context.Background(), addressed{near, &net.TCPAddr{IP: net.IPv4(10, 0, 0, host), Port: 1}})
+			if err == nil {
+				g.named(s)
+			}
+			return s, err
+		}
+		var flood []*seat
+		for _, c := range []struct {
+			host byte
+			most int
+		}{{66, 32}, {67, 16}, {68, 8}} {
+			n := 0
+			for range 100 {
+				if s, err := enter(c.host); err == nil {
+					flood = append(flood, s)
+					n++
+				}
+			}
+			if n != c.most {
+				t.Errorf("address %d has %d connections, want %d", c.host, n, c.most)
+			}
+		}
+		for host := range byte(5) {
+			if _, err := enter(host); err != nil {
+				t.Errorf("an address with no connection: %v", err)
+			}
+		}
+		for _, s := range flood {
+			g.leave(s)
+		}
+		if g.all != 5 || len(g.held) != 5 {
+			t.Errorf("%d connections of %d addresses are left, want 5", g.all, len(g.held))
+		}
+	})
+}

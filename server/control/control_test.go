@@ -84,7 +84,12 @@ const a, b = alp.TerminalID("080020000001"), alp.TerminalID("080020000002")
 // dial connects a terminal.
 func (r *rig) dial(id alp.TerminalID) *unit {
 	r.Helper()
-	nc, err := r.ln.Dial(netip.MustParseAddrPort("127.0.0.9:5000"))
+	return r.dialFrom(id, "127.0.0.9:5000")
+}
+
+func (r *rig) dialFrom(id alp.TerminalID, from string) *unit {
+	r.Helper()
+	nc, err := r.ln.Dial(netip.MustParseAddrPort(from))
 	if err != nil {
 		r.Fatal(err)
 	}

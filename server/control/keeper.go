@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -26,8 +27,9 @@ type keeper struct {
 	void    uint64          // attachments up to this number are no more
 	asked   uint64          // the keeper was asked to detach up to this number
 	ended   bool
-	upAt    time.Time // when client came
-	again   bool      // client is not the first
+	upAt    time.Time  // when client came
+	again   bool       // client is not the first
+	from    netip.Addr // whose terminal asked for it, where nothing else vouches for its token
 
 	presented alp.Token // at the terminal that was offered it last
 	at        alp.TerminalID

@@ -368,7 +368,7 @@ func (s *Server) start(p *presentation) {
 	if !s.mayStart(p) || !s.mayGoOn(p, proof.First, "", func() { s.afresh(p) }) {
 		return
 	}
-	if s.enter(p) {
+	if s.enter(p) || !s.mayTake(p) {
 		return
 	}
 	var b [8]byte
@@ -383,7 +383,7 @@ func (s *Server) start(p *presentation) {
 	p.notice = condolence(p, time.Now())
 	s.report()
 	s.say(p.t, slog.LevelInfo, "session starts", "token", p.token, "session", id)
-	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}}
+	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}, from: s.strangeFrom(p)}
 	s.keepers[id] = k
 	w, h := s.size(p)
 	spec := parent.Start{Session: id, Token: p.token, User: s.conf.User, Width: w, Height: h, Layout: p.req.Layout}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/client"
@@ -63,7 +64,7 @@ func TestGatewayTakenOver(t *testing.T) {
 				s.Login, s.Terminal, s.Addr = true, alp.TerminalID(evil), netip.MustParseAddr("10.0.0.7")
 			},
 		} {
-			if what == "layout" && len(evil) < 32 && !strings.ContainsAny(evil, "\x00\n:/$`;.%\xff") {
+			if what == "layout" && len(evil) < 32 && !strings.ContainsAny(evil, "\x00\n:/$`;.%") && utf8.ValidString(evil) {
 				continue // could be a layout's name
 			}
 			s := good
