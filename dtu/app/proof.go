@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,7 @@ func (s *shell) typed() (n, of int) {
 func (s *shell) askPIN(a terminal.AskPIN) {
 	s.pad.Store(&pad{card: a.Card, tag: a.Tag, digits: make([]byte, 0, piv.MaxPIN)})
 	s.redraw()
+	s.log.Info("PIN asked for")
 }
 
 // closePad ends typing.
@@ -176,6 +178,7 @@ func (s *shell) verify(v pinTyped) {
 		if err != nil {
 			e.Reason = err.Error()
 		}
+		s.log.Info("PIN given to the card", "status", fmt.Sprintf("%04x", e.Status), "reason", e.Reason)
 		s.fromHere(e)
 	})
 }
