@@ -25,9 +25,11 @@ const MaxBody = 64 << 10
 //	POST   /sessions/ID/end       Reason -> Done
 //	POST   /sessions/ID/detach    Reason -> Done
 //	POST   /sessions/ID/message   Reason -> Done: its user reads that
+//	POST   /sessions/ID/lock      Reason -> Done: its user logs in to see it again
 //	GET    /terminals             []TerminalState
 //	GET    /group                 local.Table
 //	POST   /host/state            local.StateRequest -> local.State
+//	GET    /policy/explain        Explanation; ?token=&terminal=, and &user= for one who has logged in
 //	GET    /records/KIND          []Record
 //	GET    /records/KIND/NAME     Record
 //	POST   /records/KIND/NAME     RecordRequest -> Done

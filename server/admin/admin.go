@@ -51,6 +51,8 @@ type Desk interface {
 	End(context.Context, alp.SessionID) error
 	Detach(ctx context.Context, id alp.SessionID, why string) (was bool, err error)
 	Message(ctx context.Context, id alp.SessionID, text string) (was bool, err error)
+	Lock(context.Context, alp.SessionID) (was bool, err error)
+	Explain(alp.Token, alp.TerminalID, string) adminapi.Explanation
 }
 
 // Config is what a Server works with.

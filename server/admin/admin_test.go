@@ -30,6 +30,10 @@ func (desk) Sessions(context.Context) ([]adminapi.Session, error)         { retu
 func (desk) Terminals(context.Context) ([]adminapi.TerminalState, error)  { return nil, nil }
 func (desk) End(context.Context, alp.SessionID) error                     { return nil }
 func (desk) Detach(context.Context, alp.SessionID, string) (bool, error)  { return true, nil }
+func (desk) Lock(context.Context, alp.SessionID) (bool, error)         { return true, nil }
+func (desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
+	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
+}
 func (desk) Message(context.Context, alp.SessionID, string) (bool, error) { return true, nil }
 func noGroup(context.Context) (net.Conn, error)                           { return nil, os.ErrNotExist }
 
@@ -89,7 +93,10 @@ func TestErrors(t *testing.T) {
 		{"DELETE", "/v1/records/token/card.2", "", 404, adminapi.CodeNotFound},
 		{"POST", "/v1/sessions/x/end", "", 400, adminapi.CodeInvalid},
 		{"POST", "/v1/sessions/0011223344556677/end", "", 200, ""},
-		{"POST", "/v1/sessions/0011223344556677/lock", "", 501, adminapi.CodeNotYet},
+		{"POST", "/v1/sessions/0011223344556677/lock", "", 200, ""},
+		{"GET", "/v1/policy/explain?token=card.1&terminal=080020000001&user=ann", "", 200, ""},
+		{"GET", "/v1/policy/explain?token=card&terminal=080020000001", "", 400, adminapi.CodeInvalid},
+		{"GET", "/v1/policy/explain?token=card.1&terminal=x", "", 400, adminapi.CodeInvalid},
 		{"POST", "/v1/sessions/0011223344556677/fly", "", 404, adminapi.CodeNotFound},
 		{"POST", "/v1/sessions/0011223344556677/message", "", 400, adminapi.CodeInvalid},
 		{"GET", "/v1/group", "", 503, adminapi.CodeAway},

@@ -35,6 +35,7 @@ func (s *Server) routes() {
 	s.handle("GET /terminals", func(r *http.Request) (any, error) { return s.terminals(r.Context()) })
 	s.handle("GET /group", func(r *http.Request) (any, error) { return s.group(r.Context()) })
 	s.handle("POST /host/state", s.state)
+	s.handle("GET /policy/explain", s.explain)
 	s.handle("GET /records/{kind}", s.list)
 	s.handle("GET /records/{kind}/{name}", s.show)
 	s.handle("POST /records/{kind}/{name}", s.put)
@@ -129,9 +130,13 @@ func (s *Server) session(r *http.Request) (any, error) {
 			err = adminapi.Error{Code: adminapi.CodeConflict, Text: "the session is shown nowhere: nobody would read it"}
 		}
 	case "lock":
-		err = adminapi.Error{Code: adminapi.CodeNotYet, Text: "this version cannot " + verb + " a session: detach it, or end it"}
+		var was bool
+		was, err = s.conf.Desk.Lock(r.Context(), id)
+		if !was && err == nil {
+			done.Text = "it was shown nowhere: its user logs in to see it again"
+		}
 	default:
-		return nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: "a session can be ended, detached or told something, not " + clip(verb)}
+		return nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: "a session can be ended, detached, locked or told something, not " + clip(verb)}
 	}
 	s.note(r, err, audit.Entry{What: audit.Admin, Session: string(id), Text: strings.TrimSpace("session " + verb + " " + why.Reason)})
 	return done, err

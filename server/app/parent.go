@@ -90,17 +90,23 @@ func runParent(ctx context.Context, c Config) error {
 	})
 }
 
-// service is the PAM service of logins, "" where there are none.
+// service is the PAM service of logins, "" where there are none: no flag asks
+// for any, and no rule of the registry can, for want of a service.
 func (c *Config) service() string {
-	if c.Login == policy.LoginNever || c.Login == "" {
-		return ""
+	if !c.logins() {
+		if c.Local || !parent.HasService(c.PAMService) {
+			return ""
+		}
 	}
 	return c.PAMService
 }
 
+// logins reports whether a flag has users log in.
+func (c *Config) logins() bool { return c.Login != policy.LoginNever && c.Login != "" }
+
 // only is who gets a session without a login where users log in.
 func (c *Config) only() string {
-	if c.service() == "" {
+	if !c.logins() {
 		return ""
 	}
 	return cmp.Or(c.SessionUser, "-") // "-" is nobody's name

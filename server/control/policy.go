@@ -165,8 +165,31 @@ func (s *Server) lock(id alp.SessionID) (was bool) {
 	for _, t := range s.terminals {
 		if t.shown.session == id && t.now != nil {
 			was = true
-			s.anew(t)
+			s.lockScreen(t, id)
 		}
 	}
 	return was
+}
+
+// lockScreen takes a locked session off a terminal, and shows it there again to
+// whoever logs in as its user.
+func (s *Server) lockScreen(t *terminal, id alp.SessionID) {
+	old := t.now
+	r := old.req
+	r.Redirect, r.Props, r.Connected, r.Session, r.Gen = false, "", false, "", 0
+	s.clear(t)
+	p := &presentation{t: t, req: r, token: old.token, module: old.module, begun: true}
+	p.ctx, p.cancel = context.WithCancel(s.ctx)
+	t.now = p
+	s.attach(p, id)
+}
+
+// unlockLater: whoever is at the terminal does not log in as the session's
+// user. Where there is no card that asks for it, another user may.
+func (s *Server) unlockLater(p *presentation) bool {
+	if p.holder == "" || !p.req.Token().Pseudo() || p.token.Pseudo() {
+		return false
+	}
+	p.user = p.holder // who is asked to log in again
+	return s.logInAgain(p.t, "")
 }

@@ -231,6 +231,44 @@ func TestLock(t *testing.T) {
 	})
 }
 
+// The lock screen of a user without a card asks for that user's password, and
+// lets another log in instead.
+func TestLockWithoutCard(t *testing.T) {
+	run(t, ruled("policy p bare=login"), func(r *rig) {
+		u := r.dial(a)
+		u.insert(bare(a))
+		u.form().fill(0, nil, "ann", "pw")
+		c := u.session()
+		r.parent.Keeper(c.Session).Redeem(c.Gen)
+		if was, err := r.srv.Lock(context.Background(), c.Session); !was || err != nil {
+			t.Fatal(was, err)
+		}
+		d := u.form()
+		if f := d.form(); f.Title != "Locked" || len(f.Fields) != 1 {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(1, nil, "")
+		d = u.form()
+		if f := d.form(); len(f.Fields) != 2 || f.Fields[0].Value != "" {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(0, nil, "cleo", "pw")
+		d.says("Quota")
+		d.fill(0, nil)
+		other := u.session()
+		if other.Session == c.Session {
+			t.Error("cleo has ann's")
+		}
+		r.parent.Keeper(other.Session).Redeem(other.Gen)
+		v := r.dial(b)
+		v.insert(bare(b))
+		v.form().fill(0, nil, "ann", "pw")
+		if again := v.session(); again.Session != c.Session {
+			t.Error("another session")
+		}
+	})
+}
+
 func TestRemovalLocks(t *testing.T) {
 	run(t, ruled("policy p removal=lock"), func(r *rig) {
 		u := r.dial(a)

@@ -96,6 +96,11 @@ type Config struct {
 // would come one that refuses everybody.
 var pamServices = []string{"/etc/pam.d", "/usr/lib/pam.d"}
 
+// HasService reports whether PAM has a service of that name.
+func HasService(name string) bool {
+	return slices.ContainsFunc(pamServices, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil })
+}
+
 type parent struct {
 	Config
 	gateway *syscall.Credential
@@ -167,7 +172,7 @@ func (p *parent) check() error {
 	if p.Local {
 		return nil
 	}
-	if p.Service != "" && !slices.ContainsFunc(pamServices, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, p.Service)); return err == nil }) {
+	if p.Service != "" && !HasService(p.Service) {
 		return fmt.Errorf("parent: there is no PAM service %s: write /etc/pam.d/%s (README.md has an example), or name another with -pam-service", p.Service, p.Service)
 	}
 	u, err := user.Lookup(p.GatewayUser)

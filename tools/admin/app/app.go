@@ -73,7 +73,7 @@ func verbs() []verb {
 		{"session show", "ID", "one session; the first digits of its id are enough", 1, 1, (*command).sessionShow},
 		{"session end", "ID", "end a session: its programs are stopped", 1, 1, sessionDo("end")},
 		{"session detach", "ID", "take a session off its terminal; it runs on", 1, 1, sessionDo("detach")},
-		{"session lock", "ID", "have the user prove who it is (not in this version)", 1, 1, sessionDo("lock")},
+		{"session lock", "ID", "hide it until its user has logged in", 1, 1, sessionDo("lock")},
 		{"session message", "ID TEXT", "have the user read something", 2, 2, sessionDo("message")},
 		{"terminal list", "", "the terminals that are connected or have a name", 0, 0, (*command).terminalList},
 		{"terminal show", "ID|NAME", "one terminal", 1, 1, (*command).terminalShow},
@@ -103,6 +103,7 @@ func verbs() []verb {
 		{"key use", "ID", "sign with a key that all hosts have", 1, 1, (*command).keyUse},
 		{"key drop", "ID", "forget a key that no host signs with", 1, 1, (*command).keyDrop},
 	}
+	v = append(v, verb{"policy explain", "TOKEN TERMINAL [USER]", "what would happen now, and which rule decides; USER as if logged in", 2, 3, (*command).policyExplain})
 	for _, s := range adminapi.Schemas {
 		if s.Kind == adminapi.KindTerminal {
 			continue

@@ -66,6 +66,12 @@ func (d *desk) Detach(_ context.Context, id alp.SessionID, _ string) (bool, erro
 	return true, nil
 }
 
+func (d *desk) Lock(context.Context, alp.SessionID) (bool, error) { return true, nil }
+
+func (d *desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
+	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
+}
+
 func (d *desk) Message(_ context.Context, id alp.SessionID, _ string) (bool, error) {
 	return id == "00112233445566aa", nil
 }

@@ -1,0 +1,137 @@
+//go:build pam
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"hotdesk/protocol/adminapi"
+	"hotdesk/tools/internal/debian"
+	"hotdesk/tools/internal/lab"
+)
+
+// desk runs hotdesk as the administrator of a host.
+func (r *realm) hotdesk(host string, words ...string) string {
+	r.t.Helper()
+	return admin(r.t, "", filepath.Join(bin, "hotdesk"), append([]string{"-runtime", r.hosts[host].Runtime}, words...)...)
+}
+
+// only is the one session that there is.
+func (r *realm) only(host string) adminapi.Session {
+	r.t.Helper()
+	var all []adminapi.Session
+	r.eventually("one session", func() (bool, string) {
+		out := r.hotdesk(host, "-json", "session", "list", "-host", host)
+		err := json.Unmarshal([]byte(out), &all)
+		return err == nil && len(all) == 1, out
+	})
+	return all[0]
+}
+
+// The registry's rules on real programs: a user registers a card by logging in;
+// to see the session again the password is asked for, and nothing of the
+// session is shown before; an admin locks it; who may not, and when, is told
+// so; a session ends when its card was out for long enough, or nobody saw it.
+func TestPolicy(t *testing.T) {
+	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
+		t.Fatal(err)
+	}
+	r := newRealm(t, []string{"north", "a", "b", "c"})
+	s := newStack(t, "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
+	const secret = "Rose-tree 7"
+	password(t, r.user, secret)
+	north := r.host("north", func(c *lab.Installed) { c.ServerArgs = append(c.ServerArgs, "-pam-service", s.name) })
+	r.eventually("the registry", func() (bool, string) {
+		out := r.hotdesk("north", "registry", "status")
+		return strings.Contains(out, "connected"), out
+	})
+	r.hotdesk("north", "policy", "add", "own", "cards=self")
+
+	a := r.terminal("a", "-server", r.at("north"), "-size", "1280x1024")
+	r.see(a, "picture")
+	empty := r.rest(a)
+	r.hands(a, "insert", "card1")
+	r.changes(a, empty)
+	r.hands(a, "type", r.user.Name+"\n"+secret+"\n")
+	r.desk(a)
+	r.paint(a, "2a7f62")
+	token := string(r.only("north").Token)
+	terminal := string(r.only("north").Terminal)
+	if out := r.hotdesk("north", "token", "show", token); !strings.Contains(out, "user="+r.user.Name) {
+		t.Errorf("the token is %s", out)
+	}
+	out := r.hotdesk("north", "policy", "explain", token, terminal)
+	t.Log("\n" + out)
+	if !strings.Contains(out, "Card:own") || !strings.Contains(out, r.user.Name) {
+		t.Errorf("explained as %s", out)
+	}
+
+	// Registered, it needs no login.
+	r.hands(a, "remove")
+	r.shows(a, empty)
+	r.hands(a, "insert", "card1")
+	r.colour(a, "2a7f62")
+
+	// Hot-desk authentication, at screens of three sizes.
+	r.hotdesk("north", "policy", "set", "own", "reattach=login")
+	r.hands(a, "remove")
+	r.shows(a, empty)
+	r.hands(a, "insert", "card1")
+	locked := r.changes(a, empty)
+	r.shot(a, "lock-1280x1024")
+	r.hands(a, "type", "wrong\n")
+	locked = r.changes(a, locked)
+	r.shot(a, "lock-wrong")
+	r.hands(a, "type", secret+"\n")
+	r.colour(a, "2a7f62")
+	for name, size := range map[string]string{"b": "800x600", "c": "3840x2160"} {
+		u := r.terminal(name, "-server", r.at("north"), "-size", size)
+		r.see(u, "picture")
+		before := r.rest(u)
+		r.hands(u, "insert", "card1")
+		r.changes(u, before)
+		r.shot(u, "lock-"+size)
+		r.hands(u, "remove")
+		r.shows(u, before)
+	}
+	r.colour(a, "2a7f62") // whoever cannot log in takes nothing away
+
+	// Locked by an admin.
+	id := string(r.only("north").ID)
+	before := r.rest(a)
+	r.hotdesk("north", "session", "lock", id)
+	r.changes(a, before)
+	r.shot(a, "locked-by-admin")
+	r.hands(a, "type", secret+"\n")
+	r.colour(a, "2a7f62")
+
+	// Not at these hours.
+	r.hands(a, "remove")
+	r.shows(a, empty)
+	day := strings.ToLower(time.Now().AddDate(0, 0, 3).Weekday().String()[:3])
+	r.hotdesk("north", "policy", "add", "day", "hours="+day+"/08:00-18:00")
+	r.hands(a, "insert", "card1")
+	r.logged(north.Server, "module=Hours:day", 1)
+	r.changes(a, empty)
+	r.shot(a, "denied-1280x1024")
+	r.hotdesk("north", "policy", "remove", "day")
+	r.hands(a, "remove")
+	r.shows(a, empty)
+
+	// The end of a session whose card is out.
+	r.hotdesk("north", "policy", "set", "own", "reattach=", "removal=end:2s")
+	r.hands(a, "insert", "card1")
+	r.colour(a, "2a7f62")
+	began := time.Now()
+	r.hands(a, "remove")
+	r.eventually("the end of the session", func() (bool, string) { n := r.sessions(); return n == 0, fmt.Sprint(n) })
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("it ended after %v", took)
+	}
+}
