@@ -234,6 +234,7 @@ func (s *Server) visitAnswer(v *visit, a greeter.Answer) {
 	}
 	now, p := time.Now(), v.p
 	switch st := v.m.State(); {
+	case a.Button != 0 && st == login.Naming && s.unlockLater(p):
 	case a.Button != 0 || st == login.Holding || st == login.Working:
 		s.visitDo(v, v.m.Cancel(now))
 	case st == login.Naming && p.holder != "" && len(a.Fields) == 1:
