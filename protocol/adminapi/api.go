@@ -22,12 +22,15 @@ const MaxBody = 64 << 10
 //
 //	GET    /status                Status
 //	GET    /sessions              []Session
-//	POST   /sessions/ID/end       Reason -> Done
+//	POST   /sessions/ID/end       Reason -> Done; ?host=NAME for a session of another host, as with the next two
 //	POST   /sessions/ID/detach    Reason -> Done
 //	POST   /sessions/ID/message   Reason -> Done: its user reads that
 //	POST   /sessions/ID/lock      Reason -> Done: its user logs in to see it again
 //	GET    /terminals             []TerminalState
 //	GET    /group                 local.Table
+//	GET    /group/sessions        GroupSessions; ?host=NAME for one host's
+//	GET    /group/terminals       GroupTerminals; ?host=NAME
+//	GET    /group/audit           GroupAudit; ?host=NAME and AuditQuery's values
 //	POST   /host/state            local.StateRequest -> local.State
 //	GET    /policy/explain        Explanation; ?token=&terminal=, and &user= for one who has logged in
 //	GET    /records/KIND          []Record
@@ -79,7 +82,7 @@ type Done struct {
 	Text   string `json:"text,omitempty"` // what is to be done next, for people
 }
 
-// Session is a session of this host.
+// Session is a session of a host.
 type Session struct {
 	ID       alp.SessionID  `json:"id"`
 	Token    alp.Token      `json:"token"`
@@ -89,6 +92,17 @@ type Session struct {
 	Terminal alp.TerminalID `json:"terminal,omitempty"`
 	Display  string         `json:"display,omitempty"`
 	Host     string         `json:"host"`
+	Services []Service      `json:"services,omitempty"`
+}
+
+// Service is a program that a session has besides its desktop.
+type Service struct {
+	Name     string `json:"name"`
+	State    string `json:"state"` // starting, running, waiting (to be started again), ended
+	Required bool   `json:"required,omitempty"`
+	PID      int    `json:"pid,omitempty"`
+	Restarts int    `json:"restarts,omitempty"`
+	Error    string `json:"error,omitempty"` // how it ended last
 }
 
 // TerminalState is a terminal that this host knows or that has a record.
@@ -100,6 +114,7 @@ type TerminalState struct {
 	Addr      string         `json:"addr,omitempty"`
 	Token     alp.Token      `json:"token,omitempty"` // that is in it
 	Session   alp.SessionID  `json:"session,omitempty"`
+	Host      string         `json:"host,omitempty"` // that it is connected to
 }
 
 // Reason is why an admin does something, for the audit and the user.

@@ -64,6 +64,8 @@ type Config struct {
 	// Adopt makes this host the registry at its next start; nil: it is, or cannot.
 	Adopt     func() (next string, err error)
 	Audit     *audit.Log
+	AuditDir  string                                  // where that is; "": it cannot be read
+	Dial      DialPeer                                // to other hosts; nil: this one only
 	Group     func(context.Context) (net.Conn, error) // to the group manager
 	Authority string                                  // fingerprint
 	CertUntil time.Time
@@ -227,8 +229,10 @@ func decode(r *http.Request, out any) error {
 }
 
 // note writes what an admin did, or wanted to, into the audit.
-func (s *Server) note(r *http.Request, err error, e audit.Entry) {
-	e.Who = who(r)
+func (s *Server) note(r *http.Request, err error, e audit.Entry) { s.noteOf(who(r), err, e) }
+
+func (s *Server) noteOf(who string, err error, e audit.Entry) {
+	e.Who = who
 	if err != nil {
 		e.What, e.Text = audit.Refuse, e.Text+": "+err.Error()
 	}

@@ -26,11 +26,11 @@ import (
 
 type desk struct{}
 
-func (desk) Sessions(context.Context) ([]adminapi.Session, error)         { return nil, nil }
-func (desk) Terminals(context.Context) ([]adminapi.TerminalState, error)  { return nil, nil }
-func (desk) End(context.Context, alp.SessionID) error                     { return nil }
-func (desk) Detach(context.Context, alp.SessionID, string) (bool, error)  { return true, nil }
-func (desk) Lock(context.Context, alp.SessionID) (bool, error)         { return true, nil }
+func (desk) Sessions(context.Context) ([]adminapi.Session, error)        { return nil, nil }
+func (desk) Terminals(context.Context) ([]adminapi.TerminalState, error) { return nil, nil }
+func (desk) End(context.Context, alp.SessionID) error                    { return nil }
+func (desk) Detach(context.Context, alp.SessionID, string) (bool, error) { return true, nil }
+func (desk) Lock(context.Context, alp.SessionID) (bool, error)           { return true, nil }
 func (desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
 	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
 }

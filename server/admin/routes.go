@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ func (s *Server) routes() {
 	s.handle("GET /sessions", func(r *http.Request) (any, error) { return s.sessions(r.Context()) })
 	s.handle("POST /sessions/{id}/{verb}", s.session)
 	s.handle("GET /terminals", func(r *http.Request) (any, error) { return s.terminals(r.Context()) })
+	s.handle("GET /group/sessions", s.groupSessions)
+	s.handle("GET /group/terminals", s.groupTerminals)
+	s.handle("GET /group/audit", s.groupAudit)
 	s.handle("GET /group", func(r *http.Request) (any, error) { return s.group(r.Context()) })
 	s.handle("POST /host/state", s.state)
 	s.handle("GET /policy/explain", s.explain)
@@ -77,6 +81,11 @@ func (s *Server) terminals(ctx context.Context) ([]adminapi.TerminalState, error
 	if err != nil {
 		return nil, err
 	}
+	for i := range all {
+		if all[i].Connected {
+			all[i].Host = s.conf.Host
+		}
+	}
 	if s.conf.Registry != nil {
 		for _, r := range s.conf.Registry.Snapshot().Records() {
 			if r.Kind != adminapi.KindTerminal {
@@ -98,47 +107,69 @@ func (s *Server) terminals(ctx context.Context) ([]adminapi.TerminalState, error
 	return all, nil
 }
 
-// session does something to one session.
+// session does something to one session, here or on another host.
 func (s *Server) session(r *http.Request) (any, error) {
-	id, verb := alp.SessionID(r.PathValue("id")), r.PathValue("verb")
+	id, verb := r.PathValue("id"), r.PathValue("verb")
 	var why adminapi.Reason
 	if err := decode(r, &why); err != nil {
 		return nil, err
 	}
-	if len(why.Reason) > adminapi.MaxReason {
-		return nil, adminapi.Invalid{Text: fmt.Sprintf("a reason has at most %d bytes", adminapi.MaxReason)}
+	host := r.URL.Query().Get("host")
+	if host == "" || host == s.conf.Host {
+		return s.act(r.Context(), id, verb, why.Reason, who(r))
 	}
-	if !id.Valid() {
-		return nil, adminapi.Invalid{Text: clip(string(id)) + " is no session's id: it has 16 hex digits, as `hotdesk session list` shows it"}
+	if err := actable(id, why.Reason); err != nil {
+		return nil, err
 	}
+	done, err := s.elsewhere(r.Context(), host, id, url.PathEscape(verb), why.Reason, who(r))
+	s.note(r, err, audit.Entry{What: audit.Admin, Session: id, Text: strings.TrimSpace("session " + verb + " on " + host + " " + why.Reason)})
+	return done, err
+}
+
+func actable(id, reason string) error {
+	if len(reason) > adminapi.MaxReason {
+		return adminapi.Invalid{Text: fmt.Sprintf("a reason has at most %d bytes", adminapi.MaxReason)}
+	}
+	if !alp.SessionID(id).Valid() {
+		return adminapi.Invalid{Text: clip(id) + " is no session's id: it has 16 hex digits, as `hotdesk session list` shows it"}
+	}
+	return nil
+}
+
+// act does something to a session of this host, for whoever it is.
+func (s *Server) act(ctx context.Context, text, verb, reason, who string) (any, error) {
+	if err := actable(text, reason); err != nil {
+		return nil, err
+	}
+	id := alp.SessionID(text)
 	var err error
 	var done adminapi.Done
 	switch verb {
 	case "end":
-		err = s.conf.Desk.End(r.Context(), id)
+		err = s.conf.Desk.End(ctx, id)
 	case "detach":
 		var was bool
-		was, err = s.conf.Desk.Detach(r.Context(), id, cmp.Or(why.Reason, "An administrator has taken your session off this terminal. It runs on: insert the card again."))
+		was, err = s.conf.Desk.Detach(ctx, id, cmp.Or(reason, "An administrator has taken your session off this terminal. It runs on: insert the card again."))
 		if !was && err == nil {
 			done.Text = "it was shown nowhere"
 		}
 	case "message":
 		var was bool
-		if why.Reason == "" {
+		if reason == "" {
 			err = adminapi.Invalid{Text: "a message needs its text"}
-		} else if was, err = s.conf.Desk.Message(r.Context(), id, why.Reason); !was && err == nil {
+		} else if was, err = s.conf.Desk.Message(ctx, id, reason); !was && err == nil {
 			err = adminapi.Error{Code: adminapi.CodeConflict, Text: "the session is shown nowhere: nobody would read it"}
 		}
 	case "lock":
 		var was bool
-		was, err = s.conf.Desk.Lock(r.Context(), id)
+		was, err = s.conf.Desk.Lock(ctx, id)
 		if !was && err == nil {
 			done.Text = "it was shown nowhere: its user logs in to see it again"
 		}
 	default:
 		return nil, adminapi.Error{Code: adminapi.CodeNotFound, Text: "a session can be ended, detached, locked or told something, not " + clip(verb)}
 	}
-	s.note(r, err, audit.Entry{What: audit.Admin, Session: string(id), Text: strings.TrimSpace("session " + verb + " " + why.Reason)})
+	s.noteOf(who, err, audit.Entry{What: audit.Admin, Session: text, Text: strings.TrimSpace("session " + verb + " " + reason)})
 	return done, err
 }
 
@@ -475,66 +506,4 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-// Bounds of what status finds worth a warning.
-const (
-	clockApart = 2 // seconds between two hosts
-	certSoon   = 60 * 24 * time.Hour
-)
-
-// status is how this host does, with what an admin should look at.
-func (s *Server) status(r *http.Request) (any, error) {
-	out := adminapi.Status{Host: s.conf.Host, Version: s.conf.Version, Time: time.Now().UTC().Truncate(time.Millisecond), Authority: s.conf.Authority, CertUntil: s.conf.CertUntil, Warnings: []string{}}
-	warn := func(format string, a ...any) { out.Warnings = append(out.Warnings, fmt.Sprintf(format, a...)) }
-	if all, err := s.conf.Desk.Sessions(r.Context()); err != nil {
-		warn("sessions: %v", err)
-	} else {
-		out.Sessions = len(all)
-	}
-	if all, err := s.conf.Desk.Terminals(r.Context()); err != nil {
-		warn("terminals: %v", err)
-	} else {
-		for _, t := range all {
-			if t.Connected {
-				out.Terminals++
-			}
-		}
-	}
-	if s.conf.Registry != nil {
-		out.Registry = s.conf.Registry.Status()
-		if !out.Registry.Connected {
-			warn("registry: away since %s, changes wait: %s", out.Registry.Since.UTC().Format(time.RFC3339), out.Registry.Error)
-		}
-	}
-	if err := s.conf.Audit.Err(); err != nil {
-		warn("audit: the last entry could not be written: make room on its disk: %v", err)
-	}
-	if left := time.Until(s.conf.CertUntil); !s.conf.CertUntil.IsZero() && left < certSoon {
-		warn("certificate: it ends in %d days: restart server, or, on a host without the authority's key, join again with `hotdesk setup join`", int(left/(24*time.Hour)))
-	}
-	var g local.Status
-	if err := s.ask(r.Context(), func(ctx context.Context, c *rpc.Conn) error { return c.Call(ctx, local.OpStatus, nil, &g) }); err != nil {
-		warn("group: %v", err)
-		return out, nil
-	}
-	out.Group = &g
-	t, err := s.group(r.Context())
-	if err != nil {
-		warn("group: %v", err)
-		return out, nil
-	}
-	for _, h := range t.Hosts[min(1, len(t.Hosts)):] {
-		switch {
-		case h.Duplicate != "":
-			warn("host %s: %s", h.Host, h.Duplicate)
-		case !h.Trusted:
-			warn("host %s at %s is not trusted: %s", h.Host, h.Addr, cmp.Or(h.Why, "its key is another one"))
-		case h.Down && !h.Stopped:
-			warn("host %s: nothing was heard of it for %d s", h.Host, h.LastSeen)
-		case h.TimeOff < -clockApart || h.TimeOff > clockApart:
-			warn("host %s: its clock is %+d s off this one's: set both by the same time server", h.Host, h.TimeOff)
-		}
-	}
-	return out, nil
 }

@@ -120,6 +120,8 @@ type office struct {
 	audit    *audit.Log         // nil: it cannot be written
 	ln       *net.UnixListener  // nil: there is none
 	id       hostKeys
+	peers    *admin.Peers
+	ask      admin.DialPeer // other hosts
 
 	entries chan audit.Entry
 	lost    atomic.Int64
@@ -129,9 +131,9 @@ type office struct {
 const maxEntries = 4096
 
 func (c *Config) openOffice(id hostKeys) (*office, error) {
-	o := &office{conf: c, id: id, entries: make(chan audit.Entry, maxEntries)}
+	o := &office{conf: c, id: id, peers: admin.NewPeers(), entries: make(chan audit.Entry, maxEntries)}
 	var err error
-	if o.audit, err = audit.Open(filepath.Join(c.dataDir(), "audit"), c.Host, time.Now); err != nil {
+	if o.audit, err = audit.Open(c.auditDir(), c.Host, time.Now); err != nil {
 		// Terminals are served nevertheless: an audit that stops the work
 		// would be a way to stop it.
 		c.Log.Error("audit cannot be written", "err", err)
@@ -150,6 +152,8 @@ func (c *Config) openOffice(id hostKeys) (*office, error) {
 	}
 	return o, nil
 }
+
+func (c *Config) auditDir() string { return filepath.Join(c.dataDir(), "audit") }
 
 // view is what control reads of the registry.
 func (o *office) view() policy.View {
@@ -177,9 +181,6 @@ func (o *office) serve(ctx context.Context, desk *control.Server) {
 	if o.registry != nil {
 		wg.Go(func() { o.registry.Serve(ctx) })
 	}
-	if o.ln == nil {
-		return
-	}
 	c := o.conf
 	allow := admin.Allow{UID: -1, Group: c.AdminGroup}
 	if c.Local {
@@ -187,11 +188,16 @@ func (o *office) serve(ctx context.Context, desk *control.Server) {
 	}
 	conf := admin.Config{
 		Host: c.Host, Allow: allow, Desk: desk, Registry: o.registry, Adopt: c.adopt(), Audit: o.audit,
-		Group: grouplink.Unix(c.groupSocket()), Version: version(), Log: c.Log,
+		AuditDir: c.auditDir(), Dial: o.ask, Group: grouplink.Unix(c.groupSocket()), Version: version(), Log: c.Log,
 	}
 	conf.Authority, conf.CertUntil = o.id.facts()
+	api := admin.New(conf)
+	wg.Go(func() { api.ServePeers(ctx, o.peers) })
+	if o.ln == nil {
+		return
+	}
 	wg.Go(func() {
-		if err := admin.New(conf).Serve(ctx, o.ln); err != nil {
+		if err := api.Serve(ctx, o.ln); err != nil {
 			c.Log.Error("admin API ended", "err", err)
 		}
 	})

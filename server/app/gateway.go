@@ -56,10 +56,15 @@ func runGateway(ctx context.Context, c Config) error {
 	if !ok {
 		return fmt.Errorf("server: %v is no TCP socket", ln.Addr())
 	}
+	answer, ask, err := id.peerConfigs()
+	if err != nil {
+		return err
+	}
 	office, err := c.openOffice(id)
 	if err != nil {
 		return err
 	}
+	office.ask = dialPeer(ask)
 	screens, err := greeter.New(greeter.Config{Conn: pc, Host: c.Host, Most: screenMost, Log: c.Log})
 	if err != nil {
 		return err
@@ -95,7 +100,7 @@ func runGateway(ctx context.Context, c Config) error {
 	})
 	srv = control.New(control.Config{
 		View: office.view, Audit: office.note, Enroll: office.enroll,
-		TLS: tls, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
+		TLS: withPeers(tls, answer), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
 		Proofs: proofs, Rules: rules,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
 		Logins: logins(ctx),

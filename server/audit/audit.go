@@ -65,6 +65,8 @@ const (
 	Admin    = "admin"    // an admin did Text
 	Refuse   = "refuse"   // an admin wanted to do Text, and could not
 	Registry = "registry" // an admin changed the registry, from revision Before to After
+	Login    = "login"    // a user logged in
+	Fail     = "fail"     // a login was refused, of Who, as far as the name was given
 )
 
 // An Entry is one line.
@@ -77,6 +79,7 @@ type Entry struct {
 	Who      string `json:"who,omitempty"` // an admin, or a session's user
 	Token    string `json:"token,omitempty"`
 	Terminal string `json:"terminal,omitempty"`
+	Addr     string `json:"addr,omitempty"` // of the terminal
 	Session  string `json:"session,omitempty"`
 	Text     string `json:"text,omitempty"`
 	Before   uint64 `json:"before,omitempty"` // revision of the registry
@@ -213,7 +216,7 @@ func (l *Log) add(e Entry) error {
 			return err
 		}
 	}
-	for _, s := range []*string{&e.What, &e.Who, &e.Token, &e.Terminal, &e.Session, &e.Text} {
+	for _, s := range []*string{&e.What, &e.Who, &e.Token, &e.Terminal, &e.Addr, &e.Session, &e.Text} {
 		*s = clean(*s)
 	}
 	e.N, e.When, e.Host, e.Prev = l.n+1, l.now().UTC().Truncate(time.Millisecond), clean(l.host), l.prev

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
 	"hotdesk/smartcard/identity"
 )
@@ -55,7 +56,14 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 			s.lost(ctx, seat, peer, fmt.Errorf("handshake: %w", err))
 			return
 		}
-		if p := sec.ConnectionState().NegotiatedProtocol; p != alp.ALPN { // it named none
+		p := sec.ConnectionState().NegotiatedProtocol
+		if p == adminapi.PeerALPN && s.conf.Peers != nil {
+			s.gate.named(seat) // by its certificate
+			nc.SetDeadline(time.Time{})
+			s.conf.Peers(sec)
+			return
+		}
+		if p != alp.ALPN { // it named none
 			s.lost(ctx, seat, peer, errNoALPN)
 			return
 		}

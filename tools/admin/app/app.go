@@ -52,6 +52,8 @@ type command struct {
 	asJSON   bool
 	deadline time.Duration
 	reason   string
+	since    string
+	query    adminapi.AuditQuery
 	setup    setup
 }
 
@@ -69,13 +71,13 @@ func verbs() []verb {
 	v := []verb{
 		{"status", "", "how this host does, and what is wrong", 0, 0, (*command).status},
 		{"group", "", "the hosts of the group", 0, 0, (*command).group},
-		{"session list", "", "the sessions of this host", 0, 0, (*command).sessionList},
+		{"session list", "", "the sessions of the group; with -host NAME of one host", 0, 0, (*command).sessionList},
 		{"session show", "ID", "one session; the first digits of its id are enough", 1, 1, (*command).sessionShow},
 		{"session end", "ID", "end a session: its programs are stopped", 1, 1, sessionDo("end")},
 		{"session detach", "ID", "take a session off its terminal; it runs on", 1, 1, sessionDo("detach")},
 		{"session lock", "ID", "hide it until its user has logged in", 1, 1, sessionDo("lock")},
 		{"session message", "ID TEXT", "have the user read something", 2, 2, sessionDo("message")},
-		{"terminal list", "", "the terminals that are connected or have a name", 0, 0, (*command).terminalList},
+		{"terminal list", "", "the terminals that are connected to the group or have a name; with -host NAME of one host", 0, 0, (*command).terminalList},
 		{"terminal show", "ID|NAME", "one terminal", 1, 1, (*command).terminalShow},
 		{"terminal name", "ID NAME [location=TEXT]", "give a terminal a name", 2, 4, (*command).terminalName},
 		{"terminal remove", "ID", "forget its name", 1, 1, remove(adminapi.KindTerminal)},
@@ -91,7 +93,8 @@ func verbs() []verb {
 		{"registry rollback", "REV", "bring the records of a revision back, as a new one", 1, 1, (*command).registryRollback},
 		{"registry adopt", "", "make this host, which follows another, the registry", 0, 0, registryPost("adopt")},
 		{"registry accept", "", "take the registry's changes where this host's copy has others", 0, 0, registryPost("accept")},
-		{"audit list", "[DIR|FILE...]", "who did what, of several hosts merged by time", 0, -1, (*command).auditList},
+		{"audit", "", "as audit list", 0, 0, (*command).auditList},
+		{"audit list", "[DIR|FILE...]", "who did what, of all hosts by time (-since, -token, -user, -what, -host); with arguments or -state of files", 0, -1, (*command).auditList},
 		{"audit verify", "[DIR|FILE...]", "hold the files to their chain", 0, -1, (*command).auditVerify},
 		{"setup", "", "make this the first host of a group: account, keys, authority, configuration", 0, 0, (*command).setupFirst},
 		{"setup invite", "", "let one further host join: prints the line to paste there", 0, 0, (*command).setupInvite},
@@ -150,6 +153,10 @@ func (c *command) program() (*program.Command, *error) {
 	fs.BoolVar(&c.asJSON, "json", false, "print JSON")
 	fs.DurationVar(&c.deadline, "deadline", 0, "of host drain: `TIME` until sessions end (0: at once)")
 	fs.StringVar(&c.reason, "reason", "", "`TEXT` for the audit, and for the user where one is told")
+	fs.StringVar(&c.since, "since", "", "of audit list: `TIME` from which on, as 15:04, 2006-01-02, '2006-01-02 15:04' or 90m for the last so many")
+	fs.StringVar(&c.query.Token, "token", "", "of audit list: of that `TOKEN` only")
+	fs.StringVar(&c.query.User, "user", "", "of audit list: of that `USER` or admin only")
+	fs.StringVar(&c.query.What, "what", "", "of audit list: that `WORD` only: login, fail, begin, attach, detach, end, deny, admin, refuse, registry")
 	c.setup.flags(fs)
 	var last error
 	var usage []string

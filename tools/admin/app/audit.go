@@ -1,14 +1,20 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/program"
+	"hotdesk/server/admin"
 	"hotdesk/server/audit"
 )
 
@@ -73,22 +79,41 @@ func (c *command) readAudit(args []string) (all [][]audit.Entry, read map[string
 	return all, read, order, nil
 }
 
-func (c *command) auditList(_ context.Context, args []string) error {
+// auditList asks the group, or reads files where some are named or no server
+// answers.
+func (c *command) auditList(ctx context.Context, args []string) (err error) {
+	if c.query.Since, err = sinceWhen(c.since, time.Now()); err != nil {
+		return err
+	}
+	if len(args) == 0 && c.state == "" {
+		var g adminapi.GroupAudit
+		v := c.query.Values()
+		if c.setup.host != "" {
+			v.Set("host", c.setup.host)
+		}
+		err := c.client().ask(ctx, "GET", "/group/audit?"+v.Encode(), nil, &g)
+		if exitCode(err) != ExitAway {
+			if err == nil {
+				err = c.printAudit(g.Entries)
+			}
+			if err == nil && g.Cut {
+				fmt.Fprintln(c.stderr, "hotdesk: older entries are left out: ask with -since, or name the files")
+			}
+			return cmp.Or(err, c.missing(g.Missing))
+		}
+		fmt.Fprintf(c.stderr, "hotdesk: %v\nhotdesk: this is what the files here say\n", err)
+	}
 	all, read, order, err := c.readAudit(args)
 	if err != nil {
 		return err
 	}
-	entries := audit.Merge(all...)
-	err = c.print(entries, func(w io.Writer) {
-		row(w, "WHEN", "HOST", "N", "WHAT", "WHO", "TOKEN", "TERMINAL", "SESSION", "TEXT")
-		for _, e := range entries {
-			text := e.Text
-			if e.After != e.Before {
-				text += fmt.Sprintf(" (revision %d -> %d)", e.Before, e.After)
-			}
-			row(w, at(e.When), e.Host, e.N, e.What, e.Who, e.Token, e.Terminal, e.Session, text)
+	entries := []adminapi.AuditEntry{}
+	for _, e := range audit.Merge(all...) {
+		if x := admin.Shown(e); c.query.Fits(x) && (c.setup.host == "" || x.Host == c.setup.host) {
+			entries = append(entries, x)
 		}
-	})
+	}
+	err = c.printAudit(entries)
 	for _, dir := range order {
 		if v := read[dir]; err == nil && len(v.Faults) > 0 {
 			fmt.Fprintf(c.stderr, "hotdesk: %s does not hold to its chain: see `hotdesk audit verify`\n", dir)
@@ -96,6 +121,43 @@ func (c *command) auditList(_ context.Context, args []string) error {
 		}
 	}
 	return err
+}
+
+func (c *command) printAudit(all []adminapi.AuditEntry) error {
+	return c.print(all, func(w io.Writer) {
+		row(w, "WHEN", "HOST", "N", "WHAT", "WHO", "TOKEN", "TERMINAL", "ADDRESS", "SESSION", "TEXT")
+		for _, e := range all {
+			text := e.Text
+			if e.After != e.Before {
+				text += fmt.Sprintf(" (revision %d -> %d)", e.Before, e.After)
+			}
+			row(w, at(e.When), e.Host, e.N, e.What, e.Who, e.Token, e.Terminal, e.Addr, e.Session, text)
+		}
+	})
+}
+
+// sinceWhen reads -since, in local time.
+func sinceWhen(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.AddDate(0, 0, -int(n)), nil
+		}
+	}
+	if t, err := time.ParseInLocation("15:04", s, now.Location()); err == nil {
+		return time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, now.Location()), nil
+	}
+	for _, form := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, time.RFC3339} {
+		if t, err := time.ParseInLocation(form, s, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, program.Usagef("-since %q is no time: write 90m, 7d, 15:04, 2006-01-02 or '2006-01-02 15:04'", s)
 }
 
 // verified is what verify found of one chain.

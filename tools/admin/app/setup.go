@@ -51,7 +51,7 @@ const (
 )
 
 func (s *setup) flags(fs *flag.FlagSet) {
-	fs.StringVar(&s.host, "host", "", "of setup: `NAME` of this host (empty: the machine's)")
+	fs.StringVar(&s.host, "host", "", "`NAME` of a host: of setup this one's (empty: the machine's); of lists the only one that is meant")
 	fs.StringVar(&s.account, "gateway-user", "hotdesk", "of setup: `NAME` of the account without rights; made where it is missing")
 	fs.StringVar(&s.sessionUser, "session-user", "", "of setup: `NAME` of the user of every session, for the server's configuration")
 	fs.StringVar(&s.listen, "listen", "", "of setup invite: `ADDRESS[:PORT]` where the other host reaches this one (empty: this host's first address, port "+strconv.Itoa(adminapi.JoinPort)+")")

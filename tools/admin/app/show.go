@@ -121,8 +121,32 @@ func dotted(hex string) string {
 	return fmt.Sprintf("%d.%d.%d.%d", b[0], b[1], b[2], b[3])
 }
 
-func (c *command) sessions(ctx context.Context) (all []adminapi.Session, err error) {
-	err = c.client().ask(ctx, "GET", "/sessions", nil, &all)
+// onHost is the query of what is meant of one host, "" for all.
+func (c *command) onHost() string {
+	if c.setup.host == "" {
+		return ""
+	}
+	return "?host=" + url.QueryEscape(c.setup.host)
+}
+
+// missing names the hosts whose part is not there, after the others' was
+// printed.
+func (c *command) missing(all []adminapi.Missing) error {
+	for _, m := range all {
+		name := m.Host
+		if m.Addr != "" {
+			name += " (" + m.Addr + ")"
+		}
+		fmt.Fprintf(c.stderr, "hotdesk: without %s: %s\n", name, m.Why)
+	}
+	if len(all) > 0 {
+		return errWarnings
+	}
+	return nil
+}
+
+func (c *command) sessions(ctx context.Context) (all adminapi.GroupSessions, err error) {
+	err = c.client().ask(ctx, "GET", "/group/sessions"+c.onHost(), nil, &all)
 	return all, err
 }
 
@@ -131,24 +155,26 @@ func (c *command) sessionList(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return c.print(all, func(w io.Writer) {
+	err = c.print(all.Sessions, func(w io.Writer) {
 		row(w, "ID", "TOKEN", "USER", "STATE", "TERMINAL", "LAST", "HOST")
-		for _, s := range all {
+		for _, s := range all.Sessions {
 			row(w, s.ID, s.Token, s.User, s.State, s.Terminal, at(s.Last), s.Host)
 		}
 	})
+	return cmp.Or(err, c.missing(all.Missing))
 }
 
 // find returns the session whose id begins so.
 func (c *command) find(ctx context.Context, id string) (adminapi.Session, error) {
-	all, err := c.sessions(ctx)
+	g, err := c.sessions(ctx)
 	if err != nil {
 		return adminapi.Session{}, err
 	}
-	all = slices.DeleteFunc(all, func(s adminapi.Session) bool { return !strings.HasPrefix(string(s.ID), id) })
+	all := slices.DeleteFunc(g.Sessions, func(s adminapi.Session) bool { return !strings.HasPrefix(string(s.ID), id) })
 	switch len(all) {
 	case 0:
-		return adminapi.Session{}, adminapi.Error{Code: adminapi.CodeNotFound, Text: fmt.Sprintf("no session of this host has an id that begins with %q: `hotdesk session list` shows them", id)}
+		_ = c.missing(g.Missing) // it may be there
+		return adminapi.Session{}, adminapi.Error{Code: adminapi.CodeNotFound, Text: fmt.Sprintf("no session has an id that begins with %q: `hotdesk session list` shows them", id)}
 	case 1:
 		return all[0], nil
 	}
@@ -180,7 +206,7 @@ func sessionDo(what string) func(*command, context.Context, []string) error {
 		if len(args) > 1 {
 			c.reason = args[1]
 		}
-		return c.done(ctx, "POST", "/sessions/"+string(s.ID)+"/"+what, adminapi.Reason{Reason: c.reason})
+		return c.done(ctx, "POST", "/sessions/"+string(s.ID)+"/"+what+"?host="+url.QueryEscape(s.Host), adminapi.Reason{Reason: c.reason})
 	}
 }
 
@@ -200,8 +226,8 @@ func (c *command) done(ctx context.Context, method, path string, in any) error {
 	})
 }
 
-func (c *command) terminals(ctx context.Context) (all []adminapi.TerminalState, err error) {
-	err = c.client().ask(ctx, "GET", "/terminals", nil, &all)
+func (c *command) terminals(ctx context.Context) (all adminapi.GroupTerminals, err error) {
+	err = c.client().ask(ctx, "GET", "/group/terminals"+c.onHost(), nil, &all)
 	return all, err
 }
 
@@ -210,12 +236,13 @@ func (c *command) terminalList(ctx context.Context, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return c.print(all, func(w io.Writer) {
-		row(w, "ID", "NAME", "LOCATION", "CONNECTED", "ADDRESS", "TOKEN", "SESSION")
-		for _, t := range all {
-			row(w, t.ID, t.Name, t.Location, yesNo(t.Connected), t.Addr, t.Token, t.Session)
+	err = c.print(all.Terminals, func(w io.Writer) {
+		row(w, "ID", "NAME", "LOCATION", "CONNECTED", "ADDRESS", "TOKEN", "SESSION", "HOST")
+		for _, t := range all.Terminals {
+			row(w, t.ID, t.Name, t.Location, yesNo(t.Connected), t.Addr, t.Token, t.Session, t.Host)
 		}
 	})
+	return cmp.Or(err, c.missing(all.Missing))
 }
 
 func yesNo(b bool) string {
@@ -226,13 +253,15 @@ func yesNo(b bool) string {
 }
 
 func (c *command) terminalShow(ctx context.Context, args []string) error {
-	all, err := c.terminals(ctx)
+	g, err := c.terminals(ctx)
 	if err != nil {
 		return err
 	}
+	all := g.Terminals
 	i := slices.IndexFunc(all, func(t adminapi.TerminalState) bool { return string(t.ID) == args[0] || t.Name == args[0] })
 	if i < 0 {
-		return adminapi.Error{Code: adminapi.CodeNotFound, Text: fmt.Sprintf("no terminal %q is connected to this host or has a name: `hotdesk terminal list` shows them", args[0])}
+		_ = c.missing(g.Missing) // it may be there
+		return adminapi.Error{Code: adminapi.CodeNotFound, Text: fmt.Sprintf("no terminal %q is connected or has a name: `hotdesk terminal list` shows them", args[0])}
 	}
 	t := all[i]
 	return c.print(t, func(w io.Writer) {
@@ -243,6 +272,7 @@ func (c *command) terminalShow(ctx context.Context, args []string) error {
 		row(w, "address", t.Addr)
 		row(w, "token", t.Token)
 		row(w, "session", t.Session)
+		row(w, "host", t.Host)
 	})
 }
 
