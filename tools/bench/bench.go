@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -25,6 +26,7 @@ type Result struct {
 	UPS              float64
 	LatMS            []float64 `json:",omitempty"`
 	P50, P99         float64   `json:",omitempty"`
+	Near             float64   `json:",omitempty"` // ms until a new screen is nearly right, p50
 	Lost             int       `json:",omitempty"`
 	PSNR             float64   `json:",omitempty"` // the worst picture's, of R, G and B; 999: exact
 	Luma             float64   `json:",omitempty"` // the same, of the luma
@@ -45,6 +47,7 @@ type peer interface {
 	wait(time.Duration) (time.Time, bool)
 	pids() []int // of the server's side
 	err() error
+	again() (time.Duration, error) // connects once more: how long till the first full picture
 	stop()
 }
 
@@ -60,6 +63,7 @@ type bench struct {
 	build string   // the session program
 	pages [][]byte // what pages shows
 	clip  [][]byte // what video shows
+	flips map[string][][]byte
 }
 
 var errStopped = errors.New("interrupted")
@@ -123,8 +127,21 @@ func (b *bench) prepare() error {
 		case "video":
 			b.clip = clip()
 			frames = b.clip
+		case "flip-photo":
+			frames = photos(b.w, b.h, flips)
+		case "flip-text":
+			frames = textPages(b.w, b.h, flips)
+		case "attach":
+			frames = clip()[:1]
+			w = "still"
 		default:
 			continue
+		}
+		if strings.HasPrefix(w, "flip-") {
+			if b.flips == nil {
+				b.flips = map[string][][]byte{}
+			}
+			b.flips[w] = frames
 		}
 		f, err := os.Create(filepath.Join(b.dir, w))
 		if err != nil {
@@ -157,6 +174,15 @@ func (b *bench) one(r *Result) error {
 		err = b.typing(r, x)
 	case "pages", "pages-first":
 		err = b.show(r, x)
+	case "flip-photo", "flip-text":
+		err = b.flipping(r, x)
+	case "idle":
+		err = b.idle(r, x)
+	case "attach":
+		if r.Peer == floor {
+			return nil // nobody attaches to it
+		}
+		err = b.attaching(r, x)
 	default:
 		err = b.programs(r, x)
 	}
@@ -206,9 +232,9 @@ func table(out io.Writer, results []Result) {
 		return rs
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "work\tpeer\tbytes down\t/T\t/TL\tCPU s\t/T\t/TL\tof it X\tp50 ms\tp99 ms\tupdates/s\tPSS MiB\tPSNR")
+	fmt.Fprintln(t, "work\tpeer\tbytes down\t/T\t/TL\tCPU s\t/T\t/TL\tof it X\ttime s\tnear ms\tp50 ms\tp99 ms\tupdates/s\tPSS MiB\tPSNR\tluma")
 	for _, w := range works {
-		for _, p := range []string{"hotdesk", "tigervnc", "tigervnc-lossless"} {
+		for _, p := range []string{floor, "hotdesk", tiger, tigerExact} {
 			rs := of(w, p)
 			if len(rs) == 0 {
 				continue
@@ -223,12 +249,13 @@ func table(out io.Writer, results []Result) {
 			down := func(r Result) float64 { return float64(r.Down) }
 			cpu := func(r Result) float64 { return r.CPU }
 			x := func(r Result) float64 { return r.CPUBy["Xvfb"] + r.CPUBy["Xtigervnc"] }
-			fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%s\t%.3f\t%s\t%s\t%.3f\t%.2f\t%.2f\t%.1f\t%.0f\t%.1f\n", w, p,
+			fmt.Fprintf(t, "%s\t%s\t%.0f\t%s\t%s\t%.3f\t%s\t%s\t%.3f\t%.2f\t%.2f\t%.2f\t%.2f\t%.1f\t%.0f\t%.1f\t%.1f\n", w, p,
 				median(rs, down), ratio(down, "tigervnc"), ratio(down, "tigervnc-lossless"),
 				median(rs, cpu), ratio(cpu, "tigervnc"), ratio(cpu, "tigervnc-lossless"), median(rs, x),
+				median(rs, ended), median(rs, near),
 				median(rs, func(r Result) float64 { return r.P50 }), median(rs, func(r Result) float64 { return r.P99 }),
 				median(rs, func(r Result) float64 { return r.UPS }), median(rs, func(r Result) float64 { return r.PSS }),
-				median(rs, func(r Result) float64 { return r.PSNR }))
+				median(rs, colour), median(rs, func(r Result) float64 { return r.Luma }))
 		}
 	}
 	t.Flush()

@@ -35,6 +35,10 @@ func inside(name string, arg []string) error {
 		var w, h int
 		fmt.Sscan(arg[1]+" "+arg[2], &w, &h)
 		return flip(arg[0], w, h)
+	case name == "flood":
+		return flood()
+	case name == "still" && len(arg) == 1:
+		return still(arg[0])
 	case name == "play" && len(arg) == 1:
 		return play(arg[0])
 	}

@@ -4,7 +4,8 @@
 // encrypted) and, where installed, of TigerVNC, in turn and on loopback, and
 // prints medians and ratios.
 //
-// Peers: hotdesk; tigervnc (as its viewer asks on a LAN: JPEG) and
+// Peers: none, the floor (an X server and somebody who looks at its screen);
+// hotdesk; tigervnc (as its viewer asks on a LAN: JPEG) and
 // tigervnc-lossless, which do not encrypt. What they need from Debian is said
 // when it is missing.
 package main
@@ -26,7 +27,11 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // works are the workloads in the order in which they run.
-var works = []string{"typing", "scrollp", "drag", "pages", "pages-first", "video"}
+var works = []string{"typing", "scrollp", "scroll", "drag", "pages", "pages-first", "flip-photo", "flip-text", "video", "idle", "attach",
+	"x-rect500", "x-rect10", "x-ftext", "x-aa10text", "x-copywinwin500", "x-scroll500", "x-putimage500", "x-shmput500"}
+
+// usual are the workloads that run when none is named.
+const usual = "typing,scrollp,drag,pages,pages-first,video"
 
 func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) > 1 && args[0] == insideWord { // a program of a workload
@@ -38,8 +43,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.SetOutput(stderr)
-	peers := fl.String("peers", "hotdesk,tigervnc,tigervnc-lossless", "systems to measure, `LIST` with commas; the last two as far as installed")
-	work := fl.String("work", strings.Join(works, ","), "workloads, `LIST` with commas")
+	peers := fl.String("peers", "hotdesk,tigervnc,tigervnc-lossless", "systems to measure, `LIST` with commas: none (the floor), hotdesk, and as far as installed tigervnc, tigervnc-lossless")
+	work := fl.String("work", usual, "workloads, `LIST` with commas, or all: "+strings.Join(works, ", "))
 	reps := fl.Int("reps", 3, "repetitions; the table shows medians")
 	geom := fl.String("geom", "1280x1024", "screen, `WxH`")
 	file := fl.String("json", "", "append each result to `FILE`, one JSON object a line")
@@ -55,16 +60,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "bench: -geom %q: want WxH, 640x480 to 3840x2160\n", *geom)
 		return 2
 	}
+	if *work == "all" {
+		*work = strings.Join(works, ",")
+	}
 	for w := range strings.SplitSeq(*work, ",") {
 		if !slices.Contains(works, w) {
 			fmt.Fprintf(stderr, "bench: no workload %q; there are %s\n", w, strings.Join(works, ", "))
 			return 2
 		}
+		if x11tests[w] != "" && !installed("x11perf") {
+			fmt.Fprintf(stderr, "bench: %s is left out; for it run: apt-get install x11-apps\n", w)
+			continue
+		}
 		b.works = append(b.works, w)
 	}
 	for p := range strings.SplitSeq(*peers, ",") {
 		switch {
-		case p == "hotdesk":
+		case p == "hotdesk" || p == floor:
 			for _, need := range []string{"Xvfb", "xterm", "xsetroot"} {
 				if !installed(need) {
 					fmt.Fprintf(stderr, "bench: %s is missing; run: apt-get install xvfb xterm x11-xserver-utils\n", need)
@@ -72,7 +84,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 				}
 			}
 		case p != "tigervnc" && p != "tigervnc-lossless":
-			fmt.Fprintf(stderr, "bench: no peer %q; there are hotdesk, tigervnc, tigervnc-lossless\n", p)
+			fmt.Fprintf(stderr, "bench: no peer %q; there are none, hotdesk, tigervnc, tigervnc-lossless\n", p)
 			return 2
 		case !installed("Xtigervnc"):
 			fmt.Fprintf(stderr, "bench: %s is left out; for it run: apt-get install tigervnc-standalone-server\n", p)
@@ -96,6 +108,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	table(stdout, b.results)
+	judge(stdout, b.results)
 	for _, r := range b.results {
 		if r.Note != "" {
 			fmt.Fprintf(stdout, "%s %s rep %d: %s\n", r.Work, r.Peer, r.Rep, r.Note)

@@ -31,7 +31,10 @@ import (
 func (b *bench) open(name, work string) (*session, error) {
 	x := new(session)
 	var err error
-	if name == "hotdesk" {
+	switch name {
+	case floor:
+		err = b.openNone(x)
+	case "hotdesk":
 		pictures := mediaapi.PicturesMotion
 		switch work {
 		case "pages":
@@ -40,8 +43,8 @@ func (b *bench) open(name, work string) (*session, error) {
 			pictures = mediaapi.PicturesFirst
 		}
 		err = b.openHotdesk(x, pictures)
-	} else {
-		err = b.openTigerVNC(x, name == "tigervnc")
+	default:
+		err = b.openTigerVNC(x, name == tiger)
 	}
 	if err != nil {
 		x.stop()
@@ -60,6 +63,8 @@ type hotdesk struct {
 	armed atomic.Bool
 	hit   chan time.Time
 	quit  chan struct{}
+	gen   uint64
+	w, h  int
 }
 
 const (
@@ -104,7 +109,7 @@ func (b *bench) openHotdesk(x *session, pictures mediaapi.Pictures) error {
 		return err
 	}
 	x.counts = append(x.counts, c.Process.Pid)
-	h := &hotdesk{hit: make(chan time.Time, 1), quit: make(chan struct{})}
+	h := &hotdesk{hit: make(chan time.Time, 1), quit: make(chan struct{}), w: b.w, h: b.h}
 	h.keep = rpc.New(control, func(context.Context, string, json.RawMessage) (any, error) { return nil, nil })
 	go h.keep.Serve(context.Background())
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -121,19 +126,9 @@ func (b *bench) openHotdesk(x *session, pictures mediaapi.Pictures) error {
 	if err := h.keep.Call(ctx, mediaapi.OpSetup, setup, nil); err != nil {
 		return err
 	}
-	local := netip.MustParseAddr("127.0.0.1")
-	offer := mediaapi.Offer{Gen: 1, Attach: client.Attach{Terminal: benchTerminal, Addr: local, Width: b.w, Height: b.h}}
-	var o client.Offer
-	if err := h.keep.Call(ctx, mediaapi.OpOffer, offer, &o); err != nil {
-		return err
-	}
 	h.scr = screen.New(b.w, b.h)
 	go h.watch()
-	h.view, err = viewer.Dial(ctx, viewer.Config{
-		Addr: netip.AddrPortFrom(local, uint16(o.Port)), Cert: [32]byte(o.Cert), Decoder: h.scr.Attach(),
-		Hello: native.Hello{Ticket: [alp.TicketSize]byte(o.Ticket), Gen: 1, Terminal: benchTerminal, Width: b.w, Height: b.h},
-	})
-	if err != nil {
+	if err := h.attach(ctx); err != nil {
 		close(h.quit)
 		return err
 	}
@@ -144,6 +139,44 @@ func (b *bench) openHotdesk(x *session, pictures mediaapi.Pictures) error {
 	case <-time.After(patience):
 		return errors.New("no picture came")
 	}
+}
+
+// attach gets a ticket and connects with it.
+func (h *hotdesk) attach(ctx context.Context) error {
+	h.gen++
+	local := netip.MustParseAddr("127.0.0.1")
+	offer := mediaapi.Offer{Gen: h.gen, Attach: client.Attach{Terminal: benchTerminal, Addr: local, Width: h.w, Height: h.h}}
+	var o client.Offer
+	if err := h.keep.Call(ctx, mediaapi.OpOffer, offer, &o); err != nil {
+		return err
+	}
+	var err error
+	h.view, err = viewer.Dial(ctx, viewer.Config{
+		Addr: netip.AddrPortFrom(local, uint16(o.Port)), Cert: [32]byte(o.Cert), Decoder: h.scr.Attach(),
+		Hello: native.Hello{Ticket: [alp.TicketSize]byte(o.Ticket), Gen: h.gen, Terminal: benchTerminal, Width: h.w, Height: h.h},
+	})
+	return err
+}
+
+// again attaches anew, and returns how long that took until the whole picture
+// was there, exact.
+func (h *hotdesk) again() (time.Duration, error) {
+	before := h.image()
+	h.view.Close("the benchmark attaches again")
+	<-h.view.Done()
+	h.scr.Blank(nil)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	start := time.Now()
+	if err := h.attach(ctx); err != nil {
+		return 0, err
+	}
+	<-h.view.Drawn()
+	took := time.Since(start)
+	if !same(h.image(), before) {
+		return 0, errors.New("the first picture is not exact")
+	}
+	return took, nil
 }
 
 // watch sees what a display would.
@@ -214,7 +247,11 @@ func (h *hotdesk) stop() {
 }
 
 // tigervnc is its server with a viewer without a window.
-type tigervnc struct{ *rfb.Client }
+type tigervnc struct {
+	*rfb.Client
+	port int
+	opt  rfb.Options
+}
 
 func (b *bench) openTigerVNC(x *session, jpeg bool) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -234,13 +271,30 @@ func (b *bench) openTigerVNC(x *session, jpeg bool) error {
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		c, err := rfb.Dial(fmt.Sprintf("127.0.0.1:%d", port), o)
 		if err == nil {
-			x.peer = tigervnc{c}
+			x.peer = tigervnc{c, port, o}
 			return nil
 		}
 		if time.Since(begin) > patience {
 			return err
 		}
 	}
+}
+
+// again connects once more, until the first update, which is the whole screen.
+func (v tigervnc) again() (time.Duration, error) {
+	start := time.Now()
+	c, err := rfb.Dial(fmt.Sprintf("127.0.0.1:%d", v.port), v.opt)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	for c.Updates.Load() == 0 {
+		if time.Since(start) > patience {
+			return 0, errors.New("no picture came")
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return time.Since(start), nil
 }
 
 func (v tigervnc) key(letter int) {

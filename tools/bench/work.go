@@ -82,6 +82,12 @@ func (b *bench) programs(r *Result, x *session) error {
 			return err
 		}
 		c = b.terminal(x, append([]string{"-geometry", "100x40+20+20", "-e"}, args...)...)
+	case "scroll":
+		args, err := selfArgs("flood")
+		if err != nil {
+			return err
+		}
+		c = b.terminal(x, append([]string{"-geometry", "100x40+20+20", "-e"}, args...)...)
 	case "drag":
 		for i, more := range [][]string{
 			{"-T", "back", "-geometry", "120x50+60+60"},
@@ -103,6 +109,9 @@ func (b *bench) programs(r *Result, x *session) error {
 	case "video":
 		args := self("play", filepath.Join(b.dir, r.Work))
 		c = x.in(exec.Command(args[0], args[1:]...))
+	}
+	if n := x11tests[r.Work]; n != "" {
+		c = x.in(exec.Command("x11perf", "-repeat", "1", "-reps", n, "-time", "1", "-"+strings.TrimPrefix(r.Work, "x-")))
 	}
 	var looking chan struct{}
 	var looked chan [2]float64

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// A goal is what a figure of Hotdesk's should be, mostly beside a peer's in the
+// same run.
+type goal struct {
+	work, what string
+	figure     func(Result) float64
+	peer       string  // whose figure ours is divided by; empty: none
+	most       float64 // 0: least counts
+	least      float64
+}
+
+func down(r Result) float64   { return float64(r.Down) }
+func spent(r Result) float64  { return r.CPU }
+func half(r Result) float64   { return r.P50 }
+func slow(r Result) float64   { return r.P99 }
+func rate(r Result) float64   { return r.UPS }
+func ended(r Result) float64  { return r.AppS }
+func near(r Result) float64   { return r.Near }
+func colour(r Result) float64 { return r.PSNR }
+
+const (
+	floor       = "none"
+	tiger       = "tigervnc"
+	tigerExact  = "tigervnc-lossless"
+	millisecond = " ms"
+)
+
+var goals = func() []goal {
+	g := []goal{
+		{"typing", "echo p50", half, floor, 2, 0},
+		{"typing", "echo p99", slow, floor, 3, 0},
+		{"typing", "bytes a key", func(r Result) float64 { return float64(r.Down) / float64(max(len(r.LatMS)+r.Lost, 1)) }, "", 100, 0},
+		{"typing", "CPU", spent, tiger, 1, 0},
+		{"scrollp", "bytes", down, tiger, 0.55, 0},
+		{"scrollp", "CPU", spent, tiger, 1, 0},
+		{"drag", "bytes", down, tiger, 0.8, 0},
+		{"drag", "CPU", spent, tiger, 1, 0},
+		{"drag", "updates/s", rate, "", 0, 55},
+		{"scroll", "time", ended, floor, 1.05, 0},
+		{"scroll", "bytes", down, tiger, 1, 0},
+		{"scroll", "updates/s", rate, "", 0, 55},
+		{"pages", "bytes", down, tigerExact, 0.8, 0},
+		{"pages", "CPU", spent, tigerExact, 0.5, 0},
+		{"pages-first", "bytes", down, tiger, 0.25, 0},
+		{"pages-first", "CPU", spent, tiger, 1, 0},
+		{"pages-first", "dB", colour, "", 0, 35},
+		{"flip-photo", "near" + millisecond, near, "", 12, 0},
+		{"flip-photo", "exact" + millisecond, half, "", 25, 0},
+		{"flip-text", "exact" + millisecond, half, "", 8, 0},
+		{"video", "bytes", down, tiger, 0.6, 0},
+		{"video", "CPU", spent, tiger, 4, 0},
+		{"video", "dB", colour, "", 0, 36},
+		{"idle", "PSS MiB", func(r Result) float64 { return r.PSS }, "", 40, 0},
+		{"idle", "% of a core", func(r Result) float64 { return 100 * r.CPU / idleFor.Seconds() }, "", 0.05, 0},
+		{"attach", "time", half, tiger, 1.0 / 3, 0},
+	}
+	for _, w := range works {
+		if x11tests[w] != "" {
+			g = append(g, goal{w, "time", ended, floor, 1.05, 0}, goal{w, "bytes", down, tiger, 1, 0})
+		}
+	}
+	return g
+}()
+
+// judge prints each goal that was measured, and what came of it.
+func judge(out io.Writer, results []Result) {
+	of := func(work, peer string) (rs []Result) {
+		for _, r := range results {
+			if r.Work == work && r.Peer == peer {
+				rs = append(rs, r)
+			}
+		}
+		return rs
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "goal\t\tmeasured\twanted\t")
+	for _, g := range goals {
+		rs := of(g.work, "hotdesk")
+		if len(rs) == 0 {
+			continue
+		}
+		v, beside := median(rs, g.figure), ""
+		if g.peer != "" {
+			base := median(of(g.work, g.peer), g.figure)
+			if base == 0 {
+				continue
+			}
+			v, beside = v/base, " "+map[string]string{floor: "floor", tiger: "T", tigerExact: "TL"}[g.peer]
+		}
+		want, met := fmt.Sprintf("<= %.2f", g.most), v <= g.most
+		if g.most == 0 {
+			want, met = fmt.Sprintf(">= %.2f", g.least), v >= g.least
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.2f%s\t%s\t%s\n", g.work, g.what, v, beside, want, map[bool]string{true: "met", false: "NOT met"}[met])
+	}
+	t.Flush()
+}

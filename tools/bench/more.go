@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/basicfont"
+	"golang.org/x/image/math/fixed"
+)
+
+// x11tests are tests of x11perf with their repetitions: about a second each.
+var x11tests = map[string]string{
+	"x-rect500": "80000", "x-rect10": "20000", "x-ftext": "300000", "x-aa10text": "150000", "x-copywinwin500": "15000",
+	"x-scroll500": "50000", "x-putimage500": "2500", "x-shmput500": "12000",
+}
+
+const (
+	// flips is how often a screen is changed whole.
+	flips = 12
+	// flipWithin is how long is waited for a screen to become exact: with a
+	// codec that never is, each change takes so long.
+	flipWithin = 700 * time.Millisecond
+	// idleFor is how long a desktop is left alone.
+	idleFor = 10 * time.Second
+)
+
+// textPages are screens full of text.
+func textPages(w, h, n int) [][]byte {
+	text := buildLog(n * (h/13 + 1))
+	out := make([][]byte, n)
+	for i := range out {
+		m := image.NewRGBA(image.Rect(0, 0, w, h))
+		for k := range m.Pix {
+			m.Pix[k] = 0xff
+		}
+		d := font.Drawer{Dst: m, Src: image.Black, Face: basicfont.Face7x13}
+		for y := 13; y < h; y += 13 {
+			d.Dot = fixed.P(4, y)
+			line := text[0]
+			text = text[1:]
+			d.DrawString(strings.Repeat(line+"  ", 1+w/7/len(line)))
+		}
+		for k := 0; k < len(m.Pix); k += 4 {
+			m.Pix[k+3] = 0 // grey: red is blue
+		}
+		out[i] = m.Pix
+	}
+	return out
+}
+
+// flipping changes the whole screen, and takes the time until what the terminal
+// shows is near and until it is exact.
+func (b *bench) flipping(r *Result, x *session) error {
+	pages := b.flips[r.Work]
+	args := self("flip", filepath.Join(b.dir, r.Work), fmt.Sprint(b.w), fmt.Sprint(b.h))
+	c := x.in(exec.Command(args[0], args[1:]...))
+	in, err := c.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	c.Stderr = b.log
+	if err := c.Start(); err != nil {
+		return err
+	}
+	defer c.Wait()
+	defer in.Close()
+	ready := bufio.NewReader(out)
+	if _, err := ready.ReadByte(); err != nil {
+		return err
+	}
+	x.pointer(b.w-1, b.h-1)
+	settle(x.peer, 500*time.Millisecond, 4*time.Second)
+	var near []float64
+	m := x.mark()
+	for _, page := range pages {
+		start := time.Now()
+		if _, err := in.Write([]byte{'n'}); err != nil {
+			return err
+		}
+		close := false
+		for {
+			x.arm()
+			// The last rows are left out: some peers draw the pointer there.
+			now, part := x.image(), b.w*4*(b.h-32)
+			at := float64(time.Since(start).Microseconds()) / 1000
+			if !close && nearly(now[:part], page[:part], b.w) {
+				close = true
+				near = append(near, at)
+			}
+			if psnr(now[:part], page[:part]) == 999 {
+				r.LatMS = append(r.LatMS, at)
+				break
+			}
+			left := flipWithin - time.Since(start)
+			if left <= 0 {
+				r.Lost++
+				break
+			}
+			x.wait(min(left, 20*time.Millisecond))
+		}
+		if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
+			return err
+		}
+		settle(x.peer, 100*time.Millisecond, flipWithin)
+	}
+	x.since(m, r)
+	r.Near = percentile(near, 0.5)
+	r.P50, r.P99 = percentile(append([]float64(nil), r.LatMS...), 0.5), percentile(append([]float64(nil), r.LatMS...), 0.99)
+	if r.Lost > 0 {
+		r.Note = fmt.Sprintf("%d of %d were not exact within %v", r.Lost, len(pages), flipWithin)
+	}
+	return nil
+}
+
+// nearly compares samples every 16 pixels.
+func nearly(a, b []byte, w int) bool {
+	for y := 0; y < len(a)/4/w; y += 16 {
+		for x := 0; x < w; x += 16 {
+			o := (y*w + x) * 4
+			for k := range 3 {
+				if d := int(a[o+k]) - int(b[o+k]); d > 40 || d < -40 {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// furnish fills the desktop with two terminals, and returns what ends them.
+func (b *bench) furnish(x *session) (func(), error) {
+	var started []*exec.Cmd
+	clear := func() {
+		for _, c := range started {
+			end(c)
+		}
+	}
+	for i, where := range []string{"120x50+60+60", "66x26+500+300"} {
+		args, err := selfArgs("page", fmt.Sprint(i))
+		if err != nil {
+			return clear, err
+		}
+		c := b.terminal(x, append([]string{"-geometry", where, "-e"}, args...)...)
+		if err := c.Start(); err != nil {
+			return clear, err
+		}
+		started = append(started, c)
+	}
+	settle(x.peer, time.Second, 5*time.Second)
+	return clear, nil
+}
+
+// idle leaves a desktop alone.
+func (b *bench) idle(r *Result, x *session) error {
+	clear, err := b.furnish(x)
+	defer clear()
+	if err != nil {
+		return err
+	}
+	m := x.mark()
+	time.Sleep(idleFor)
+	x.since(m, r)
+	r.AppS = idleFor.Seconds()
+	r.Note = fmt.Sprintf("%.2f %% of a core, %.0f bytes a second", 100*r.CPU/r.AppS, float64(r.Down)/r.AppS)
+	return nil
+}
+
+// attaching connects again to a busy desktop: text and a photo.
+func (b *bench) attaching(r *Result, x *session) error {
+	clear, err := b.furnish(x)
+	defer clear()
+	if err != nil {
+		return err
+	}
+	args := self("still", filepath.Join(b.dir, "still"))
+	c := x.in(exec.Command(args[0], args[1:]...))
+	if err := x.start(c); err != nil {
+		return err
+	}
+	settle(x.peer, time.Second, 5*time.Second)
+	m := x.mark()
+	for range 5 {
+		d, err := x.again()
+		if err != nil {
+			return err
+		}
+		r.LatMS = append(r.LatMS, float64(d.Microseconds())/1000)
+	}
+	x.since(m, r)
+	r.Down, r.Up, r.Updates, r.UPS = 0, 0, 0, 0 // counted by connection
+	sorted := append([]float64(nil), r.LatMS...)
+	r.P50, r.P99 = percentile(sorted, 0.5), percentile(sorted, 0.99)
+	return nil
+}
+
+// flood writes very many lines as fast as it can.
+func flood() error {
+	w := bufio.NewWriterSize(os.Stdout, 1<<16)
+	for i := range 200_000 {
+		fmt.Fprintln(w, i)
+	}
+	text := buildLog(1000)
+	for range 60 {
+		for _, l := range text {
+			fmt.Fprintln(w, l)
+		}
+	}
+	return w.Flush()
+}
+
+// still shows the first picture of a film and stays.
+func still(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, clipW*clipH*4)
+	_, err = io.ReadFull(f, b)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	v, err := newCanvas(clipX, clipY, clipW, clipH)
+	if err != nil {
+		return err
+	}
+	defer v.c.Close()
+	if err := v.put(b); err != nil {
+		return err
+	}
+	time.Sleep(time.Minute)
+	return nil
+}
+
+// same compares two pictures, but for what does not count.
+func same(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := 0; i < len(a); i += 4 {
+		if (binary.LittleEndian.Uint32(a[i:])^binary.LittleEndian.Uint32(b[i:]))&0xffffff != 0 {
+			return false
+		}
+	}
+	return true
+}
