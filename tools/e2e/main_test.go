@@ -12,6 +12,7 @@ import (
 	server "hotdesk/server/app"
 	session "hotdesk/server/session/app"
 	hotdesk "hotdesk/tools/admin/app"
+	fleet "hotdesk/tools/fleet/app"
 )
 
 // bin holds the programs: hard links to this test binary, so that whatever it
@@ -24,9 +25,10 @@ func TestMain(m *testing.M) {
 		"server":   func() int { return server.Main(os.Args[1:], os.Stdout, os.Stderr) },
 		"session":  func() int { return session.Main(os.Args[1:], os.Stdout, os.Stderr) },
 		"dtu":      func() int { return dtu.Main(os.Args[1:], os.Stdout, os.Stderr) },
-		"hotdesk":  func() int { return hotdesk.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr) },
-		"etcd":     func() int { return runEtcd(os.Args[1:]) },
 		"cardping": func() int { return cardPing(os.Args[1:], os.Stdout) },
+		"hotdesk":  func() int { return hotdesk.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr) },
+		"fleet":    func() int { return fleet.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"etcd":     func() int { return runEtcd(os.Args[1:]) },
 	}
 	if main, ok := mains[filepath.Base(os.Args[0])]; ok {
 		os.Exit(main())

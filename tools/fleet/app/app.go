@@ -76,7 +76,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fl.StringVar(&c.Bin, "bin", "", "`DIR` of built programs (empty: they are built)")
 	fl.StringVar(&c.Keep, "keep", "", "`DIR` to which the programs' logs are copied at the end")
 	fl.StringVar(&c.Size, "size", "1280x1024", "`WIDTHxHEIGHT` of the terminals' screens")
-	fl.BoolVar(&c.Verbose, "v", false, "terminals log to standard error")
+	fl.BoolVar(&c.Verbose, "v", false, "tell each fault; terminals log to fleet.log of -keep")
 	if err := fl.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"hotdesk/tools/fleet/internal/crowd"
 	"hotdesk/tools/fleet/internal/figures"
 	"hotdesk/tools/fleet/internal/oracle"
+	"hotdesk/tools/fleet/internal/patchbay"
 	"hotdesk/tools/fleet/internal/scenario"
 	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
@@ -38,7 +40,8 @@ type run struct {
 	judge *oracle.Judge
 	book  *figures.Book
 
-	mu      sync.Mutex
+	bay     *patchbay.Bay
+	small   string          // file system that can be filled; "": none
 	doubled map[uint16]bool // cards that had reason for two sessions
 }
 
@@ -72,9 +75,6 @@ func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 	}
 	routines := runtime.NumGoroutine()
 	err = r.all(ctx, dir, width, height)
-	if c.Keep != "" && r.lab != nil {
-		err = errors.Join(err, os.MkdirAll(c.Keep, 0o755), os.CopyFS(c.Keep, os.DirFS(r.lab.Path("log"))))
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -145,17 +145,21 @@ func moduleRoot() (string, error) {
 
 // all is the run from the first host to the last process.
 func (r *run) all(ctx context.Context, dir string, width, height int) (err error) {
+	undo, err := r.tmpfs(filepath.Join(dir, "lab"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
 	if r.lab, err = lab.New(lab.Config{Bin: r.Bin, Dir: filepath.Join(dir, "lab")}); err != nil {
 		return err
 	}
 	at := time.Duration(0)
 	defer func() {
-		for range 1 {
-			left := r.lab.Close(r.hosts...)
-			if left != nil && err == nil {
-				r.judge.Left(at, left.Error())
-			}
+		left := r.lab.Close(r.hosts...)
+		if left != nil && err == nil {
+			r.judge.Left(at, left.Error())
 		}
+		err = errors.Join(err, r.logs(r.Keep))
 	}()
 	script, err := r.provide(dir)
 	if err != nil {
@@ -177,8 +181,18 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
 		Width: width, Height: height, Judge: r.judge, Book: r.book, Thumbs: r.Listen != "",
 	}
+	if r.Faults || !r.scene.Weather.Calm() || slices.ContainsFunc(r.scene.Events, func(e scenario.Event) bool { return e.Power == 0 }) {
+		r.bay = patchbay.New(r.Seed)
+		r.bay.Weather(r.scene.Weather)
+		cfg.Wire = r.bay
+	}
 	if r.Verbose {
-		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		f, err := os.Create(filepath.Join(dir, "fleet.log"))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		cfg.Log = slog.New(slog.NewTextHandler(f, nil))
 	}
 	r.crowd = crowd.New(cfg)
 	fmt.Fprintf(r.Out, "%s: %s\n%d people, %d terminals, %d hosts, %v, seed %d\n", r.Scenario, r.scene.Purpose, r.People, r.crowd.Terminals(), r.Hosts, r.Lasts, r.Seed)
@@ -199,9 +213,11 @@ func (r *run) provide(dir string) (script string, err error) {
 			return "", err
 		}
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
+	self := filepath.Join(r.Bin, "fleet")
+	if _, err := os.Stat(self); err != nil {
+		if self, err = os.Executable(); err != nil {
+			return "", err
+		}
 	}
 	script = filepath.Join(dir, "session.sh")
 	text := fmt.Sprintf("#!/bin/sh\nexport GOMAXPROCS=1 GOGC=30\nexec '%s' desk\n", self)
@@ -234,10 +250,18 @@ func (r *run) during(ctx context.Context) error {
 	over, cancel := context.WithCancel(ctx)
 	wg.Go(func() { r.tell(over) })
 	wg.Go(func() { r.weigh(over) })
-	r.crowd.Run(ctx)
+	var broken error
+	if r.Faults {
+		wg.Go(func() {
+			if broken = r.breaks(over); broken != nil {
+				cancel()
+			}
+		})
+	}
+	r.crowd.Run(over)
 	cancel()
 	wg.Wait()
-	return ctx.Err()
+	return errors.Join(broken, ctx.Err())
 }
 
 // tell prints how far the run is.
@@ -300,14 +324,20 @@ func (r *run) weigh(ctx context.Context) {
 	r.sum.Memory = memory
 }
 
-// invariants looks at what is left of the sessions when the terminals are gone.
-func (r *run) invariants(ctx context.Context, at time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+// tokens are the people's.
+func (r *run) tokens() map[alp.Token]uint16 {
 	cards := map[alp.Token]uint16{}
 	for n := range r.People {
 		cards[alp.Token(fmt.Sprintf("simple.%016x", 0xf1ee7000+n+1))] = uint16(n + 1)
 	}
+	return cards
+}
+
+// invariants looks at what is left of the sessions when the terminals are gone.
+func (r *run) invariants(ctx context.Context, at time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cards := r.tokens()
 	living := map[uint16][]string{}
 	for _, h := range r.hosts {
 		ids, err := h.Sessions()
@@ -330,8 +360,6 @@ func (r *run) invariants(ctx context.Context, at time.Duration) error {
 			living[card] = append(living[card], string(id))
 		}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.judge.Ends(at, living, r.doubled)
 	return nil
 }

@@ -54,10 +54,26 @@ func (h *Host) Crash(ctx context.Context) error {
 }
 
 // Stall stops every process of the host: it is as silent as behind a link that
-// was cut. Only Crash ends that.
+// was cut. Crash or Resume ends that.
 func (h *Host) Stall(ctx context.Context) (err error) {
 	if h.stalled, err = h.All(ctx); err == nil {
 		Signal(h.stalled, syscall.SIGSTOP)
+	}
+	return err
+}
+
+// Resume lets a host go on that was stalled.
+func (h *Host) Resume() {
+	Signal(h.stalled, syscall.SIGCONT)
+	h.stalled = nil
+}
+
+// Stay has the host's programs keep their addresses when they are started
+// again.
+func (h *Host) Stay() error {
+	addr, port, err := net.SplitHostPort(h.Addr)
+	if err == nil && h.installed == nil {
+		h.oldAddr, h.oldPort = []string{"-addr", addr}, []string{"-control-port", port}
 	}
 	return err
 }
@@ -90,12 +106,8 @@ func (h *Host) Gone(ctx context.Context, all []int) error {
 
 // Boot starts the programs of a host that crashed, at its old addresses.
 func (h *Host) Boot(ctx context.Context) error {
-	addr, port, err := net.SplitHostPort(h.Addr)
-	if err != nil {
+	if err := h.Stay(); err != nil {
 		return err
-	}
-	if h.installed == nil {
-		h.oldAddr, h.oldPort = []string{"-addr", addr}, []string{"-control-port", port}
 	}
 	if err := h.StartGroupMgr(ctx); err != nil {
 		return err

@@ -185,6 +185,7 @@ type State struct {
 	Server   string        `json:"server"`
 	Picture  bool          `json:"picture"` // the card's own session
 	Age      time.Duration `json:"age"`     // since that was seen last
+	In       time.Duration `json:"in"`      // since the card came
 }
 
 // States are all of them.
@@ -198,26 +199,11 @@ func (c *Crowd) States() []State {
 
 // Waiting are the terminals in which a card is and that do not show its session
 // alive: none newer than within.
-func (c *Crowd) Waiting(within time.Duration) (waiting int) {
+func (c *Crowd) Waiting(within time.Duration) (waiting []State) {
 	for _, s := range c.seats {
-		if st := s.state(); st.Card != 0 && (!st.Picture || st.Age > within) {
-			waiting++
+		if st := s.state(); st.Card != 0 && st.In > within && (!st.Picture || st.Age > within) {
+			waiting = append(waiting, st)
 		}
 	}
 	return waiting
-}
-
-// CardsOf tells the cards that are at terminals of a server.
-func (c *Crowd) CardsOf(server string) (cards []uint16, sessions []string) {
-	for _, s := range c.seats {
-		if st := s.status(); st.Server.String() == server {
-			if card := s.cardIn(); card != 0 {
-				cards = append(cards, card)
-			}
-			if st.Session != "" {
-				sessions = append(sessions, string(st.Session))
-			}
-		}
-	}
-	return cards, sessions
 }

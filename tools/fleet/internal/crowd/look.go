@@ -19,6 +19,9 @@ const (
 	still = 2500 * time.Millisecond
 	// nameAfter is the time between two attempts to type a session's owner.
 	nameAfter = 2 * time.Second
+	// reads is how long a person takes to read what the screen says, and to do
+	// something about it: to try again.
+	reads = 3 * time.Second
 )
 
 // The thumbnails of the wall.
@@ -41,7 +44,8 @@ type eyes struct {
 	buf     []byte
 	named   time.Duration // when the owner was typed last
 	thumbed time.Duration
-	last    seen // that was right
+	last    seen          // that was right
+	asked   time.Duration // since when a screen is shown that wants something done
 }
 
 // same says that nothing happened that matters between two statuses.
@@ -86,8 +90,24 @@ func (e *eyes) look(changed []image.Rectangle) {
 	}
 	fresh := e.crowd.Judge.See(s)
 	e.shrink()
-	if card != 0 && found {
+	asks := after.State == terminal.Picture && after.Session == "" // a server's screen
+	refused := after.Code == terminal.CodeNoSession || after.Code == terminal.CodeDenied
+	switch {
+	case card != 0 && found:
 		e.mine(s, times, since, fresh)
+		e.asked = 0
+	case card == 0 || !asks && !refused:
+		e.asked = 0
+	case e.asked == 0:
+		e.asked = s.At
+	case s.At-e.asked > reads:
+		e.asked = s.At
+		if asks && e.keys(card, times, usageReturn) {
+			e.crowd.Book.Count("servers' questions answered with Return", s.At)
+		}
+		if refused && e.reseat(card, times) {
+			e.crowd.Book.Count("cards taken out and put in again after: "+after.Title, s.At)
+		}
 	}
 }
 

@@ -13,11 +13,12 @@ import (
 
 // USB HID usages.
 const (
-	usageA   = 0x04
-	usage1   = 0x1e // then 2 to 9, and 0
-	usageF8  = 0x41
-	usageF9  = 0x42
-	usageF10 = 0x43
+	usageA      = 0x04
+	usage1      = 0x1e // then 2 to 9, and 0
+	usageReturn = 0x28
+	usageF8     = 0x41
+	usageF9     = 0x42
+	usageF10    = 0x43
 )
 
 func digit(d byte) uint16 { return usage1 + uint16(d+9)%10 }

@@ -68,12 +68,12 @@ func (s *seat) cardIn() uint16 {
 func (s *seat) state() State {
 	st := s.status()
 	s.hand.Lock()
-	card, times := s.card, s.times
+	card, times, since := s.card, s.times, s.since
 	s.hand.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return State{Terminal: s.name, Card: card, Code: st.Code, Title: st.Title, Server: st.Server.String(),
-		Picture: s.seen.times == times && s.seen.at > 0 && st.Code == 0, Age: s.crowd.At() - s.seen.at}
+		Picture: s.seen.times == times && s.seen.at > 0 && st.Code == 0 && st.Session != "", Age: s.crowd.At() - s.seen.at, In: s.crowd.At() - since}
 }
 
 // power switches the terminal on or off.
@@ -234,6 +234,17 @@ func (s *seat) remove() {
 	if s.hands != nil {
 		_ = s.hands.Remove() // it is not in where the terminal was just switched on
 	}
+}
+
+// reseat takes the card out and puts it in again.
+func (s *seat) reseat(card uint16, times int) bool {
+	s.hand.Lock()
+	defer s.hand.Unlock()
+	if s.hands == nil || s.card != card || s.times != times {
+		return false
+	}
+	s.push() // one that is in comes out first
+	return true
 }
 
 // keys types, in the session whose badge was seen since the card came.

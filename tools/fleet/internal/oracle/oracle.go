@@ -79,7 +79,8 @@ type run struct {
 
 type holder struct {
 	runs  []uint32 // nonces, the newest last
-	doubt bool     // a new run is no violation
+	lost  bool     // the newest one: a new one is no violation
+	doubt bool     // nor is it while this is set
 }
 
 // A Judge sees all terminals.
@@ -154,39 +155,41 @@ func (j *Judge) See(s Sighting) (news bool) {
 
 // arrives takes note of a run that was not seen before.
 func (j *Judge) arrives(s Sighting) {
-	h := j.cards[s.Card]
-	if h == nil {
-		h = &holder{}
-		j.cards[s.Card] = h
-	}
-	if n := len(h.runs); n > 0 && !h.doubt {
+	h := j.holder(s.Card)
+	if n := len(h.runs); n > 0 && !h.doubt && !h.lost {
 		j.say(s.At, s.Terminal, Replaced, "card %d had the session %08x and now has %08x", s.Card, h.runs[n-1], s.Badge.Nonce)
 	}
-	h.runs, h.doubt = append(h.runs, s.Badge.Nonce), false
+	h.runs, h.lost = append(h.runs, s.Badge.Nonce), false
 }
 
-// Lost says that sessions ended by a fault: their cards may come to new ones.
-func (j *Judge) Lost(sessions ...string) {
+// Lost says that a card's session ends by a fault: it may come to a new one.
+func (j *Judge) Lost(session string, card uint16) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.holder(card).lost = true
 	for _, r := range j.runs {
-		if r.session != "" && slices.Contains(sessions, r.session) {
+		if r.session == session || r.session == "" && r.card == card {
 			r.lost = true
-			j.cards[r.card].doubt = true
 		}
 	}
+}
+
+func (j *Judge) holder(card uint16) *holder {
+	h := j.cards[card]
+	if h == nil {
+		h = &holder{}
+		j.cards[card] = h
+	}
+	return h
 }
 
 // Doubt says that cards may come to new sessions although their old ones live:
-// their host could not be reached.
-func (j *Judge) Doubt(cards ...uint16) {
+// their host cannot be reached. It holds till the same is said with false.
+func (j *Judge) Doubt(doubt bool, cards ...uint16) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, c := range cards {
-		if j.cards[c] == nil {
-			j.cards[c] = &holder{}
-		}
-		j.cards[c].doubt = true
+		j.holder(c).doubt = doubt
 	}
 }
 

@@ -57,15 +57,23 @@ func TestJudge(t *testing.T) {
 		"forgotten": {func(j *Judge) { j.See(look(1, 7, 5)); s := look(1, 7, 6); s.Badge.Owner = 0; j.See(s) }, map[Kind]int{Backwards: 1}},
 		"input":     {func(j *Judge) { s := look(1, 7, 5); s.Badge.Flags = badge.Conflict; j.See(s) }, map[Kind]int{Input: 1}},
 		"replaced":  {func(j *Judge) { j.See(look(1, 7, 5)); j.See(look(1, 8, 5)) }, map[Kind]int{Replaced: 1}},
-		"lost":      {func(j *Judge) { j.See(look(1, 7, 5)); j.Lost(string(rune('a' + 7))); j.See(look(1, 8, 5)) }, nil},
+		"lost":      {func(j *Judge) { j.See(look(1, 7, 5)); j.Lost(string(rune('a'+7)), 1); j.See(look(1, 8, 5)) }, nil},
 		"lost once": {func(j *Judge) {
 			j.See(look(1, 7, 5))
-			j.Lost(string(rune('a' + 7)))
+			j.Lost(string(rune('a'+7)), 1)
 			j.See(look(1, 8, 5))
 			j.See(look(1, 9, 5))
 		}, map[Kind]int{Replaced: 1}},
-		"another lost":   {func(j *Judge) { j.See(look(1, 7, 5)); j.Lost("z"); j.See(look(1, 8, 5)) }, map[Kind]int{Replaced: 1}},
-		"out of reach":   {func(j *Judge) { j.See(look(1, 7, 5)); j.Doubt(1); j.See(look(1, 8, 5)); j.See(look(1, 7, 6)) }, nil},
+		"another lost": {func(j *Judge) { j.See(look(1, 7, 5)); j.Lost("z", 2); j.See(look(1, 8, 5)) }, map[Kind]int{Replaced: 1}},
+		"out of reach": {func(j *Judge) { j.See(look(1, 7, 5)); j.Doubt(true, 1); j.See(look(1, 8, 5)); j.See(look(1, 7, 6)) }, nil},
+		"out of reach no more": {func(j *Judge) {
+			j.See(look(1, 7, 5))
+			j.Doubt(true, 1)
+			j.See(look(1, 8, 5))
+			j.Doubt(false, 1)
+			j.See(look(1, 7, 6))
+			j.See(look(1, 9, 6))
+		}, map[Kind]int{Replaced: 1}},
 		"twice":          {func(j *Judge) { j.Ends(0, map[uint16][]string{1: {"a", "b"}, 2: {"c", "d"}}, map[uint16]bool{2: true}) }, map[Kind]int{Twice: 1}},
 		"gone":           {func(j *Judge) { j.See(look(1, 7, 5)); j.Ends(0, nil, nil) }, map[Kind]int{Missing: 1}},
 		"something left": {func(j *Judge) { j.Left(0, "a process") }, map[Kind]int{Leaked: 1}},

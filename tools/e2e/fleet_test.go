@@ -1,0 +1,41 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	fleet "hotdesk/tools/fleet/app"
+)
+
+// A fleet whose people work while things break: every picture is the right
+// one, no session is lost but with its keeper or X server, and nothing is left.
+// HOTDESK_LONG makes it a soak of ten minutes.
+func TestFleetFaults(t *testing.T) {
+	c := fleet.Config{
+		Scenario: "office", People: 6, Resting: 4, Lasts: 25 * time.Second, Seed: 20, Faults: true, Every: 500 * time.Millisecond,
+		Bin: bin, Size: "800x600", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(),
+	}
+	if os.Getenv("HOTDESK_LONG") == "1" {
+		c.People, c.Lasts, c.Seed = 12, 10*time.Minute, rand.Uint64()
+	}
+	sum, err := fleet.Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(c.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"is":"violation"`) {
+			t.Error(line)
+		}
+	}
+	if sum.Violations > 0 || sum.Faults == 0 || sum.Sessions < c.People || sum.Looks == 0 || sum.Counts["keys typed"] == 0 {
+		t.Errorf("%+v", sum)
+	}
+}
