@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"hotdesk/protocol/alp"
 )
@@ -24,7 +26,7 @@ import (
 
 // hostName tells whether a name can be a host's, as part of a file's name too.
 func hostName(name string) error {
-	if name == "" || strings.ContainsAny(name, "/\x00") || len(name) > 128 {
+	if name == "" || strings.Contains(name, "/") || strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name) || len(name) > 128 {
 		return fmt.Errorf("auth: %q is no name for a host", name)
 	}
 	return nil

@@ -208,8 +208,12 @@ type feed struct {
 
 	mu   sync.Mutex
 	w, h int
-	new  bool // the size has changed since the last View
-	came bool // the ticket was redeemed
+	want image.Point // what it should be
+	late bool        // and will be, in a moment
+	free float64     // changes that may be made at once,
+	at   time.Time   // as of then
+	new  bool        // the size has changed since the last View
+	came bool        // the ticket was redeemed
 }
 
 func (f *feed) Changed() <-chan struct{} { return f.changed }
@@ -229,14 +233,42 @@ func (f *feed) View(show func(encode.View)) {
 	show(v)
 }
 
+// A terminal's changes of size: so many at once, then one each resizeEvery, the
+// last one counts. Each is a whole picture to paint, and takes another's place
+// among the shared ones.
+const (
+	resizeFree  = 4
+	resizeEvery = time.Second / 2
+)
+
 func (f *feed) Resize(w, h int) {
-	w, h = min(w, f.g.conf.Most.X), min(h, f.g.conf.Most.Y)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if w == f.w && h == f.h {
+	f.want = image.Pt(min(w, f.g.conf.Most.X), min(h, f.g.conf.Most.Y))
+	if f.late || f.want == image.Pt(f.w, f.h) {
 		return
 	}
-	f.w, f.h, f.new = w, h, true
+	now := time.Now()
+	f.free = min(resizeFree, f.free+float64(now.Sub(f.at))/float64(resizeEvery)) - 1
+	f.at = now
+	if f.free >= 0 {
+		f.resize()
+		return
+	}
+	f.late = true
+	time.AfterFunc(time.Duration(-f.free*float64(resizeEvery)), func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.late = false
+		if f.want != image.Pt(f.w, f.h) {
+			f.resize()
+		}
+	})
+}
+
+// resize makes the picture as large as is wanted. mu is held.
+func (f *feed) resize() {
+	f.w, f.h, f.new = f.want.X, f.want.Y, true
 	if f.form != nil {
 		f.g.sleep(f.form)
 	}
