@@ -167,6 +167,9 @@ func TestFilm(t *testing.T) {
 		now += time.Second / 24
 		b := e.EncodeOn(nil, View{Picture: screen, Damage: []image.Rectangle{at}}, Terms{Now: now, Motion: true})
 		m.show(b)
+		if at, ok := e.Due(); i >= hotAfter && (!ok || at < now) {
+			t.Errorf("frame %d: due at %v, %v: part of the film was not sent", i, at, ok)
+		}
 		if i >= hotAfter {
 			bytes, n, worst = bytes+len(b), n+1, min(worst, distance(m.pic, screen, at))
 			if m.ops[draw.Photo] > 0 {

@@ -37,19 +37,24 @@ const (
 	// leastNear is the smallest photo, in pixels, that is near at first.
 	leastNear = 4096
 
-	// fineStep is a LOSSY's where bytes are cheap, and coarseStep where not.
-	fineStep   = 9
+	// fineStep is a LOSSY's of what moves where bytes are cheap, firstStep that of
+	// a photo that may stay, and coarseStep that of both where bytes are dear.
+	fineStep   = 11
+	firstStep  = 8
 	coarseStep = 22
 )
 
 func (t Terms) exact() bool { return !t.Motion && !t.First && t.Budget == 0 }
 func (t Terms) first() bool { return t.First || t.Budget > 0 }
 
-func (t Terms) step() byte {
-	if t.Budget > 0 {
+func (t Terms) step(moves bool) byte {
+	switch {
+	case t.Budget > 0:
 		return coarseStep
+	case moves:
+		return fineStep
 	}
-	return fineStep
+	return firstStep
 }
 
 func (t Terms) hotFor() time.Duration {
@@ -314,12 +319,15 @@ func (e *Encoder) nearly(src *draw.Pixmap, r image.Rectangle, inter bool) (n int
 		part := image.Rect(r.Min.X, y, r.Max.X, min(y+rows, r.Max.Y))
 		g.each(part, func(c *cell, in image.Rectangle) {
 			c.near = true
-			if c.todo.In(in) {
+			if in.Min.Y <= c.todo.Min.Y && in.Min.X <= c.todo.Min.X && in.Max.X >= c.todo.Max.X {
+				c.todo.Min.Y = max(c.todo.Min.Y, in.Max.Y) // parts come from the top
+			}
+			if c.todo.Empty() {
 				c.todo = image.Rectangle{}
 			}
 		})
 		g.busy = true
-		k, changed := e.lossy(src, part, e.terms.step(), inter)
+		k, changed := e.lossy(src, part, e.terms.step(inter), inter)
 		if n += k; !changed {
 			continue
 		}
