@@ -17,8 +17,9 @@
 //     time of its restart.
 //  6. Of those who ask for one token at the same time one decides, and the
 //     others learn what (group.TokenQ, Ticket).
-//  7. A group manager that said goodbye while its gateway stays is waited for,
-//     for the time of its restart, before a new session is made.
+//  7. A group manager that said goodbye while its gateway stays, or that has
+//     started and not heard its gateway yet, is waited for, for the time of a
+//     restart, before a new session is made.
 //
 // The package does no I/O and reads no clock; callers pass the time, which must
 // not go back, and the randomness. An Engine is not safe for concurrent use.
@@ -409,6 +410,9 @@ func (e *Engine) packet(now time.Time, p Packet) Output {
 				}
 				if row, _ := e.table.Find(r.Host); r.Asking && row.Host.Control == 0 {
 					l.machine.Starts(now, r.Host) // without a gateway it asks for nobody
+					if !e.leaving[r.Host].After(now) {
+						e.leaving[r.Host] = now.Add(restart)
+					}
 				} else {
 					l.machine.Answer(now, r.Host, r.Found, r.Asking, r.Placed)
 				}
