@@ -54,7 +54,7 @@ const (
 	// that ran for healthyAfter starts the count anew.
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 5 * time.Second
-	healthyAfter = 30 * time.Second
+	healthyAfter = 2 * time.Second
 	// drainTime bounds the gateway's end when it is asked to stop.
 	drainTime = 10 * time.Second
 )

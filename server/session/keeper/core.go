@@ -25,7 +25,7 @@ const (
 	// for healthyAfter starts the count anew.
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 5 * time.Second
-	healthyAfter = 30 * time.Second
+	healthyAfter = 2 * time.Second
 	// detachTime bounds the wait for media to end an attachment.
 	detachTime = 2 * time.Second
 )
