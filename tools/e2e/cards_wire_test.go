@@ -52,19 +52,19 @@ func newBooth(t *testing.T, l net.Listener, dial func() (net.Conn, error)) *boot
 			open = append(open, near, far)
 			mu.Unlock()
 			wg.Go(func() { b.carry(far, near, b.note) })
-			wg.Go(func() { b.carry(near, far, func() {}) })
+			wg.Go(func() { b.carry(near, far, func(int) {}) })
 		}
 	})
 	return b
 }
 
-func (b *booth) carry(to, from net.Conn, note func()) {
+func (b *booth) carry(to, from net.Conn, note func(int)) {
 	defer to.Close()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			note()
+			note(n)
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
@@ -75,7 +75,15 @@ func (b *booth) carry(to, from net.Conn, note func()) {
 	}
 }
 
-func (b *booth) note() {
+// leastWord is less than the length of an infoReq in TLS, and more than that of a
+// keepAliveReq, which comes of itself.
+const leastWord = 120
+
+// note takes down that so many bytes came.
+func (b *booth) note(n int) {
+	if n < leastWord {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.last = time.Now()
@@ -166,25 +174,26 @@ func (r *realm) sniff(host string) *booth {
 			if err != nil {
 				return // closed
 			}
-			if forControl(buf[:n]) {
-				b.note()
-			}
+			b.note(forControl(buf[:n]))
 		}
 	})
 	return b
 }
 
-// forControl reports whether an IPv4 packet brings bytes for a control port.
-func forControl(p []byte) bool {
+// forControl is how many bytes an IPv4 packet brings for a control port.
+func forControl(p []byte) int {
 	if len(p) < 20 || p[9] != unix.IPPROTO_TCP {
-		return false
+		return 0
 	}
 	whole, ip := int(binary.BigEndian.Uint16(p[2:])), int(p[0]&15)*4
 	if len(p) < ip+20 || whole > len(p) {
-		return false
+		return 0
 	}
 	tcp := p[ip:whole]
-	return len(tcp) > int(tcp[12]>>4)*4 && binary.BigEndian.Uint16(tcp[2:]) == 7443
+	if binary.BigEndian.Uint16(tcp[2:]) != 7443 {
+		return 0
+	}
+	return len(tcp) - int(tcp[12]>>4)*4
 }
 
 // localBooth is one before a host of a lab.

@@ -78,7 +78,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"static build", staticBuild},
 		{"tests, race", tests},
 		{"tests, tags", func(ctx context.Context, c config) error {
-			return goTool(ctx, c, "test", "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media")
+			if err := goTool(ctx, c, "test", "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media"); err != nil {
+				return err
+			}
+			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "-run=^TestPCSC", "./tools/e2e")
 		}},
 		{"tests, logins", func(ctx context.Context, c config) error {
 			return goTool(ctx, c, "test", "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin", "./tools/e2e")
