@@ -202,6 +202,9 @@ func (s *shell) strokes(ctx context.Context, strokes []keymap.Stroke) error {
 	pause := time.NewTicker(strokesPause)
 	defer pause.Stop()
 	for i, k := range strokes {
+		if (hands{s}).hot(k.Usage, k.Down) {
+			return nil // what is wished may be shown by now: the rest of the chord was released
+		}
 		if target == nil || s.target.Load() != target {
 			return fmt.Errorf("%w; %d of %d key strokes were sent", s.errNoPicture(), i, len(strokes))
 		}

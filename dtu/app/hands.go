@@ -41,6 +41,9 @@ func (h hands) Key(usage uint16, down bool) {
 		}
 		return
 	}
+	if h.hot(usage, down) {
+		return
+	}
 	if usage != 0 && usage <= input.MaxUsage {
 		h.send(input.Record{Type: input.Key, Usage: usage, Down: down})
 	}
@@ -62,7 +65,10 @@ func (h hands) Wheel(right, down int) {
 	}
 }
 
-func (h hands) Release() { h.send(input.Record{Type: input.Release}) }
+func (h hands) Release() {
+	h.s.hotkeys.release()
+	h.send(input.Record{Type: input.Release})
+}
 
 func (h hands) Resize(width, height int) {
 	bound := func(v int) int { return min(max(v, alp.MinSide), alp.MaxSide) }

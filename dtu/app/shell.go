@@ -45,6 +45,7 @@ type shell struct {
 	readers []reader.Source  // that one too
 	screen  *screen.Screen
 	rules   []identity.Rule
+	hotkeys hotkeys
 
 	local  chan any // what happens at the terminal
 	remote chan any // what comes from the network

@@ -61,6 +61,10 @@ type (
 		Message alp.Message
 	}
 
+	// Wished: the person wants something of the server, about the session that
+	// is shown.
+	Wished struct{ Wish alp.Wish }
+
 	// MediaDrawn: the first whole frame of that connection is on the screen.
 	MediaDrawn struct{ Media int }
 	// MediaDown: that connection has ended or did not come about. Peer: the
@@ -91,6 +95,7 @@ func (Searched) event()       {}
 func (ControlUp) event()      {}
 func (ControlDown) event()    {}
 func (Line) event()           {}
+func (Wished) event()         {}
 func (MediaDrawn) event()     {}
 func (MediaDown) event()      {}
 func (MediaQuiet) event()     {}

@@ -35,6 +35,7 @@ type keeper struct {
 	at        alp.TerminalID
 	user      string      // who had logged in there
 	pulled    bool        // its card was, since
+	left      bool        // its user took it off the terminal
 	end       *time.Timer // of a session that is shown nowhere
 	epitaph   string      // why it was ended
 }
@@ -186,6 +187,9 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 		return
 	}
 	if (id != p.own || s.isLocked(id)) && !s.mayGoOn(p, proof.Reattach, id, func() { s.attach(p, id) }) {
+		return
+	}
+	if s.choosing(p, id) {
 		return
 	}
 	if k.client == nil {

@@ -27,7 +27,7 @@ func (s *Server) limits(k *keeper) policy.Decision {
 
 // shown notes who sees a session.
 func (k *keeper) shown(p *presentation) {
-	k.presented, k.at, k.user, k.pulled = p.req.Token(), p.t.id, p.user, false
+	k.presented, k.at, k.user, k.pulled, k.left = p.req.Token(), p.t.id, p.user, false, false
 	k.last(nil)
 }
 
@@ -53,7 +53,7 @@ func (s *Server) pulled(t *terminal) {
 // has lost its network, or its power, is no card that was pulled.
 func (s *Server) unseen(k *keeper) {
 	d := s.limits(k)
-	if d.Removal.Lock {
+	if d.Removal.Lock && (!k.left || k.pulled) {
 		s.locks[k.id] = struct{}{}
 	}
 	after, ends, why := d.Disconnected, d.Disconnected > 0, "Your session has ended: it was shown nowhere for too long."

@@ -361,3 +361,95 @@ func TestProofByRule(t *testing.T) {
 		u.shown()
 	})
 }
+
+func (u *unit) wish(w alp.Wish) {
+	u.send(alp.DeskReq{Identity: u.identity(), TokenSeq: u.seq, Wish: w}.Message())
+}
+
+// Several sessions of one card: a new one and back, by hot key and at card-in.
+func TestSwitch(t *testing.T) {
+	run(t, ruled("policy p choose=yes sessions=2"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		first := u.shown()
+		r.pass(time.Second)
+		u.wish(alp.WishSwitch)
+		d := u.form()
+		if f := d.form(); len(f.Choices) != 1 || len(f.Choices[0].Options) != 1 || len(f.Buttons) != 3 {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(1, []string{string(first.Session)})
+		second := u.shown()
+		if second.Session == first.Session {
+			t.Fatal("no new session")
+		}
+		r.pass(time.Second)
+		u.wish(alp.WishSwitch)
+		d = u.form()
+		f := d.form()
+		if len(f.Choices[0].Options) != 2 || f.Choices[0].Options[0].Value != string(second.Session) {
+			t.Fatalf("%+v", f)
+		}
+		d.fill(0, []string{string(first.Session)})
+		if c := u.shown(); c.Session != first.Session {
+			t.Error("not the one that was chosen")
+		}
+		u.remove("card.1")
+		u.insert("card.1")
+		d = u.form()
+		d.fill(2, []string{string(second.Session)})
+		if c := u.shown(); c.Session != first.Session {
+			t.Error("not the latest")
+		}
+		u.wish(alp.WishSwitch)
+		d = u.form()
+		d.fill(1, []string{string(second.Session)})
+		if s := u.screen(); !strings.Contains(s.Screen.Text, "as many sessions") {
+			t.Errorf("%+v", s.Screen)
+		}
+		r.starts(2)
+	})
+}
+
+// Leaving by hot key: the session runs on, the terminal shows something else;
+// without a card the login screen. A wish about a picture of before does
+// nothing, nor does one that the policy does not allow.
+func TestLeave(t *testing.T) {
+	run(t, ruled("policy p bare=login"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		u.seq--
+		u.wish(alp.WishLeave)
+		u.seq++
+		u.quiet()
+		u.wish(alp.WishSwitch)
+		u.next(alp.CmdNoticeInf)
+		u.wish(alp.WishLeave)
+		if s := u.screen(); !strings.Contains(s.Screen.Text, "You have left") {
+			t.Errorf("%+v", s.Screen)
+		}
+		if st := r.parent.Keeper(c.Session).Status(); st.Terminal != "" {
+			t.Errorf("%+v", st)
+		}
+		v := r.dial(b)
+		v.insert(bare(b))
+		v.form().fill(0, nil, "ann", "pw")
+		n := v.session()
+		r.parent.Keeper(n.Session).Redeem(n.Gen)
+		synctest.Wait()
+		v.wish(alp.WishLeave)
+		d := v.form()
+		if f := d.form(); len(f.Fields) != 2 {
+			t.Errorf("%+v", f)
+		}
+		synctest.Wait()
+		if st := r.parent.Keeper(n.Session).Status(); st.Terminal != "" {
+			t.Errorf("%+v", st)
+		}
+		d.fill(0, nil, "ann", "pw")
+		if again := v.session(); again.Session != n.Session {
+			t.Error("another session")
+		}
+	})
+}

@@ -53,6 +53,9 @@ type presentation struct {
 	user       string // who has logged in; others' sessions are not shown
 	visit      *visit // the login, while there is something of it
 	then       func() // what the login is for; nil: the lookup
+	switching  bool   // the switcher is to be shown
+	picked     bool   // and the user has chosen
+	another    bool   // a new session
 	holder     string // whose session is to be unlocked; nobody else's name is asked for
 	why        string // the user is to log in again
 }
@@ -173,6 +176,10 @@ func (s *Server) lookup(p *presentation) {
 	}
 	if p.fresh {
 		s.openHere(p)
+		return
+	}
+	if p.another {
+		s.start(p)
 		return
 	}
 	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()}
@@ -346,7 +353,7 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 	p.t.shown = attachment{id, o.Gen}
 	if id != "" {
 		s.seated(p)
-		p.visit = nil
+		p.visit, p.another = nil, false
 		s.unlocked(p, id)
 	}
 	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,

@@ -185,6 +185,12 @@ func (s *Server) message(c *conn, m alp.Message) error {
 			}
 			s.hangUp(c, "the terminal leaves: "+st.Cause)
 		}
+	case alp.CmdDeskReq:
+		r, err := alp.ParseDeskReq(m)
+		if err != nil || c.t == nil || c.t.conn != c {
+			return err
+		}
+		s.deskReq(c.t, r)
 	case alp.CmdInfoSmartCard:
 		i, err := alp.ParseInfoSmartCard(m)
 		if err != nil || c.t == nil {

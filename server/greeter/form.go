@@ -171,8 +171,8 @@ func fill(f Form, before *filling) *filling {
 			s.keys.layout = c.Options[c.Chosen].Value
 		}
 	}
-	if len(f.Fields) == 0 {
-		s.focus = len(f.Choices) // the first button
+	if len(f.Fields) == 0 && (len(f.Choices) == 0 || f.Choices[0].Keyboard) {
+		s.focus = len(f.Choices) // the first button; a choice is what the form is for, but of the keyboard
 	}
 	return s
 }
