@@ -47,6 +47,8 @@ const (
 	MaxWeight = 10000
 	// lookAgain is how often Remove looks whether a group is empty.
 	lookAgain = 10 * time.Millisecond
+	// grace is how long processes that Discard asked may take.
+	grace = 500 * time.Millisecond
 )
 
 // Limits are what a session may use. 0 is no limit.
@@ -292,7 +294,8 @@ func (g *Group) Paths() []string {
 }
 
 // Discard kills what is left of a session whose keeper is dead, and removes its
-// group. Paths that are no group of that name are passed over.
+// group. It asks first: an X server that is told to end takes its lock away.
+// Paths that are no group of that name are passed over.
 func Discard(ctx context.Context, name string, paths []string) error {
 	g := &Group{}
 	for _, dir := range paths {
@@ -305,9 +308,14 @@ func Discard(ctx context.Context, name string, paths []string) error {
 			g.places = append(g.places, place{dir: dir, unified: fs.Type == unix.CGROUP2_SUPER_MAGIC})
 		}
 	}
-	for len(g.Processes()) > 0 && ctx.Err() == nil {
+	asked := time.Now()
+	for sig := syscall.SIGTERM; len(g.Processes()) > 0 && ctx.Err() == nil; {
 		for _, pid := range g.Processes() { // version 1 has no better way
-			_ = unix.Kill(pid, unix.SIGKILL)
+			_ = unix.Kill(pid, sig)
+		}
+		sig = 0
+		if time.Since(asked) > grace {
+			sig = syscall.SIGKILL
 		}
 		select {
 		case <-time.After(lookAgain):
