@@ -84,6 +84,8 @@ func FuzzOperations(f *testing.F) {
 		{{Code: draw.Palette, W: 1, H: 3, Colours: make([]byte, 9), Pix: []byte{0xe4}}, {Code: draw.Palette, W: 1, H: 3, Colours: make([]byte, 15), Pix: []byte{0x01, 0xf0}}},
 		{{Code: draw.Photo, X: 2, Y: 3, W: 2, H: 2, Pix: []byte{draw.PlaneRaw, 1, 2, 250, 4, draw.PlaneFlat, 128, draw.PlaneFlat, 3}}},
 		{{Code: draw.Photo, W: 16, H: 12, Pix: huffed()}, fillOp(1, 1, 2, 2, 2)},
+		{{Code: draw.Lossy, X: 3, Y: 2, W: 11, H: 9, Step: 9, Pix: blocks()}, fillOp(1, 1, 2, 2, 2)},
+		{{Code: draw.Lossy, W: 16, H: 8, Step: 200, Pix: []byte{draw.PlaneFlat, 0, 0, 2, draw.Inter, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}},
 		{{Code: draw.Keep, X: 1, Y: 2, W: 5, H: 4}, fillOp(2, 3, 6, 6, 1), {Code: draw.Swap, X: 3, Y: 3, W: 4, H: 4}, {Code: draw.Swap, X: 3, Y: 3, W: 2, H: 9}},
 		{{Code: draw.Cursor, W: 1, H: 1, Pix: []byte{1, 2, 3, 4}}, fillOp(0, 0, 16, 12, 9)},
 	} {
@@ -149,6 +151,18 @@ func huffed() []byte {
 	b := append([]byte{draw.PlaneHuff, 0, 0, byte(len(out))}, out...)
 	b = append(append(b, draw.PlaneRaw|draw.PlaneMean), plane...)
 	return append(b, draw.PlaneFlat|draw.PlaneAlone|draw.PlaneMean, 5)
+}
+
+// blocks is a Lossy of four blocks: one intra, one inter, one that stays, one
+// with a large value.
+func blocks() (b []byte) {
+	for _, f := range [][]byte{
+		{draw.HasDC | draw.HasAC | draw.HasAC<<1, draw.Inter | draw.HasDC<<2, draw.Inter, draw.HasAC},
+		{20, 7}, {1, 12, draw.TokenEnd, draw.Classes, draw.TokenEnd}, {draw.TokenZeros, 3, draw.TokenEnd}, {255, 1, 0},
+	} {
+		b = append(append(b, draw.PlaneRaw, 0, 0, byte(len(f))), f...)
+	}
+	return b
 }
 
 type obvious struct {
@@ -239,8 +253,41 @@ func (o *obvious) apply(op draw.Op) bool {
 			}
 			return c
 		})
+	case draw.Lossy:
+		return fits(op.X, op.Y) && o.blocks(op)
 	case draw.Warp:
 		return op.X < o.w && op.Y < o.h
+	}
+	return true
+}
+
+// blocks unpacks the fields of a Lossy; what they mean package draw tests.
+func (o *obvious) blocks(op draw.Op) bool {
+	var f [5][]byte
+	b := op.Pix
+	for k := range f {
+		if len(b) < 4 {
+			return false
+		}
+		n := int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+		if n > draw.MaxBlockBytes*draw.BlocksOf(op.W, op.H) {
+			return false
+		}
+		if f[k], b = residues(append([]byte{b[0]}, b[4:]...), n); b == nil {
+			return false
+		}
+	}
+	blocks := draw.Blocks{Shape: f[0], DC: f[1], AC: f[2], Chroma: f[3], Big: f[4]}
+	if len(b) > 0 || blocks.Check(draw.BlocksOf(op.W, op.H)) != nil {
+		return false
+	}
+	p := draw.NewPixmap(o.w, o.h)
+	for i, c := range o.pix {
+		copy(p.Pix[i*4:], c[:])
+	}
+	blocks.Draw(p, op.Rect(), op.Step)
+	for i := range o.pix {
+		o.pix[i] = [3]byte(p.Pix[i*4:])
 	}
 	return true
 }

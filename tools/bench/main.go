@@ -48,6 +48,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	reps := fl.Int("reps", 3, "repetitions; the table shows medians")
 	geom := fl.String("geom", "1280x1024", "screen, `WxH`")
 	file := fl.String("json", "", "append each result to `FILE`, one JSON object a line")
+	md := fl.String("page", "", "write tables, day and machine to `FILE` as Markdown")
 	keys := fl.Int("keys", 70, "keys of a typing repetition")
 	if err := fl.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -109,6 +110,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	table(stdout, b.results)
 	judge(stdout, b.results)
+	if *md != "" {
+		if err := writePage(*md, b.results); err != nil {
+			fmt.Fprintln(stderr, "bench:", err)
+			return 1
+		}
+	}
 	for _, r := range b.results {
 		if r.Note != "" {
 			fmt.Fprintf(stdout, "%s %s rep %d: %s\n", r.Work, r.Peer, r.Rep, r.Note)

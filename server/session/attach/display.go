@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"runtime"
 	"time"
 
 	"hotdesk/protocol/native"
@@ -132,6 +133,30 @@ func (p *pace) late(now time.Time, onWay uint32) (d time.Duration, ack bool) {
 	return p.free.Sub(now), p.queue > maxQueue && onWay > 0
 }
 
+// makers bounds the frames of still screens that are made at the same time: each
+// needs megabytes, and after a power cut a thousand terminals come at once. Who
+// is slow to take a frame holds none of these.
+var makers = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
+
+// turn waits till a frame may be made; turnOver must follow.
+func (a *attachment) turn(over <-chan struct{}) bool {
+	if !a.spec.Still {
+		return true
+	}
+	select {
+	case makers <- struct{}{}:
+		return true
+	case <-over:
+		return false
+	}
+}
+
+func (a *attachment) turnOver() {
+	if a.spec.Still {
+		<-makers
+	}
+}
+
 // display sends the first frame whole and at once, and then what has changed
 // whenever it may.
 func (a *attachment) display() {
@@ -142,6 +167,9 @@ func (a *attachment) display() {
 		return
 	}
 	defer enc.Close()
+	if a.spec.Still {
+		enc.Rest() // till its turn
+	}
 	out, err := a.conn.OpenUniStream()
 	if err != nil {
 		a.lost(err)
@@ -153,9 +181,16 @@ func (a *attachment) display() {
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	for {
+		if !a.turn(over) {
+			return
+		}
 		pace.last = time.Now()
 		terms := pace.terms(a.spec.Terms, pace.last, pace.last.Sub(a.start), a.sent.Load()-a.acked.Load())
 		a.spec.Source.View(func(v encode.View) { buf = enc.EncodeOn(buf, v, terms) })
+		if a.spec.Still && (a.spec.Awake == nil || !a.spec.Awake()) {
+			enc.Rest() // before the terminal takes its time
+		}
+		a.turnOver()
 		if len(buf) > 0 {
 			pace.sends(pace.last, enc.Seq(), len(buf))
 			a.sent.Store(enc.Seq()) // first: its acknowledgement may overtake Write's return
@@ -166,9 +201,6 @@ func (a *attachment) display() {
 		}
 		if buf = buf[:0]; cap(buf) > keepBuffer {
 			buf = nil
-		}
-		if a.spec.Still && (a.spec.Awake == nil || !a.spec.Awake()) {
-			enc.Rest()
 		}
 		changed := a.spec.Source.Changed()
 		for news := false; ; {

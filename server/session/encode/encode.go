@@ -6,7 +6,10 @@
 //
 // Invariants:
 //  1. Whoever applies all frames so far has exactly the picture of the last
-//     View, wherever that View and those before it said it was damaged.
+//     View, wherever that View and those before it said it was damaged, if the
+//     Terms are exact. On other Terms it may be near, or of an earlier View,
+//     where it moves or a photo is new; Due says when that can become exact, and
+//     where nothing is due the picture is.
 //  2. The first frame, and the first after Rest, sets the size and holds
 //     everything that is not black; any other View that differs in nothing
 //     makes no frame.
@@ -15,12 +18,21 @@
 // An Encoder keeps a copy of what the terminal has. It looks for what has moved
 // and sends that as COPY, for what was covered and is bared again and sends that
 // as SWAP, compares damage with what the copy is after it, and sends rectangles
-// of one colour as FILL, of few as PALETTE, photos as PHOTO and others as SET. What is sent always comes from the copy, so it does not
-// matter that the X server draws meanwhile. It is not safe
-// for concurrent use, does no I/O and reads no clock. Limits: draw.MaxSide and
-// draw.MaxPixels (of a larger picture the rest is not shown), draw.MaxCursor,
-// draw.MaxRaw and draw.MaxDrawn (a picture that needs more becomes several
-// frames).
+// of one colour as FILL, of few as PALETTE, photos as PHOTO and others as SET.
+// What is sent always comes from the copy, so it does not matter that the X
+// server draws meanwhile.
+//
+// Squares that were photos in several Views in a row move: they are no longer
+// compared but sent as LOSSY, in blocks that are new or differ from the copy,
+// which then has what the terminal makes of that. Once they have rested for
+// RefineAfter they are compared, and what differs is sent exactly. A film with
+// noise would never be the same: a square that only flickers is made exact once
+// while it is damaged still, and again when it rests.
+//
+// An Encoder is not safe for concurrent use, does no I/O and reads no clock.
+// Limits: draw.MaxSide and draw.MaxPixels (of a larger picture the rest is not
+// shown), draw.MaxCursor, draw.MaxRaw and draw.MaxDrawn (a picture that needs
+// more becomes several frames).
 package encode
 
 import (

@@ -196,6 +196,25 @@ func TestFilm(t *testing.T) {
 	}
 }
 
+// Invariant 3, while a film plays.
+func TestFilmAllocatesNothing(t *testing.T) {
+	frames := film(320, 200, 4)
+	e, all := newEncoder(t), []image.Rectangle{image.Rect(0, 0, 320, 200)}
+	var buf []byte
+	now, i := time.Duration(0), 0
+	next := func() {
+		now += time.Second / 24
+		buf = e.EncodeOn(buf[:0], View{Picture: frames[i%len(frames)], Damage: all}, Terms{Now: now, Motion: true})
+		i++
+	}
+	for range 30 {
+		next()
+	}
+	if n := testing.AllocsPerRun(20, next); n > 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
 func BenchmarkFilm(b *testing.B) {
 	const w, h = 640, 360
 	frames := film(w, h, 24)
