@@ -32,7 +32,6 @@ var Matters = []Field{
 	{"kiosk", "the kiosk whose command is the session; no: none", word},
 	{"choose", "yes: who has several sessions chooses one at card-in; no: the latest is shown", oneOf("yes", "no")},
 	{"sessions", "how many sessions a user, or a card that is nobody's, may have on this host: 1 to 64", checkSessions},
-	{"idle", "time without input after which a session is taken off its terminal and locked, as 15m; never", checkTime},
 	{"disconnected", "time after which a session that is shown nowhere ends, as 8h; never", checkTime},
 	{"removal", "what becomes of a session whose card is pulled: detach; lock, and its user logs in to see it again; end; end:TIME, that time after", checkRemoval},
 }

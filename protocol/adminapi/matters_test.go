@@ -18,7 +18,7 @@ func TestMatters(t *testing.T) {
 		{"hours", strings.Repeat("mon/08:00-09:00,", 64) + "tue/08:00-09:00", "at most"},
 		{"first", "pin,login", ""}, {"first", "none", ""}, {"reattach", "login", ""},
 		{"first", "none,login", "it is none"}, {"first", "login,pin", "it is none"}, {"first", "pin,piv", "it is none"},
-		{"idle", "15m", ""}, {"idle", "never", ""}, {"idle", "15", "a time"}, {"idle", "-1m", "a time"}, {"idle", "9999h", "a time"},
+		{"disconnected", "15m", ""}, {"disconnected", "never", ""}, {"disconnected", "15", "a time"}, {"disconnected", "-1m", "a time"}, {"disconnected", "9999h", "a time"},
 		{"removal", "end:30s", ""}, {"removal", "lock", ""}, {"removal", "end:", "a time"}, {"removal", "burn", "it is detach"},
 		{"sessions", "3", ""}, {"sessions", "0", "1 to 64"}, {"sessions", "65", "1 to 64"}, {"sessions", "03", "1 to 64"},
 		{"hosts", "north,so*", ""}, {"access", "deny", ""}, {"access", "no", "it is"}, {"cards", "self", ""}, {"bare", "login", ""}, {"choose", "yes", ""},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"hotdesk/protocol/adminapi"
@@ -116,6 +117,18 @@ func (s *Server) mayStart(p *presentation) bool {
 	s.say(p.t, slog.LevelWarn, "no further session", "token", p.token, "reason", why)
 	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: why})
 	return false
+}
+
+// account is whose session is made for a token that needs no login: its owner's
+// where the card has proven itself, or where a rule says that it need not.
+// Without either a token is a name that anybody may have copied.
+func (s *Server) account(p *presentation) string {
+	d := s.says(p)
+	i := slices.IndexFunc(d.Grounds, func(g adminapi.Ground) bool { return g.Matter == "first" })
+	if d.Owner != "" && (d.First.Proof != proof.None || i >= 0 && d.Grounds[i].Rule != "") {
+		return d.Owner
+	}
+	return s.conf.User
 }
 
 // owesLogin reports whether p's user has still to log in for a use; session is the

@@ -453,3 +453,38 @@ func TestLeave(t *testing.T) {
 		}
 	})
 }
+
+// A registered card's session is its owner's where the card has proven itself,
+// or a rule says that it need not; the name alone opens nobody's account.
+func TestAccount(t *testing.T) {
+	for rule, want := range map[string]string{"policy p cards=any": "ann", "policy p first=none": "bob"} {
+		run(t, ruled("token card.1 user=bob", rule), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			u.shown()
+			if got := r.parent.Starts()[0].User; got != want {
+				t.Errorf("%s: the session is %s's, want %s", rule, got, want)
+			}
+		})
+	}
+	run(t, func(r *rig) {
+		ruled("token "+simple+" user=bob", "policy p first=simple")(r)
+		r.conf.Proofs = proofs{secret: secret}
+	}, func(r *rig) {
+		u := r.dial(a)
+		u.insert(simple)
+		u.prove(secret)
+		u.shown()
+		if got := r.parent.Starts()[0].User; got != "bob" {
+			t.Errorf("the session is %s's", got)
+		}
+	})
+	run(t, ruled("policy p bare=session kiosk=web", "kiosk web command=top"), func(r *rig) {
+		u := r.dial(a)
+		u.insert(bare(a))
+		if s := u.screen(); !strings.Contains(s.Screen.Text, "kiosks") {
+			t.Errorf("%+v", s.Screen)
+		}
+		r.starts(0)
+	})
+}

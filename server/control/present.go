@@ -380,9 +380,10 @@ func (s *Server) start(p *presentation) {
 	}
 	var b [8]byte
 	rand.Read(b[:])
+	user := s.account(p)
 	id := alp.SessionID(hex.EncodeToString(b[:]))
 	p.own = id
-	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: s.conf.User, State: sessions.Starting, Last: time.Now()}); err != nil {
+	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: user, State: sessions.Starting, Last: time.Now()}); err != nil {
 		s.say(p.t, slog.LevelWarn, "no further session", "token", p.token, "err", err)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This server has as many sessions as it can take. Try again later."})
 		return
@@ -393,7 +394,7 @@ func (s *Server) start(p *presentation) {
 	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}, from: s.strangeFrom(p)}
 	s.keepers[id] = k
 	w, h := s.size(p)
-	spec := parent.Start{Session: id, Token: p.token, User: s.conf.User, Width: w, Height: h, Layout: p.req.Layout}
+	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout}
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, StartWithin)
 		defer cancel()

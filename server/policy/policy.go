@@ -132,9 +132,8 @@ type Decision struct {
 	Enroll          bool            // the card is to be registered as User's
 	Kiosk           *adminapi.Kiosk // what the session is; nil for a user's
 	Choose          bool
-	NotHere         string // why no session is made on this host, "" if one may be
-	Most            int    // sessions of one user here; 0: any number
-	Idle            time.Duration
+	NotHere         string        // why no session is made on this host, "" if one may be
+	Most            int           // sessions of one user here; 0: any number
 	Disconnected    time.Duration // 0: never
 	Removal         Removal
 

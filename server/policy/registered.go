@@ -123,7 +123,7 @@ func (a *about) defaults() {
 	}
 	for matter, value := range map[string]string{
 		"access": "allow", "cards": string(cards), "bare": string(bare), "first": need(proof.First), "reattach": need(proof.Reattach),
-		"choose": "no", "idle": "never", "disconnected": disconnected, "removal": removal,
+		"choose": "no", "disconnected": disconnected, "removal": removal,
 	} {
 		if _, ok := a.said[matter]; !ok {
 			a.said[matter] = adminapi.Ground{Matter: matter, Value: value}
@@ -167,6 +167,10 @@ func needOf(s string) Need {
 	return Need{Proof: proof.PIV, Login: true}
 }
 
+// noKiosks is said where a rule wants a kiosk: a user's session in its place
+// would be more than was meant.
+const noKiosks = "This version of the server cannot run kiosks. Ask your administrator."
+
 // settle takes over what the rules say beside the outcome.
 func (a *about) settle() Decision {
 	d := Decision{Token: a.as, User: a.user, Owner: a.owner, Groups: a.groups, Choose: a.value("choose") == "yes"}
@@ -177,13 +181,13 @@ func (a *about) settle() Decision {
 	if name := a.value("kiosk"); name != "" {
 		if k, ok := a.kiosk(name); ok {
 			d.Kiosk = &k
+			d.NotHere = noKiosks
 		}
 	}
-	if hosts := a.value("hosts"); hosts != "" && !slices.ContainsFunc(strings.Split(hosts, ","), func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
+	if hosts := a.value("hosts"); hosts != "" && d.NotHere == "" && !slices.ContainsFunc(strings.Split(hosts, ","), func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
 		d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.ReplaceAll(hosts, ",", ", "))
 	}
 	d.Most, _ = strconv.Atoi(a.value("sessions")) // 0 where no rule says anything
-	d.Idle, _ = adminapi.ParseTime(a.value("idle"))
 	d.Disconnected, _ = adminapi.ParseTime(a.value("disconnected"))
 	switch word, after, _ := strings.Cut(a.value("removal"), ":"); word {
 	case "lock":
