@@ -4,8 +4,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"hotdesk/smartcard/reader/usbtest"
 	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
+	"hotdesk/tools/internal/vm"
 )
 
 var atrLine = regexp.MustCompile(`(?m)^atr = .*$`)
@@ -111,4 +115,61 @@ func TestVMProof(t *testing.T) {
 			t.Errorf("a PIN is on the console: %s", line)
 		}
 	}
+}
+
+var library = regexp.MustCompile(`(/\S+) \(0x`)
+
+// throughLibusb has the boxes' program be one that reaches readers through
+// libusb, with the libraries that it needs.
+func (b *boxes) throughLibusb() {
+	r := b.r
+	r.t.Helper()
+	r.must(debian.Need(r.ctx, r.t.Output(), debian.USB...))
+	program := r.lab.Path("usb-dtu")
+	cmd := exec.CommandContext(r.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "usb", "-o", program, "hotdesk/dtu")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "HOME="+callersHome())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err = exec.CommandContext(r.ctx, "ldd", program).Output(); err != nil {
+		r.t.Fatalf("ldd: %v\n%s", err, out)
+	}
+	files := map[string]string{}
+	for _, m := range library.FindAllStringSubmatch(string(out), -1) {
+		files[strings.TrimPrefix(m[1], "/")] = m[1]
+	}
+	modules, err := b.cfg.Kernel.Modules(boxModules...)
+	r.must(err)
+	r.must(vm.Initramfs{Init: program, Modules: modules, Files: files}.Write(b.cfg.Initramfs))
+	b.cfg.Append[slices.Index(b.cfg.Append, "usbfs")] = "usb"
+}
+
+// callersHome is the caller's, where the compiler keeps what it has made; the tests'
+// programs have another.
+func callersHome() string {
+	if u, err := user.Current(); err == nil {
+		return u.HomeDir
+	}
+	return os.Getenv("HOME")
+}
+
+// The same reader through libusb: how long its cards take.
+func TestVMLibusb(t *testing.T) {
+	if os.Getenv("HOTDESK_LONG") == "" {
+		return // package readers runs the suite over libusb; this is for the figures
+	}
+	r := newRealm(t, []string{"north", "dhcp"})
+	r.host("north", nil)
+	r.dhcpFor(r.node("north").Addr)
+	booth := r.sniff("north")
+	boxes := r.boxes("-dhcp", "eth0", "-dhcp-configure", "-trust", "dhcp", "-trust-file", "/run/trusted", "-find", "dhcp")
+	boxes.throughLibusb()
+	x := boxes.boot("libusb", "00:03:ba:00:00:04")
+	x.says("control connection up")
+	x.insert(boxes, "card1")
+	x.says("session on the screen")
+	x.remove()
+	x.says("card out")
+	booth.cardsOnTheWire(t, "gousb (emulated processor)", func() { x.insert(boxes, "card1") }, func() { x.remove(); x.says("card out") })
 }
