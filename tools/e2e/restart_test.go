@@ -80,7 +80,7 @@ type times []time.Duration
 func (a times) String() string {
 	s := slices.Sorted(slices.Values(a))
 	at := func(q float64) time.Duration { return s[min(len(s)-1, int(q*float64(len(s))))].Round(time.Millisecond) }
-	return fmt.Sprintf("%d kills, typing echoed again after: median %v, p90 %v, worst %v", len(s), at(0.5), at(0.9), at(1))
+	return fmt.Sprintf("%d times, typing was echoed after: median %v, p90 %v, worst %v", len(s), at(0.5), at(0.9), at(1))
 }
 
 // restarts are the daemons that a session outlives, and how each is killed. A
@@ -168,7 +168,6 @@ exec openbox --startup "xterm -fa 'DejaVu Sans Mono' -fs 11 -geometry 80x24+60+6
 	took := map[string]times{}
 	order := []string{"media", "groupmgr", "gateway", "parent"}
 	for range rounds {
-		round := time.Now()
 		for _, name := range order {
 			back, err := restarts(w, h, ids[0])[name]()
 			if err != nil {
@@ -181,7 +180,7 @@ exec openbox --startup "xterm -fa 'DejaVu Sans Mono' -fs 11 -geometry 80x24+60+6
 				}
 			}
 		}
-		for time.Since(round) < healthy { // typing goes on
+		for round := time.Now(); time.Since(round) < healthy; { // typing goes on
 			took["nobody"] = append(took["nobody"], k.echo())
 		}
 	}

@@ -77,7 +77,8 @@ type Group struct {
 	fd     *os.File
 }
 
-// New makes the group of a session and sets its limits. missing says in words
+// New makes the group of a session, whose keeper is this process, and sets its
+// limits. missing says in words
 // what the machine does not offer, "" if all is there; the Group works as far as
 // it does.
 func New(name string, l Limits) (g *Group, missing string, err error) {
@@ -95,7 +96,9 @@ func New(name string, l Limits) (g *Group, missing string, err error) {
 	if err != nil {
 		return nil, "no control groups: " + err.Error(), nil
 	}
-	return makeIn(layout(string(mounts), string(groups)), name, l)
+	// Two servers of one machine may have sessions of one name, in tests at
+	// least: the end of one must not be the other's.
+	return makeIn(layout(string(mounts), string(groups)), fmt.Sprintf("%s-%d", name, os.Getpid()), l)
 }
 
 func makeIn(places []place, name string, l Limits) (*Group, string, error) {
@@ -295,12 +298,12 @@ func (g *Group) Paths() []string {
 
 // Discard kills what is left of a session whose keeper is dead, and removes its
 // group. It asks first: an X server that is told to end takes its lock away.
-// Paths that are no group of that name are passed over.
+// Paths that are no group of that session are passed over.
 func Discard(ctx context.Context, name string, paths []string) error {
 	g := &Group{}
 	for _, dir := range paths {
 		var fs unix.Statfs_t
-		if filepath.Base(dir) != name || filepath.Base(filepath.Dir(dir)) != folder || unix.Statfs(dir, &fs) != nil {
+		if !strings.HasPrefix(filepath.Base(dir), name+"-") || filepath.Base(filepath.Dir(dir)) != folder || unix.Statfs(dir, &fs) != nil {
 			continue
 		}
 		switch fs.Type {

@@ -24,7 +24,7 @@ const (
 	// again, doubled each time; the first restart has none. A media that ran
 	// for healthyAfter starts the count anew.
 	backoffFirst = 100 * time.Millisecond
-	backoffMost  = 5 * time.Second
+	backoffMost  = 2 * time.Second // less than a gateway waits for an attach
 	healthyAfter = 2 * time.Second
 	// detachTime bounds the wait for media to end an attachment.
 	detachTime = 2 * time.Second
