@@ -57,7 +57,7 @@ func (e *Encoder) lossy(src *draw.Pixmap, r image.Rectangle, step byte, inter bo
 		e.near = new(lossy)
 		e.near.huff.Reuse = huff0.ReusePolicyNone
 	}
-	l := e.near
+	l, step := e.near, max(step, leastStep)
 	if !l.code(src, &e.shadow, r, step, inter) {
 		return 0, false
 	}
@@ -120,7 +120,7 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 				if shape&draw.Inter == 0 {
 					// Without a dead zone: a step in a flat ground shows.
 					half := q[k].step * 4
-					dc = (c[0]+half+1<<20*8*q[k].step)/(8*q[k].step) - 1<<20
+					dc = (c[0]+half+bias*8*q[k].step)/(8*q[k].step) - bias
 					dc, last[k] = dc-last[k], dc
 				}
 				if dc != 0 {
