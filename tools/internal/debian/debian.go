@@ -16,7 +16,7 @@ import (
 
 // Session is what a session server needs: an X server, a window manager, a
 // terminal emulator, fonts and keyboard layouts.
-var Session = []string{"xvfb", "xterm", "openbox", "x11-xserver-utils", "x11-xkb-utils", "xkb-data", "fonts-dejavu-core"}
+var Session = []string{"xvfb", "xterm", "openbox", "x11-xserver-utils", "x11-xkb-utils", "xkb-data", "fonts-dejavu-core", "dbus-daemon"}
 
 // Browser is what the tests of the workbench need.
 var Browser = []string{"chromium"}
@@ -39,6 +39,9 @@ var USB = []string{"libusb-1.0-0-dev", "pkg-config"}
 // Logins is what the tests of logins need: the library of login modules, and a
 // module that asks for a second factor, with its tool.
 var Logins = []string{"libpam0g-dev", "libpam-modules", "libpam-oath", "oathtool", "gcc", "libc6-dev"}
+
+// Desktop is a real desktop, for the long test of one.
+var Desktop = []string{"xfce4-session", "xfwm4", "xfce4-panel", "xfdesktop4", "xfce4-settings", "thunar", "adwaita-icon-theme", "x11-common", "x11-utils", "dbus-bin"}
 
 // Need installs those of the packages that are missing.
 func Need(ctx context.Context, out io.Writer, packages ...string) error {
