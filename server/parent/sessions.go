@@ -24,6 +24,9 @@ import (
 const (
 	// maxBasePath bounds the content of a session's lock file, in bytes.
 	maxBasePath = 4096
+	// stopAtOnce is how many sessions are ended at the same time: hundreds at
+	// once would all take longer than stopTime.
+	stopAtOnce = 16
 	// stopTime bounds the end of one session.
 	stopTime = 20 * time.Second
 	// lookAgain is how often the end of a session is looked for.
@@ -183,8 +186,13 @@ func StopSessions(ctx context.Context, runtime string, log *slog.Logger) (int, e
 	}
 	errs := make([]error, len(ids))
 	var stopping sync.WaitGroup
+	turns := make(chan struct{}, stopAtOnce)
 	for i, id := range ids {
-		stopping.Go(func() { errs[i] = stopSession(ctx, runtime, id) })
+		turns <- struct{}{}
+		stopping.Go(func() {
+			errs[i] = stopSession(ctx, runtime, id)
+			<-turns
+		})
 	}
 	stopping.Wait()
 	n := 0

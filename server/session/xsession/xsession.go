@@ -220,7 +220,7 @@ func (s *Session) removeX() error {
 	if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(s.x.PID()) {
 		return nil
 	}
-	for _, path := range []string{"/tmp/.X11-unix/X" + number, lock} {
+	for _, path := range []string{sockets + "/X" + number, lock} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("xsession: %w", err)
 		}
@@ -349,10 +349,11 @@ func (s *Session) startX(ctx context.Context) error {
 	}
 	if os.Geteuid() == 0 {
 		// An X server that is not root's may not make this one.
-		if os.Mkdir("/tmp/.X11-unix", 0o777) == nil {
-			_ = os.Chmod("/tmp/.X11-unix", 0o777|os.ModeSticky)
+		if os.Mkdir(sockets, 0o777) == nil {
+			_ = os.Chmod(sockets, 0o777|os.ModeSticky)
 		}
 	}
+	defer takeTurn(ctx)()
 	number, numberW, err := os.Pipe()
 	if err != nil {
 		return err

@@ -220,7 +220,7 @@ func (r *run) provide(dir string) (script string, err error) {
 		}
 	}
 	script = filepath.Join(dir, "session.sh")
-	text := fmt.Sprintf("#!/bin/sh\nexport GOMAXPROCS=1 GOGC=30\nexec '%s' desk\n", self)
+	text := fmt.Sprintf("#!/bin/sh\nexport GOMAXPROCS=1 GOGC=30\nexec '%s' desk 2>>'%s'\n", self, r.lab.Path("log", "desks.log"))
 	return script, os.WriteFile(script, []byte(text), 0o755)
 }
 

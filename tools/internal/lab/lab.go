@@ -411,7 +411,7 @@ func (p *Proc) Stop(wait time.Duration) error {
 // Close ends every session and program, waits for them, and returns an error
 // that names what was left: processes, or frame buffers.
 func (l *Lab) Close(hosts ...*Host) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // hundreds of sessions take their time
 	defer cancel()
 	var errs []error
 	l.mu.Lock()
