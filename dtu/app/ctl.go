@@ -203,7 +203,8 @@ func (s *shell) strokes(ctx context.Context, strokes []keymap.Stroke) error {
 	defer pause.Stop()
 	for i, k := range strokes {
 		if (hands{s}).hot(k.Usage, k.Down) {
-			return nil // what is wished may be shown by now: the rest of the chord was released
+			s.hotkeys.release() // the keys of the chord go up: what is wished may be shown by now
+			return nil
 		}
 		if target == nil || s.target.Load() != target {
 			return fmt.Errorf("%w; %d of %d key strokes were sent", s.errNoPicture(), i, len(strokes))
