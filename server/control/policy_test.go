@@ -426,11 +426,16 @@ func TestLeave(t *testing.T) {
 		u.wish(alp.WishSwitch)
 		u.next(alp.CmdNoticeInf)
 		u.wish(alp.WishLeave)
-		if s := u.screen(); !strings.Contains(s.Screen.Text, "You have left") {
-			t.Errorf("%+v", s.Screen)
+		again := u.form()
+		if f := again.form(); !strings.Contains(f.Title, "You have left") {
+			t.Errorf("%+v", f)
 		}
 		if st := r.parent.Keeper(c.Session).Status(); st.Terminal != "" {
 			t.Errorf("%+v", st)
+		}
+		again.fill(0, nil)
+		if back := u.shown(); back.Session != c.Session {
+			t.Error("another session")
 		}
 		v := r.dial(b)
 		v.insert(bare(b))

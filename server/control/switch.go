@@ -40,14 +40,14 @@ func (s *Server) deskReq(t *terminal, r alp.DeskReq) {
 // leaveDesk takes the session off its terminal, as its user wants.
 func (s *Server) leaveDesk(t *terminal) {
 	id, gen := t.shown.session, t.shown.gen
-	bare := t.now.req.Token().Pseudo()
 	if !s.logInAgain(t, "") {
-		why := "You have left your session: it runs on. Take the card out, and insert it again to see it."
-		if bare {
-			why = "You have left this terminal's session: it runs on."
-		}
 		p := s.presentAgain(t)
-		s.rest(p, greeter.Screen{Kind: greeter.Denied, Text: why})
+		p.user = "" // whoever has it shown again proves once more what the policy wants
+		f := greeter.Form{
+			Title: "You have left your session", Notes: []greeter.Note{{Text: "It runs on."}},
+			Buttons: []string{"Show it again"}, Layout: p.req.Layout,
+		}
+		s.showForm(p, f, func(greeter.Answer) { s.afresh(p) })
 	}
 	s.detach(id, gen)
 }
