@@ -31,6 +31,7 @@ import (
 	"hotdesk/protocol/program"
 	"hotdesk/server/parent"
 	"hotdesk/server/policy"
+	"hotdesk/server/session/cgroup"
 	"hotdesk/smartcard/identity"
 )
 
@@ -46,6 +47,7 @@ type Config struct {
 	LastPort        int
 	SessionFile     string
 	SessionScript   string
+	SessionLimits   cgroup.Limits
 	SessionServices string
 	SessionUser     string
 	SessionGroup    string
@@ -106,6 +108,13 @@ func flags(c *Config) *flag.FlagSet {
 	})
 	fs.StringVar(&c.SessionFile, "session-program", "", "`FILE` of the session program (empty: session beside this program)")
 	fs.StringVar(&c.SessionServices, "session-services", "", "`DIR` of NAME.service files, programs that every session has (empty: none but its message bus)")
+	fs.Func("session-memory", "most memory of a session's programs, `MIB`; what goes beyond is ended (empty: no limit)", func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 31)
+		c.SessionLimits.Memory = int64(n) << 20
+		return err
+	})
+	fs.IntVar(&c.SessionLimits.Processes, "session-processes", 0, "most processes and threads of a session (0: no limit)")
+	fs.IntVar(&c.SessionLimits.CPUWeight, "session-cpu-weight", 0, "share of a session when the processors are busy, 1 to 10000 (0: 100, as everybody)")
 	fs.StringVar(&c.SessionScript, "session-script", "", "`FILE` that starts the programs of a session (empty: Hotdesk's own)")
 	fs.StringVar(&c.SessionUser, "session-user", "", "`NAME` of the user of every session; without meaning with -local")
 	fs.StringVar(&c.SessionGroup, "session-group", "", "`NAME` of the group whose members may have a session (empty: every user that is not a system's)")

@@ -72,6 +72,7 @@ func runParent(ctx context.Context, c Config) error {
 		SessionProgram:  c.SessionFile,
 		SessionScript:   c.SessionScript,
 		SessionServices: c.SessionServices,
+		Limits:          c.SessionLimits,
 		SessionGroup:    c.SessionGroup,
 		Service:         c.service(),
 		Only:            c.only(),

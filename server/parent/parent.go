@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/program"
+	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/session/services"
 
@@ -72,6 +73,8 @@ type Config struct {
 	SessionProgram      string // the session binary
 	SessionScript       string // "" for Hotdesk's own
 	SessionServices     string // directory of services' files, "" for none
+	// Limits hold for every session that is started without others.
+	Limits cgroup.Limits
 	// SessionGroup names the group whose members may have a session; "": every
 	// user that is not a system's.
 	SessionGroup string
@@ -168,6 +171,9 @@ func (p *parent) check() error {
 	}
 	if _, err := services.Read(p.SessionServices); err != nil {
 		return fmt.Errorf("parent: -session-services: %w", err)
+	}
+	if err := p.Limits.Check(); err != nil {
+		return fmt.Errorf("parent: -session-memory, -session-processes or -session-cpu-weight: %w", err)
 	}
 	if p.Local {
 		return nil

@@ -26,7 +26,9 @@ func TestRoot(t *testing.T) {
 	t.Cleanup(func() { r.must(stranger.RemoveTemporary()) })
 	script := r.lab.Path("desk.sh")
 	r.must(os.WriteFile(script, []byte("id -un >\"$HOME/ran-by\"\nxsetroot -solid '#123456'\nexec xterm -geometry 20x5+2000+1400\n"), 0o644))
-	north := r.host("north", nil)
+	north := r.host("north", func(c *lab.Installed) {
+		c.ServerArgs = []string{"-session-memory", "700", "-session-processes", "300", "-session-cpu-weight", "50"}
+	})
 	r.host("south", func(c *lab.Installed) {
 		c.ServerFirst = true
 		c.ServerArgs = []string{"-session-script", script}
@@ -41,6 +43,7 @@ func TestRoot(t *testing.T) {
 	r.paint(a, "2a7f62")
 	desk := r.rest(a)
 	r.ranBy(north)
+	r.limitsOf(north)
 	r.filesOf(north, stranger)
 	r.screenOf(north, stranger)
 
@@ -166,6 +169,50 @@ func (r *realm) ranBy(h *lab.Host) {
 		if !seen[name] {
 			r.t.Errorf("no process %s", name)
 		}
+	}
+}
+
+// limitsOf checks the session's control group: who is in it, what it may use,
+// and that the keeper is not held by it. A machine without groups has told so.
+func (r *realm) limitsOf(h *lab.Host) {
+	r.t.Helper()
+	ids, err := h.Sessions()
+	r.must(err)
+	st, keeper, err := h.Keeper(r.ctx, ids[0])
+	r.must(err)
+	text, err := os.ReadFile(filepath.Join(h.Runtime, "sessions", string(ids[0]), "cgroup"))
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(h.Runtime, "sessions", string(ids[0]), "keeper.log"))
+		if !strings.Contains(string(log), "no control groups") {
+			r.t.Errorf("no control group, and nothing said: %s", log)
+		}
+		return
+	}
+	found := map[string]string{}
+	for dir := range strings.FieldsSeq(string(text)) {
+		for file, name := range map[string]string{
+			"memory.max": "memory", "memory.limit_in_bytes": "memory", "pids.max": "processes", "cpu.weight": "weight", "cpu.shares": "shares",
+		} {
+			if b, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+				found[name] = strings.TrimSpace(string(b))
+			}
+		}
+		b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		r.must(err)
+		if !slices.Contains(strings.Fields(string(b)), strconv.Itoa(st.X)) || !slices.Contains(strings.Fields(string(b)), strconv.Itoa(st.Media)) {
+			r.t.Errorf("%s has not the X server and media, but %q", dir, b)
+		}
+	}
+	groups, err := os.ReadFile("/proc/" + strconv.Itoa(keeper) + "/cgroup")
+	if err != nil || strings.Contains(string(groups), string(ids[0])) {
+		r.t.Errorf("the keeper is in %q, %v", groups, err)
+	}
+	r.t.Logf("limits: %v", found)
+	if m, is := found["memory"]; is && m != strconv.Itoa(700<<20) {
+		r.t.Errorf("memory %s", m)
+	}
+	if p, is := found["processes"]; is && p != "300" {
+		r.t.Errorf("processes %s", p)
 	}
 }
 

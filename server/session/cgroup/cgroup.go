@@ -21,6 +21,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,11 @@ func (l Limits) Check() error {
 		return fmt.Errorf("cgroup: a CPU weight is 1 to %d, not %d", MaxWeight, l.CPUWeight)
 	}
 	return nil
+}
+
+// Or is l with what it leaves open taken from m.
+func (l Limits) Or(m Limits) Limits {
+	return Limits{cmp.Or(l.Memory, m.Memory), cmp.Or(l.Processes, m.Processes), cmp.Or(l.CPUWeight, m.CPUWeight)}
 }
 
 // A Group is a session's group in each hierarchy. Nil is none.

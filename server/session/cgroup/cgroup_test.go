@@ -186,3 +186,9 @@ func TestMemory(t *testing.T) {
 		t.Error("it does not end")
 	}
 }
+
+func TestOr(t *testing.T) {
+	if got := (Limits{Memory: 1}).Or(Limits{2, 3, 4}); got != (Limits{1, 3, 4}) {
+		t.Errorf("%+v", got)
+	}
+}
