@@ -17,6 +17,7 @@ import (
 //	POST /sessions/ID/VERB   PeerReason -> Done, as of the admin API
 //	POST /facts              FactsRequest -> Facts
 //	GET  /audit              []AuditEntry, with AuditQuery's values
+//	POST /renew              Renewal: of the certificate that the asking end shows
 const PeerALPN = "hotdesk-peer/1"
 
 // PeerPrefix begins every path that other hosts ask for.
@@ -78,6 +79,11 @@ type Account struct {
 	// Dir is the number of the home in its file system, 0 where it could not
 	// be looked at: hosts that share homes have the same.
 	Dir uint64 `json:"dir,omitempty"`
+}
+
+// Renewal is a host's further certificate and the authority's, PEM.
+type Renewal struct {
+	Chain []byte `json:"chain"`
 }
 
 // AuditEntry is an entry of a host's audit, without its chain.

@@ -1,5 +1,6 @@
 // Package admin is the gateway's end of the admin API: HTTP on a unix socket,
-// for root and for those whom root has allowed.
+// for root and for those whom root has allowed; and of what the hosts of a group
+// ask each other for their admins, over TLS with the group's certificates.
 //
 // Source: design section 5; protocol/adminapi for paths, bodies and errors.
 //
@@ -7,7 +8,10 @@
 //  1. Who asks is what the kernel says (SO_PEERCRED), never what a request says.
 //  2. Whatever changes something is in the audit, done or refused, with who.
 //  3. A body is read up to its bound and no further; unknown fields are errors.
-//  4. A registry that is away makes changes of it fail, and nothing else.
+//  4. Another host of the group may read what this one is like and do, and has a
+//     session end, be detached or told something; no more (see ServePeers). One
+//     that does not answer is named, and waited for PeerWithin at most.
+//  5. A registry that is away makes changes of it fail, and nothing else.
 //
 // A Server is safe for concurrent use; Serve is its life. Limits: MaxConns, and
 // those of adminapi.
@@ -62,15 +66,17 @@ type Config struct {
 	Desk     Desk
 	Registry *registry.Registry // nil: there is none
 	// Adopt makes this host the registry at its next start; nil: it is, or cannot.
-	Adopt     func() (next string, err error)
-	Audit     *audit.Log
-	AuditDir  string                                  // where that is; "": it cannot be read
-	Dial      DialPeer                                // to other hosts; nil: this one only
-	Group     func(context.Context) (net.Conn, error) // to the group manager
-	Authority string                                  // fingerprint
-	CertUntil time.Time
-	Version   string
-	Log       *slog.Logger // nil: silent
+	Adopt    func() (next string, err error)
+	Audit    *audit.Log
+	AuditDir string                                  // where that is; "": it cannot be read
+	Dial     DialPeer                                // to other hosts; nil: this one only
+	Group    func(context.Context) (net.Conn, error) // to the group manager
+	Cert     func() (authority string, until time.Time)
+	// Sign renews the certificate of a host with that name and key; nil: the
+	// authority's key is on another host.
+	Sign    func(ctx context.Context, name string, public []byte) ([]byte, error)
+	Version string
+	Log     *slog.Logger // nil: silent
 }
 
 // A Server answers admins.

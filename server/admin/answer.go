@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -56,7 +57,7 @@ func (p *Peers) Take(nc *tls.Conn) {
 	defer func() { p.mu.Lock(); p.n--; p.mu.Unlock() }()
 	over := make(chan struct{})
 	select {
-	case p.conns <- &endConn{Conn: nc, host: CertHost(nc), end: sync.OnceFunc(func() { close(over) })}:
+	case p.conns <- &endConn{Conn: nc, host: CertHost(nc), key: certKey(nc), end: sync.OnceFunc(func() { close(over) })}:
 		<-over
 	case <-p.done:
 		nc.Close()
@@ -72,11 +73,30 @@ func CertHost(nc *tls.Conn) string {
 	return strings.TrimPrefix(certs[0].Subject.CommonName, "Hotdesk host ")
 }
 
+// certKey is the public key in the certificate of the other end, nil for one of
+// another kind than hosts have.
+func certKey(nc *tls.Conn) []byte {
+	certs := nc.ConnectionState().PeerCertificates
+	if len(certs) == 0 {
+		return nil
+	}
+	public, ok := certs[0].PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil
+	}
+	b, err := public.Bytes()
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
 // An endConn tells when it is closed. It hides that it is TLS, which http.Server
 // would look into: it only has to speak HTTP/1.1.
 type endConn struct {
 	net.Conn
 	host string
+	key  []byte // of its certificate
 	end  func()
 }
 
@@ -136,11 +156,26 @@ func (s *Server) ServePeers(ctx context.Context, p *Peers) {
 		if err := decode(r, &q); err != nil {
 			return nil, err
 		}
-		host, _ := r.Context().Value(peerHost{}).(string)
+		host := "unknown"
+		if e, ok := r.Context().Value(peerHost{}).(*endConn); ok {
+			host = e.host
+		}
 		if len(q.Who) > adminapi.MaxReason {
 			q.Who = q.Who[:adminapi.MaxReason]
 		}
 		return s.act(r.Context(), r.PathValue("id"), r.PathValue("verb"), q.Reason, q.Who+" at "+host)
+	})
+	handle("POST /renew", func(r *http.Request) (any, error) {
+		e, ok := r.Context().Value(peerHost{}).(*endConn)
+		if !ok || e.key == nil || s.conf.Sign == nil {
+			return nil, adminapi.Error{Code: adminapi.CodeConflict, Text: s.conf.Host + " cannot renew certificates"}
+		}
+		chain, err := s.conf.Sign(r.Context(), e.host, e.key)
+		if err != nil {
+			return nil, adminapi.Error{Code: adminapi.CodeConflict, Text: s.conf.Host + ": " + err.Error()}
+		}
+		s.noteOf(e.host, nil, audit.Entry{What: audit.Admin, Text: "certificate renewed for host " + e.host})
+		return adminapi.Renewal{Chain: chain}, nil
 	})
 	srv := &http.Server{
 		Handler: mux, MaxHeaderBytes: MaxHeader, ReadHeaderTimeout: headTime, ReadTimeout: headTime, WriteTimeout: peerDoes, IdleTimeout: headTime,
@@ -148,7 +183,7 @@ func (s *Server) ServePeers(ctx context.Context, p *Peers) {
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if e, ok := c.(*endConn); ok {
-				ctx = context.WithValue(ctx, peerHost{}, e.host)
+				ctx = context.WithValue(ctx, peerHost{}, e)
 			}
 			return ctx
 		},

@@ -318,3 +318,22 @@ func (s *Server) elsewhere(ctx context.Context, host, id, verb, reason, who stri
 	err = s.askPeer(ctx, all[i], peerDoes, "POST", "/sessions/"+id+"/"+verb, adminapi.PeerReason{Reason: reason, Who: who}, &done)
 	return done, err
 }
+
+// Renew asks the other hosts for a further certificate of this one: the host
+// that has the authority's key answers, to the key of the connection.
+func (s *Server) Renew(ctx context.Context) ([]byte, error) {
+	all, missing := s.remotes(ctx)
+	var errs []error
+	for _, m := range missing {
+		errs = append(errs, fmt.Errorf("%s: %s", m.Host, m.Why))
+	}
+	for _, r := range all {
+		var out adminapi.Renewal
+		err := s.askPeer(ctx, r, PeerWithin, "POST", "/renew", nil, &out)
+		if err == nil {
+			return out.Chain, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(append(errs, errors.New("admin: no host that answers has the authority's key"))...)
+}

@@ -90,14 +90,17 @@ func newPair(t *testing.T, ctx context.Context, wg *sync.WaitGroup) pair {
 		t.Cleanup(func() { l.Close() })
 		return l
 	}
-	p.south = New(Config{Host: "south", Desk: p.theirs, Group: noGroup, Audit: log("south"), AuditDir: filepath.Join(dir, "south"), Version: "2"})
+	p.south = New(Config{Host: "south", Desk: p.theirs, Group: noGroup, Audit: log("south"), AuditDir: filepath.Join(dir, "south"), Version: "2",
+		Sign: func(_ context.Context, name string, public []byte) ([]byte, error) {
+			return append([]byte(name+" "), public...), nil
+		}})
 	peers := NewPeers()
 	wg.Go(func() { p.south.ServePeers(ctx, peers) })
 	dial := func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		switch to.String() {
 		case "10.0.0.2:7443": // south, by the interface that is heard
 			a, b := net.Pipe()
-			peers.conns <- &endConn{Conn: b, host: "north", end: func() {}}
+			peers.conns <- &endConn{Conn: b, host: "north", key: []byte("point"), end: func() {}}
 			return a, nil
 		case "10.0.0.5:7443": // a host that takes connections and is stuck
 			a, _ := net.Pipe()
@@ -192,6 +195,10 @@ func TestGroup(t *testing.T) {
 			if !strings.Contains(text, want) {
 				t.Errorf("audit without %q:\n%s", want, text)
 			}
+		}
+		// The certificate is for the name and the key of the connection.
+		if chain, err := p.north.Renew(t.Context()); err != nil || string(chain) != "north point" {
+			t.Errorf("renewed: %q, %v", chain, err)
 		}
 		if len(a.Missing) != 4 {
 			t.Errorf("audit: %+v", a.Missing)

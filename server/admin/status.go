@@ -22,7 +22,10 @@ const (
 
 // status is how this host does, with what an admin should look at.
 func (s *Server) status(r *http.Request) (any, error) {
-	out := adminapi.Status{Host: s.conf.Host, Version: s.conf.Version, Time: time.Now().UTC().Truncate(time.Millisecond), Authority: s.conf.Authority, CertUntil: s.conf.CertUntil, Warnings: []string{}}
+	out := adminapi.Status{Host: s.conf.Host, Version: s.conf.Version, Time: time.Now().UTC().Truncate(time.Millisecond), Warnings: []string{}}
+	if s.conf.Cert != nil {
+		out.Authority, out.CertUntil = s.conf.Cert()
+	}
 	warn := func(format string, a ...any) { out.Warnings = append(out.Warnings, fmt.Sprintf(format, a...)) }
 	if all, err := s.conf.Desk.Sessions(r.Context()); err != nil {
 		warn("sessions: %v", err)
@@ -47,8 +50,8 @@ func (s *Server) status(r *http.Request) (any, error) {
 	if err := s.conf.Audit.Err(); err != nil {
 		warn("audit: the last entry could not be written: make room on its disk: %v", err)
 	}
-	if left := time.Until(s.conf.CertUntil); !s.conf.CertUntil.IsZero() && left < certSoon {
-		warn("certificate: it ends in %d days: restart server, or, on a host without the authority's key, join again with `hotdesk setup join`", int(left/(24*time.Hour)))
+	if left := time.Until(out.CertUntil); !out.CertUntil.IsZero() && left < certSoon {
+		warn("certificate: it ends in %d days: server renews it by itself where the host with the authority's key can be asked: see to that, or join again with `hotdesk setup join`", int(left/(24*time.Hour)))
 	}
 	var g local.Status
 	if err := s.ask(r.Context(), func(ctx context.Context, c *rpc.Conn) error { return c.Call(ctx, local.OpStatus, nil, &g) }); err != nil {

@@ -119,9 +119,9 @@ type office struct {
 	registry *registry.Registry // nil: none
 	audit    *audit.Log         // nil: it cannot be written
 	ln       *net.UnixListener  // nil: there is none
-	id       hostKeys
+	id       *passport
 	peers    *admin.Peers
-	ask      admin.DialPeer // other hosts
+	sign     func(ctx context.Context, name string, public []byte) ([]byte, error) // has the parent renew a certificate
 
 	entries chan audit.Entry
 	lost    atomic.Int64
@@ -130,7 +130,7 @@ type office struct {
 // maxEntries bounds the entries that wait for the disk.
 const maxEntries = 4096
 
-func (c *Config) openOffice(id hostKeys) (*office, error) {
+func (c *Config) openOffice(id *passport) (*office, error) {
 	o := &office{conf: c, id: id, peers: admin.NewPeers(), entries: make(chan audit.Entry, maxEntries)}
 	var err error
 	if o.audit, err = audit.Open(c.auditDir(), c.Host, time.Now); err != nil {
@@ -188,10 +188,11 @@ func (o *office) serve(ctx context.Context, desk *control.Server) {
 	}
 	conf := admin.Config{
 		Host: c.Host, Allow: allow, Desk: desk, Registry: o.registry, Adopt: c.adopt(), Audit: o.audit,
-		AuditDir: c.auditDir(), Dial: o.ask, Group: grouplink.Unix(c.groupSocket()), Version: version(), Log: c.Log,
+		AuditDir: c.auditDir(), Dial: o.id.dialPeer(), Sign: o.sign, Group: grouplink.Unix(c.groupSocket()), Version: version(), Log: c.Log,
 	}
-	conf.Authority, conf.CertUntil = o.id.facts()
+	conf.Cert = func() (string, time.Time) { return o.id.now.Load().keys.facts() }
 	api := admin.New(conf)
+	wg.Go(func() { o.id.keep(ctx, o.sign, api.Renew) })
 	wg.Go(func() { api.ServePeers(ctx, o.peers) })
 	if o.ln == nil {
 		return
@@ -262,6 +263,9 @@ func version() string {
 func (c *Config) certificate(open func(string) (*auth.Authority, error), name string) (cert, key, fingerprint string, err error) {
 	if _, err := os.Lstat(filepath.Join(c.State, auth.AuthorityKey)); errors.Is(err, fs.ErrNotExist) {
 		if cert, key, fingerprint, err = auth.Joined(c.State, name); !errors.Is(err, auth.ErrNotJoined) {
+			if err != nil && c.renewed(cert, key) {
+				return cert, key, "", nil
+			}
 			return cert, key, fingerprint, err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,10 +44,9 @@ func runGateway(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	// The parent shares the file's position: it is not moved.
-	tls, err := auth.ServerConfig(io.NewSectionReader(cert, 0, auth.MaxFile), io.NewSectionReader(key, 0, auth.MaxFile))
 	cert.Close()
 	key.Close()
+	who, err := newPassport(id, filepath.Join(c.dataDir(), renewedFile), c.Log)
 	if err != nil {
 		return err
 	}
@@ -56,15 +54,11 @@ func runGateway(ctx context.Context, c Config) error {
 	if !ok {
 		return fmt.Errorf("server: %v is no TCP socket", ln.Addr())
 	}
-	answer, ask, err := id.peerConfigs()
+	office, err := c.openOffice(who)
 	if err != nil {
 		return err
 	}
-	office, err := c.openOffice(id)
-	if err != nil {
-		return err
-	}
-	office.ask = dialPeer(ask)
+	office.sign = up.Sign
 	screens, err := greeter.New(greeter.Config{Conn: pc, Host: c.Host, Most: screenMost, Log: c.Log})
 	if err != nil {
 		return err
@@ -100,7 +94,7 @@ func runGateway(ctx context.Context, c Config) error {
 	})
 	srv = control.New(control.Config{
 		View: office.view, Audit: office.note, Enroll: office.enroll,
-		TLS: withPeers(tls, answer), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
+		TLS: who.serverConfig(), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
 		Proofs: proofs, Rules: rules,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
 		Logins: logins(ctx),

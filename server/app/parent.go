@@ -82,6 +82,7 @@ func runParent(ctx context.Context, c Config) error {
 		GatewayUser:     c.GatewayUser,
 		Level:           c.LogLevel,
 		Log:             c.Log,
+		Sign:            c.sign,
 		Gateway: func() *exec.Cmd {
 			cmd := exec.Command(program, args...)
 			cmd.Stdout, cmd.Stderr = c.Stdout, c.Stderr

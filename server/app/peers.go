@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
@@ -35,22 +34,9 @@ func (i hostKeys) peerConfigs() (answer, ask *tls.Config, err error) {
 	return answer, ask, nil
 }
 
-// withPeers has a server's configuration take other hosts too. Terminals see no
-// difference.
-func withPeers(base, answer *tls.Config) *tls.Config {
-	c := base.Clone()
-	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, adminapi.PeerALPN) {
-			return answer, nil
-		}
-		return nil, nil
-	}
-	return c
-}
-
-func dialPeer(conf *tls.Config) admin.DialPeer {
+func (i *passport) dialPeer() admin.DialPeer {
 	return func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-		d := tls.Dialer{Config: conf}
+		d := tls.Dialer{Config: i.now.Load().ask}
 		nc, err := d.DialContext(ctx, "tcp", to.String())
 		if err != nil {
 			return nil, err

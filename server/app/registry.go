@@ -148,7 +148,7 @@ func (i hostKeys) files(dir string) (cert, key, ca string, err error) {
 }
 
 // openRegistry opens this host's copy. It is nil for -registry none.
-func (c *Config) openRegistry(id hostKeys) (*registry.Registry, error) {
+func (c *Config) openRegistry(id *passport) (*registry.Registry, error) {
 	if c.Registry.At == registryNone {
 		return nil, nil
 	}
@@ -180,7 +180,7 @@ func (c *Config) openRegistry(id hostKeys) (*registry.Registry, error) {
 		}
 		if e.Listen.IsValid() {
 			var err error
-			if e.Cert, e.Key, e.Trusted, err = id.files(dir); err != nil {
+			if e.Cert, e.Key, e.Trusted, err = id.now.Load().keys.files(dir); err != nil {
 				return nil, err
 			}
 		}
@@ -215,11 +215,12 @@ func (c *Config) adopt() func() (string, error) {
 
 // dialRegistry connects to etcd of others: with the certificate of this host,
 // or what -registry-tls holds.
-func (c *Config) dialRegistry(ctx context.Context, ends []string, id hostKeys) (registry.Store, error) {
+func (c *Config) dialRegistry(ctx context.Context, ends []string, id *passport) (registry.Store, error) {
 	r := etcdstore.Remote{Endpoints: ends, Log: c.Log}
 	if slices.ContainsFunc(ends, func(s string) bool { return strings.HasPrefix(s, "https:") }) {
 		r.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ServerName: alp.ServerName}
-		ca, cert, key := id.authority(), id.cert, id.key
+		keys := id.now.Load().keys
+		ca, cert, key := keys.authority(), keys.cert, keys.key
 		if dir := c.Registry.TLS; dir != "" {
 			r.TLS.ServerName, r.TLS.MinVersion = "", tls.VersionTLS12
 			for name, to := range map[string]*[]byte{"ca.pem": &ca, "client.pem": &cert, "client.key": &key} {

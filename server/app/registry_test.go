@@ -57,7 +57,7 @@ func TestAdopt(t *testing.T) {
 	if err != nil || !strings.Contains(next, "restart server") {
 		t.Errorf("%q, %v", next, err)
 	}
-	r, err := c.openRegistry(hostKeys{})
+	r, err := c.openRegistry(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

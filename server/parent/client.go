@@ -174,3 +174,14 @@ func (c *Client) List(ctx context.Context) ([]alp.SessionID, error) {
 	}
 	return r.List, nil
 }
+
+// Sign has the authority of this host, if its key is here, make a further
+// certificate for a host by its name and its public key.
+func (c *Client) Sign(ctx context.Context, name string, public []byte) ([]byte, error) {
+	r, err := c.call(ctx, message{Op: opSign, Name: name, Public: public})
+	if err != nil {
+		return nil, err
+	}
+	closeAll(r.files)
+	return r.Chain, nil
+}

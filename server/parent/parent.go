@@ -89,6 +89,9 @@ type Config struct {
 	// Gateway makes the command of a gateway. Run puts the socketpair before
 	// its ExtraFiles, as descriptor GatewayFD, and adds the user.
 	Gateway func() *exec.Cmd
+	// Sign makes a further certificate for a host, where the authority's key
+	// is here; nil: it is not.
+	Sign func(name string, public []byte) ([]byte, error)
 	// GatewayUser runs the gateway; ignored in local mode.
 	GatewayUser string
 	Level       slog.Level   // of the sessions' logs

@@ -88,6 +88,11 @@ func (p *parent) answer(ctx context.Context, m message) (message, *os.File) {
 		p.starting.Lock()
 		out.List, err = p.sessions()
 		p.starting.Unlock()
+	case opSign:
+		err = errors.New("parent: the authority's key is on another host")
+		if p.Sign != nil {
+			out.Chain, err = p.Sign(m.Name, m.Public)
+		}
 	}
 	var file *os.File
 	if err == nil && conn != nil {

@@ -30,6 +30,7 @@ const (
 	opStart = "start" // Start -> nothing, with the control connection of the new keeper
 	opOpen  = "open"  // session -> nothing, with a control connection
 	opList  = "list"  // nothing -> the sessions that have a keeper
+	opSign  = "sign"  // Name, Public -> Chain: a further certificate of a host, where the authority's key is here
 )
 
 // message is one datagram: a request, or the reply with the same id.
@@ -39,6 +40,9 @@ type message struct {
 	Start   *Start          `json:"start,omitempty"`
 	Session alp.SessionID   `json:"session,omitempty"`
 	List    []alp.SessionID `json:"list,omitempty"`
+	Name    string          `json:"name,omitempty"`
+	Public  []byte          `json:"public,omitempty"`
+	Chain   []byte          `json:"chain,omitempty"`
 	Error   string          `json:"error,omitempty"`
 }
 

@@ -3,6 +3,11 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,7 +19,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"hotdesk/protocol/adminapi"
 	"hotdesk/tools/internal/account"
 	"hotdesk/tools/internal/lab"
 )
@@ -33,10 +40,29 @@ func (r *realm) hotdesk(machine, stdin string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
+// aging has a host's certificate end soon, as if it had been given long ago, and
+// returns when.
+func (r *realm) aging(authority, host string) time.Time {
+	r.t.Helper()
+	pair, err := tls.LoadX509KeyPair(r.lab.Path(authority+"-state", "authority.pem"), r.lab.Path(authority+"-state", "authority.key"))
+	r.must(err)
+	path := r.lab.Path(host+"-state", "host-"+host+".pem")
+	text, err := os.ReadFile(path)
+	r.must(err)
+	block, rest := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	r.must(err)
+	cert.NotAfter = time.Now().Add(80 * 24 * time.Hour)
+	der, err := x509.CreateCertificate(rand.Reader, cert, pair.Leaf, cert.PublicKey, pair.PrivateKey)
+	r.must(err)
+	r.must(os.WriteFile(path, append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), rest...), 0o644))
+	return cert.NotAfter
+}
+
 // Two hosts are set up by `hotdesk setup`, as root would on bare machines, the
 // second by the line that the first one's invitation prints: they trust each
 // other, a terminal that knows the authority of either uses both, and the
-// registry follows.
+// registry follows. The host that joined renews its certificate by itself.
 func TestNetnsSetup(t *testing.T) {
 	account1 := fmt.Sprintf("hde2e%ds", os.Getpid())
 	t.Cleanup(func() { // after the programs have ended
@@ -101,8 +127,24 @@ func TestNetnsSetup(t *testing.T) {
 		t.Errorf("the invitation says %q", said)
 	}
 	r.must(invite.Wait())
+	old := r.aging("north", "south")
 	start("south")
 	r.together("north", "south")
+
+	// A certificate that ends soon is renewed: the gateway asks when it starts.
+	gateway, err := r.hosts["south"].Gateway()
+	r.must(err)
+	r.must(lab.Kill(r.ctx, gateway))
+	r.logged(r.hosts["south"].Server, "certificate renewed", 1)
+	r.logged(r.hosts["north"].Server, "certificate renewed for a host", 1)
+	r.eventually("the new certificate is served", func() (bool, string) {
+		out, err := r.hotdesk("south", "", append(places("south"), "-json", "status")...)
+		var st adminapi.Status
+		if json.Unmarshal([]byte(out), &st) != nil {
+			return false, fmt.Sprint(err)
+		}
+		return st.CertUntil.Sub(old) > 365*24*time.Hour, st.CertUntil.String()
+	})
 
 	for path, want := range map[string]struct {
 		mode fs.FileMode

@@ -148,7 +148,7 @@ func office(args []string) int {
 	}
 	srv := admin.New(admin.Config{
 		Host: "north", Allow: admin.Allow{UID: os.Geteuid()}, Desk: d, Registry: reg, Audit: log, Group: group,
-		Version: "test", CertUntil: time.Now().Add(1000 * time.Hour), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Version: "test", Cert: func() (string, time.Time) { return "", time.Now().Add(1000 * time.Hour) }, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err := os.WriteFile(filepath.Join(dir, "ready"), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 		return fail(err)
