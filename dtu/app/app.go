@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 // openTrust reads whom the terminal believes.
 func (c *Config) openTrust() (*trust.Store, error) {
-	s, err := trust.Open(trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: alp.ServerName, ALPN: alp.ALPN})
+	s, err := trust.Open(trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: alp.ServerName, ALPN: alp.ALPN, KeyFile: c.KeyFile})
 	if err != nil {
 		return nil, fmt.Errorf("dtu: %w", err)
 	}

@@ -33,6 +33,7 @@ type Config struct {
 	Authority     string             // file with the certificate of the group's authority
 	Trust         trust.Mode         // where the authority comes from where no file names it
 	TrustFile     string             // where what was accepted is kept
+	KeyFile       string             // of the terminal's own key; "": none
 	DHCP          string             // interface to ask on; empty: no DHCP
 	DHCPConfigure bool               // give it the lease's address
 	Display       string             // headless, window, fb or workbench
@@ -98,6 +99,7 @@ func flags(c *Config) *flag.FlagSet {
 		}
 		return nil
 	})
+	fs.StringVar(&c.KeyFile, "key-file", "", "`FILE` of the terminal's own key, made when it is missing: hosts that have seen it let nobody else be this terminal (empty: its id is all that it has)")
 	fs.StringVar(&c.TrustFile, "trust-file", "", "`FILE` where the authority that -trust brought is kept; take it away to trust anew")
 	fs.StringVar(&c.DHCP, "dhcp", "", "`INTERFACE` on which a DHCP server is asked for servers (needs the rights of root; empty: no DHCP)")
 	fs.BoolVar(&c.DHCPConfigure, "dhcp-configure", false, "give the interface of -dhcp the address and route of the lease, and take them away at the end")

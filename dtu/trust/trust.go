@@ -112,6 +112,7 @@ type Store struct {
 	file string // where what is pinned is kept; "" for Configured
 	name string // of every server
 	alpn string
+	key  *tls.Certificate // the terminal's own; nil: none
 
 	mu     sync.Mutex
 	pinned []*x509.Certificate
@@ -125,12 +126,18 @@ type Config struct {
 	File      string // where what is accepted is kept, for the other modes
 	Name      string // for which servers' certificates are made out
 	ALPN      string // of control connections
+	KeyFile   string // of the terminal's own key, made where it is missing; "": it has none
 }
 
 // Open reads what is trusted already.
 func Open(cfg Config) (*Store, error) {
 	s := &Store{mode: cfg.Mode, file: cfg.File, name: cfg.Name, alpn: cfg.ALPN}
 	var err error
+	if cfg.KeyFile != "" {
+		if s.key, err = openKey(cfg.KeyFile); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case cfg.Mode == Configured:
 		s.pinned, err = read(cfg.Authority)
@@ -296,10 +303,15 @@ func place(path string, text []byte) error {
 // TLS is how a control connection is dialled. The handshake fails with an
 // Unknown or a Refused where the server is not to be believed.
 func (s *Store) TLS() *tls.Config {
+	var own []tls.Certificate
+	if s.key != nil {
+		own = []tls.Certificate{*s.key}
+	}
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		ServerName: s.name,
-		NextProtos: []string{s.alpn},
+		Certificates: own,
+		MinVersion:   tls.VersionTLS13,
+		ServerName:   s.name,
+		NextProtos:   []string{s.alpn},
 		// The library's own verification knows no way to look at an authority
 		// that is not trusted yet. VerifyConnection does all that it would do,
 		// and runs for every connection.

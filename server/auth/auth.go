@@ -206,6 +206,8 @@ func ServerConfig(cert, key io.Reader) (*tls.Config, error) {
 		// A resumed connection would skip the certificate that the terminal
 		// pins: a full handshake costs less than a millisecond.
 		SessionTicketsDisabled: true,
+		// A terminal may have a key of its own; nobody has to vouch for it.
+		ClientAuth: tls.RequestClientCert,
 	}, nil
 }
 

@@ -26,6 +26,7 @@ type conn struct {
 	out  chan []byte // to the writer; closed by the owner at the end
 
 	channel [identity.ChannelSize]byte // the connection's name within TLS
+	key     terminalKey                // that the terminal has shown there
 
 	t      *terminal // nil until it named one
 	proven proven
@@ -50,6 +51,7 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	nc.SetDeadline(time.Now().Add(GreetWithin))
 	stream := nc
 	var name [identity.ChannelSize]byte
+	var key terminalKey
 	if s.conf.TLS != nil {
 		sec := tls.Server(nc, s.conf.TLS)
 		if err := sec.HandshakeContext(ctx); err != nil {
@@ -71,9 +73,10 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) {
 			s.lost(ctx, seat, peer, fmt.Errorf("handshake: %w", err))
 			return
 		}
+		key = keyOf(sec.ConnectionState())
 		stream = sec
 	}
-	c := &conn{nc: nc, addr: address(nc), out: make(chan []byte, maxQueued), channel: name}
+	c := &conn{nc: nc, addr: address(nc), out: make(chan []byte, maxQueued), channel: name, key: key}
 	if !s.post(func() { s.conns[c] = struct{}{} }) {
 		return
 	}

@@ -159,6 +159,7 @@ type Server struct {
 	service   service
 	terminals map[alp.TerminalID]*terminal
 	conns     map[*conn]struct{}
+	keys      keyring
 	backoff   *login.Backoff
 	logins    int                        // whose modules are at work
 	locks     map[alp.SessionID]struct{} // sessions that are shown to nobody who has not logged in
@@ -187,6 +188,7 @@ func New(conf Config) *Server {
 		keepers:   map[alp.SessionID]*keeper{},
 		terminals: map[alp.TerminalID]*terminal{},
 		conns:     map[*conn]struct{}{},
+		keys:      keyring{},
 		backoff:   login.NewBackoff(),
 		locks:     map[alp.SessionID]struct{}{},
 	}

@@ -165,6 +165,9 @@ func (s *Server) message(c *conn, m alp.Message) error {
 			return err
 		}
 		if err := s.bind(c, r.Terminal); err != nil || c.t == nil {
+			if err == errOtherKey {
+				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: err.Error(), OSD: osdRefused}.Message())
+			}
 			return err
 		}
 		s.infoReq(c.t, r)
@@ -210,6 +213,9 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 			return fmt.Errorf("control: this connection is %s's, not %s's", c.t.id, id)
 		}
 		return nil
+	}
+	if !s.keys.admit(id, c.key, time.Now()) {
+		return errOtherKey
 	}
 	t := s.terminals[id]
 	if t == nil {

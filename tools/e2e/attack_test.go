@@ -376,7 +376,18 @@ func TestAttackTickets(t *testing.T) {
 		}
 		two.say(two.event("simple.attack2", true))
 		c := two.offered("pseudo." + alp.Token(two.id))
-		show(two.at(b), home, two.hello(b), "ticket withdrawn")
+		m, err = f.greet(two.at(b), home, two.hello(b))
+		if err == nil { // it came before the word of the removal, which ends it
+			select {
+			case <-m.conn.Context().Done():
+				err = context.Cause(m.conn.Context())
+			case <-time.After(patience):
+				t.Error("an attachment outlives the removal of its token")
+			}
+		}
+		if app, ok := errors.AsType[*quic.ApplicationError](err); !ok || native.CloseCode(app.ErrorCode) != native.CloseDetached {
+			f.refused(err, native.CloseTicket, "ticket withdrawn")
+		}
 		show(two.at(c), home, one.hello(a), "unknown ticket") // at the gateway's own screens
 	})
 }

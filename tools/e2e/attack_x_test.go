@@ -222,7 +222,7 @@ func TestAttackX(t *testing.T) {
 		if again := in(); again != id {
 			t.Errorf("the session was %s and is %s", id, again)
 		}
-		ctl("type", "xsetroot -solid '#654321'\n")
+		ctl("type", "\nxsetroot -solid '#654321'\n")
 		ctl("wait", "-timeout", patience.String(), corner+"654321")
 	})
 	f.t = t

@@ -1,0 +1,69 @@
+package control
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"time"
+
+	"hotdesk/protocol/alp"
+)
+
+const (
+	// maxKeys bounds the terminals whose keys are remembered; the one that was
+	// seen longest ago makes room.
+	maxKeys = 4 * MaxTerminals
+	// keyLife is how long the key of a terminal that does not come is kept.
+	keyLife = 30 * 24 * time.Hour
+)
+
+// A terminalKey is the hash of a terminal's public key, which it has shown to
+// own; zero for one without.
+type terminalKey [sha256.Size]byte
+
+// keyOf is that of a connection. Who signed the certificate does not matter.
+func keyOf(st tls.ConnectionState) (k terminalKey) {
+	if len(st.PeerCertificates) > 0 {
+		k = sha256.Sum256(st.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	}
+	return k
+}
+
+// errOtherKey goes to the terminal's screen.
+var errOtherKey = errors.New("This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator restart the server program; sessions go on.")
+
+// A keyring remembers which key first came with a terminal's id: from then on
+// nobody without it is that terminal. It is pure, and not safe for concurrent
+// use.
+type keyring map[alp.TerminalID]*keyEntry
+
+type keyEntry struct {
+	key  terminalKey
+	seen time.Time
+}
+
+// admit tells whether the owner of a key may be that terminal.
+func (r keyring) admit(id alp.TerminalID, k terminalKey, now time.Time) bool {
+	if e := r[id]; e != nil && now.Sub(e.seen) < keyLife {
+		if e.key != k {
+			return false
+		}
+		e.seen = now
+		return true
+	}
+	delete(r, id)
+	if k == (terminalKey{}) {
+		return true
+	}
+	if len(r) >= maxKeys {
+		var oldest alp.TerminalID
+		for i, e := range r {
+			if o := r[oldest]; o == nil || e.seen.Before(o.seen) {
+				oldest = i
+			}
+		}
+		delete(r, oldest)
+	}
+	r[id] = &keyEntry{k, now}
+	return true
+}
