@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -283,6 +284,17 @@ func TestParentKilled(t *testing.T) {
 	}
 	gone(t, dead.pidfd)
 	gone(t, x) // an X server does not outlive its keeper
+	// A process that the keeper was just starting has the lock until it is a
+	// program of its own.
+	for end := time.Now().Add(patience); ; {
+		if lives, _ := alive(r.cfg.Runtime, other); !lives {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the lock of a dead keeper stays")
+		}
+		runtime.Gosched()
+	}
 
 	server()
 	g = r.gateway()

@@ -375,6 +375,9 @@ func (s *Session) startX(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Where memory is short, of the machine or of the session's group, a
+	// program goes before the whole session does. Only root may say so.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.x.PID()), []byte("-500"), 0)
 	line := make(chan string, 1)
 	var reading sync.WaitGroup
 	defer reading.Wait()

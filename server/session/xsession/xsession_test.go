@@ -205,6 +205,14 @@ func TestScriptFileRunsItself(t *testing.T) {
 	}
 }
 
+// Programs make sockets below the session's directory: a path with no room for
+// them is refused, in words.
+func TestLongBase(t *testing.T) {
+	if err := CheckBase("/dev/shm/" + strings.Repeat("x", 60)); err == nil || !strings.Contains(err.Error(), "-fb") {
+		t.Errorf("error: %v", err)
+	}
+}
+
 func TestCookie(t *testing.T) {
 	b := newCookie()
 	if len(b) != 2+4*2+len(cookieName)+cookieSize || binary.BigEndian.Uint16(b) != 0xffff {
