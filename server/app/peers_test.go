@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -122,14 +123,22 @@ func TestRenew(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		var asked []time.Duration // before the end
+		var mu sync.Mutex
+		var all []time.Duration // before the end
+		asked := func() []time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
+		}
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			p.keep(ctx, func(context.Context, string, []byte) ([]byte, error) { return nil, errors.New("the key is elsewhere") },
 				func(context.Context) ([]byte, error) {
 					now := p.now.Load()
-					asked = append(asked, time.Until(now.until))
-					switch len(asked) {
+					mu.Lock()
+					all = append(all, time.Until(now.until))
+					mu.Unlock()
+					switch len(asked()) {
 					case 1:
 						return nil, errors.New("nobody answers")
 					case 2: // a taken-over host: of another authority
@@ -146,14 +155,14 @@ func TestRenew(t *testing.T) {
 		})
 		step := func(d time.Duration) { <-time.After(d); synctest.Wait() }
 		step(time.Until(until) - auth.RenewBefore - time.Hour)
-		if len(asked) != 0 {
-			t.Errorf("asked %v before the end", asked)
+		if len(asked()) != 0 {
+			t.Errorf("asked %v before the end", asked())
 		}
 		step(24 * time.Hour)
-		if len(asked) != 4 {
-			t.Fatalf("asked %v", asked)
+		if len(asked()) != 4 {
+			t.Fatalf("asked %v", asked())
 		}
-		if d := asked[0] - asked[3]; d != 7*renewAgain {
+		if d := asked()[0] - asked()[3]; d != 7*renewAgain {
 			t.Errorf("asked again after %v", d)
 		}
 		now := p.now.Load()
@@ -178,8 +187,8 @@ func TestRenew(t *testing.T) {
 		}
 		x.Close()
 		y.Close()
-		if len(asked) != 4 {
-			t.Errorf("asked %v", asked)
+		if len(asked()) != 4 {
+			t.Errorf("asked %v", asked())
 		}
 		cancel()
 		wg.Wait()
