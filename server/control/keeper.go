@@ -280,8 +280,12 @@ func (s *Server) attached(k *keeper, c client.Change) {
 	if _, ok := s.table.Attached(k.id, c.Terminal, c.Gen, time.Now()); !ok {
 		return
 	}
-	k.last(nil)
-	delete(s.locks, k.id) // whoever got the ticket may see it
+	if t := s.terminals[c.Terminal]; t != nil && t.shown == (attachment{k.id, c.Gen}) {
+		// Whoever still has that offer may see it. One that was pulled or locked
+		// since has not, however late this comes.
+		k.last(nil)
+		delete(s.locks, k.id)
+	}
 	s.auditKeeper(audit.Attach, k, c.Terminal, "")
 	s.log.Info("attached", "terminal", c.Terminal, "token", k.token, "session", k.id, "gen", c.Gen)
 	s.report()

@@ -7,6 +7,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/policy"
+	"hotdesk/server/sessions"
 )
 
 // What becomes of sessions that nobody sees: the policy of the token that was
@@ -76,6 +77,10 @@ func (s *Server) endAfter(k *keeper, after time.Duration, why string) *time.Time
 		<-made
 		s.post(func() {
 			if k.ended || k.end != t {
+				return
+			}
+			if row, ok := s.table.Get(k.id); ok && row.State == sessions.Connected {
+				k.last(nil)
 				return
 			}
 			s.log.Log(s.ctx, slog.LevelInfo, "session ends by policy", "session", k.id, "token", k.token, "reason", why)

@@ -394,6 +394,7 @@ func TestSwitch(t *testing.T) {
 		if c := u.shown(); c.Session != first.Session {
 			t.Error("not the one that was chosen")
 		}
+		synctest.Wait() // it is shown there by now
 		u.remove("card.1")
 		u.insert("card.1")
 		d = u.form()
