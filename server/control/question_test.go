@@ -99,6 +99,7 @@ func TestQuestion(t *testing.T) {
 	t.Run("card out", func(t *testing.T) {
 		ask(t, yes, func(r *rig, u *unit, q greeter.Request) {
 			u.remove("card.1")
+			synctest.Wait() // the choice comes after it
 			u.choose(q, here)
 			r.pass(time.Minute)
 			u.quiet()
