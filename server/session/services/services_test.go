@@ -47,16 +47,17 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := fmt.Sprintf("required = %v\n", s.Required)
+		var again strings.Builder
+		again.WriteString(fmt.Sprintf("required = %v\n", s.Required))
 		for key, v := range map[string]string{"command": s.Command, "connect": s.Connect, "disconnect": s.Disconnect} {
 			if v != "" {
-				again += key + " = " + v + "\n"
+				again.WriteString(key + " = " + v + "\n")
 			}
 		}
-		if len(again) > MaxFile {
+		if len(again.String()) > MaxFile {
 			return
 		}
-		if got, err := Parse(name, again); err != nil || got != s {
+		if got, err := Parse(name, again.String()); err != nil || got != s {
 			t.Errorf("%+v, %v, was %+v", got, err, s)
 		}
 	})
