@@ -242,6 +242,9 @@ func (s *shell) take(v any) {
 		}
 		s.step(v)
 	case terminal.MediaDrawn:
+		if s.media != nil && s.media.id == v.Media {
+			s.target.Store(s.media.viewer()) // before anybody is told of the picture
+		}
 		s.step(v)
 		if s.media != nil && s.media.id == v.Media {
 			s.counters.Pictures++
@@ -250,7 +253,6 @@ func (s *shell) take(v any) {
 				s.cardToPicture, s.inserted = took.String(), time.Time{}
 				s.log.Info("session on the screen", "since the card came", took)
 			}
-			s.target.Store(s.media.viewer())
 		}
 	case terminal.MediaDown:
 		if s.media != nil && s.media.id == v.Media {
