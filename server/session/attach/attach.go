@@ -30,6 +30,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"runtime"
 	"sync"
 	"time"
 
@@ -109,6 +110,11 @@ type Endpoint struct {
 	log  *slog.Logger
 	loud limiter // of lines that strangers can cause
 
+	// makers bounds the frames of still screens that are made at the same time:
+	// each needs megabytes, and after a power cut a thousand terminals come at
+	// once. Who is slow to take a frame holds none of these.
+	makers chan struct{}
+
 	mu        sync.Mutex
 	tickets   tickets
 	live      map[*attachment]struct{}
@@ -132,6 +138,7 @@ func New(conf Config) (*Endpoint, error) {
 		conf.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Endpoint{
+		makers:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),
 		conf:    conf,
 		log:     conf.Log,
 		loud:    limiter{log: conf.Log},

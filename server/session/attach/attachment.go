@@ -28,6 +28,7 @@ type attachment struct {
 	period time.Duration
 	log    *slog.Logger
 	start  time.Time
+	makers chan struct{} // the Endpoint's
 
 	heard atomic.Int64  // when anything last came, after start
 	sent  atomic.Uint32 // newest frame that was sent
@@ -55,7 +56,7 @@ func (e *Endpoint) serve(ctx context.Context, conn *quic.Conn) {
 		conn.CloseWithError(quic.ApplicationErrorCode(native.CloseProtocol), clip(err.Error()))
 		return
 	}
-	a := &attachment{
+	a := &attachment{makers: e.makers,
 		conn: conn, in: in, hello: hello, period: e.conf.AlivePeriod,
 		log:   e.log.With("terminal", string(hello.Terminal), "gen", hello.Gen, "peer", peer),
 		start: time.Now(),

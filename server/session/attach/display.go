@@ -1,7 +1,6 @@
 package attach
 
 import (
-	"runtime"
 	"time"
 
 	"hotdesk/protocol/native"
@@ -133,18 +132,13 @@ func (p *pace) late(now time.Time, onWay uint32) (d time.Duration, ack bool) {
 	return p.free.Sub(now), p.queue > maxQueue && onWay > 0
 }
 
-// makers bounds the frames of still screens that are made at the same time: each
-// needs megabytes, and after a power cut a thousand terminals come at once. Who
-// is slow to take a frame holds none of these.
-var makers = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
-
 // turn waits till a frame may be made; turnOver must follow.
 func (a *attachment) turn(over <-chan struct{}) bool {
 	if !a.spec.Still {
 		return true
 	}
 	select {
-	case makers <- struct{}{}:
+	case a.makers <- struct{}{}:
 		return true
 	case <-over:
 		return false
@@ -153,7 +147,7 @@ func (a *attachment) turn(over <-chan struct{}) bool {
 
 func (a *attachment) turnOver() {
 	if a.spec.Still {
-		<-makers
+		<-a.makers
 	}
 }
 

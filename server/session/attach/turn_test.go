@@ -1,10 +1,12 @@
 package attach
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
+	"hotdesk/protocol/alp"
 	"hotdesk/server/session/attach/attachtest"
 	"hotdesk/server/session/encode"
 )
@@ -29,8 +31,9 @@ func TestStillScreensTakeTurns(t *testing.T) {
 		var in atomic.Int32
 		open := make(chan struct{})
 		var clients []*client
-		for n := range 2*cap(makers) + 3 {
+		for n := range 2*cap(b.ep.makers) + 3 {
 			s := newShown(uint64(n + 1))
+			s.spec.Terminal = alp.TerminalID(fmt.Sprintf("0200c0a8%04x", n))
 			s.spec.Still, s.spec.Source = true, &gate{s.source, &in, open}
 			ticket, err := b.ep.Offer(s.spec)
 			if err != nil {
@@ -45,8 +48,8 @@ func TestStillScreensTakeTurns(t *testing.T) {
 			clients = append(clients, c)
 		}
 		synctest.Wait()
-		if n := int(in.Load()); n != cap(makers) {
-			t.Errorf("%d frames in the making, want %d", n, cap(makers))
+		if n := int(in.Load()); n != cap(b.ep.makers) {
+			t.Errorf("%d frames in the making, want %d", n, cap(b.ep.makers))
 		}
 		close(open)
 		for _, c := range clients { // in turn: the others do not read
@@ -55,7 +58,7 @@ func TestStillScreensTakeTurns(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if n := len(makers); n != 0 {
+		if n := len(b.ep.makers); n != 0 {
 			t.Errorf("%d turns are held at rest", n)
 		}
 	})

@@ -145,12 +145,14 @@ func moduleRoot() (string, error) {
 
 // all is the run from the first host to the last process.
 func (r *run) all(ctx context.Context, dir string, width, height int) (err error) {
-	undo, err := r.tmpfs(filepath.Join(dir, "lab"))
+	undo, err := r.tmpfs(filepath.Join(dir, filepath.Base(dir)))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	if r.lab, err = lab.New(lab.Config{Bin: r.Bin, Dir: filepath.Join(dir, "lab")}); err != nil {
+	// Frame buffers are named by the last part of the folder: that of another run
+	// is another one.
+	if r.lab, err = lab.New(lab.Config{Bin: r.Bin, Dir: filepath.Join(dir, filepath.Base(dir))}); err != nil {
 		return err
 	}
 	at := time.Duration(0)
