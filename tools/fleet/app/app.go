@@ -34,9 +34,7 @@ type Config struct {
 	Faults   bool
 	Every    time.Duration
 	JSON     string
-	HTML     string
 	Compare  string
-	Listen   string
 	Bin      string
 	Keep     string
 	Size     string
@@ -70,9 +68,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fl.BoolVar(&c.Faults, "faults", false, "break things meanwhile")
 	fl.DurationVar(&c.Every, "every", 3*time.Second, "with -faults: mean `TIME` from one fault's end to the next one")
 	fl.StringVar(&c.JSON, "json", "", "`FILE` for the figures, an object a line, the last one sums up")
-	fl.StringVar(&c.HTML, "html", "", "`FILE` for a report with plots")
 	fl.StringVar(&c.Compare, "compare", "", "`FILE` of -json of an earlier run, to be printed beside this one's")
-	fl.StringVar(&c.Listen, "listen", "", "`ADDRESS:PORT` of a page with all terminals' pictures (empty: none)")
 	fl.StringVar(&c.Bin, "bin", "", "`DIR` of built programs (empty: they are built)")
 	fl.StringVar(&c.Keep, "keep", "", "`DIR` to which the programs' logs are copied at the end")
 	fl.StringVar(&c.Size, "size", "1280x1024", "`WIDTHxHEIGHT` of the terminals' screens")

@@ -181,7 +181,7 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 	cfg := crowd.Config{
 		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Seed: r.Seed,
 		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
-		Width: width, Height: height, Judge: r.judge, Book: r.book, Thumbs: r.Listen != "",
+		Width: width, Height: height, Judge: r.judge, Book: r.book,
 	}
 	if r.Faults || !r.scene.Weather.Calm() || slices.ContainsFunc(r.scene.Events, func(e scenario.Event) bool { return e.Power == 0 }) {
 		r.bay = patchbay.New(r.Seed)

@@ -48,7 +48,6 @@ type Config struct {
 	Width     int
 	Height    int
 	Wire      app.Wire // nil: none
-	Thumbs    bool     // small pictures are kept
 	Judge     *oracle.Judge
 	Book      *figures.Book
 	Log       *slog.Logger

@@ -24,12 +24,6 @@ const (
 	reads = 3 * time.Second
 )
 
-// The thumbnails of the wall.
-const (
-	ThumbWidth  = 80
-	ThumbHeight = 60
-)
-
 // bare is a picture without pointer and notices.
 type bare interface {
 	Size() (w, h int)
@@ -39,13 +33,12 @@ type bare interface {
 // eyes look at one terminal. They are one goroutine's.
 type eyes struct {
 	*seat
-	pic     bare
-	left    []image.Rectangle // changed, and not judged yet
-	buf     []byte
-	named   time.Duration // when the owner was typed last
-	thumbed time.Duration
-	last    seen          // that was right
-	asked   time.Duration // since when a screen is shown that wants something done
+	pic   bare
+	left  []image.Rectangle // changed, and not judged yet
+	buf   []byte
+	named time.Duration // when the owner was typed last
+	last  seen          // that was right
+	asked time.Duration // since when a screen is shown that wants something done
 }
 
 // same says that nothing happened that matters between two statuses.
@@ -89,7 +82,6 @@ func (e *eyes) look(changed []image.Rectangle) {
 		s.Session = string(after.Session)
 	}
 	fresh := e.crowd.Judge.See(s)
-	e.shrink()
 	asks := after.State == terminal.Picture && after.Session == "" // a server's screen
 	refused := after.Code == terminal.CodeNoSession || after.Code == terminal.CodeDenied
 	switch {
@@ -177,26 +169,4 @@ func (e *eyes) count(r image.Rectangle, own uint32, found bool, colours map[uint
 		run++
 	}
 	end()
-}
-
-// shrink keeps a small picture for the wall, once a second.
-func (e *eyes) shrink() {
-	if !e.crowd.Thumbs || e.crowd.At()-e.thumbed < time.Second {
-		return
-	}
-	e.thumbed = e.crowd.At()
-	w, h := e.pic.Size()
-	small := make([]byte, ThumbWidth*ThumbHeight*4)
-	for y := range ThumbHeight {
-		row := e.read(image.Rect(0, y*h/ThumbHeight, w, y*h/ThumbHeight+1))
-		if row == nil {
-			return
-		}
-		for x := range ThumbWidth {
-			copy(small[(y*ThumbWidth+x)*4:], row[x*w/ThumbWidth*4:][:4])
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.thumb = small
 }

@@ -31,13 +31,12 @@ type seat struct {
 	since time.Duration // when
 	times int           // insertions
 
-	mu      sync.Mutex // of what was seen
-	seen    seen
-	wake    chan struct{} // closed when seen changes
-	off     bool          // no power
-	switchs chan struct{} // closed when off changes
-	end     context.CancelFunc
-	thumb   []byte // B G R X, thumbWidth x thumbHeight
+	mu       sync.Mutex // of what was seen
+	seen     seen
+	wake     chan struct{} // closed when seen changes
+	off      bool          // no power
+	switched chan struct{} // closed when off changes
+	end      context.CancelFunc
 }
 
 // seen is what was seen last of the session whose card is in.
@@ -51,7 +50,7 @@ type seen struct {
 
 func newSeat(c *Crowd, n int) *seat {
 	s := &seat{crowd: c, n: n, name: string(c.mac(n)), rng: c.rng(ofSeat, uint64(n)),
-		poke: make(chan struct{}, 1), wake: make(chan struct{}), switchs: make(chan struct{})}
+		poke: make(chan struct{}, 1), wake: make(chan struct{}), switched: make(chan struct{})}
 	s.st.Store(&app.Status{})
 	return s
 }
@@ -82,8 +81,8 @@ func (s *seat) power(on bool) {
 	defer s.mu.Unlock()
 	if s.off == on {
 		s.off = !on
-		close(s.switchs)
-		s.switchs = make(chan struct{})
+		close(s.switched)
+		s.switched = make(chan struct{})
 	}
 	if !on && s.end != nil {
 		s.end()
@@ -94,7 +93,7 @@ func (s *seat) power(on bool) {
 func (s *seat) powered(ctx context.Context) (context.Context, bool) {
 	for {
 		s.mu.Lock()
-		off, change := s.off, s.switchs
+		off, change := s.off, s.switched
 		if !off {
 			ctx, s.end = context.WithCancel(ctx)
 			s.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package figures keeps what a run measures, and makes lines of JSON, a table
-// and a page of it.
+// Package figures keeps what a run measures, and makes lines of JSON and a
+// table of it.
 //
 // Source: this project's own. A file of figures is JSON, an object a line: each
 // has "is", and the last one sums up ("is": "sum").

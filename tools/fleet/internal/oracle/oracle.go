@@ -19,6 +19,7 @@ package oracle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -239,8 +240,6 @@ func (j *Judge) Verdict() Verdict {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	v := Verdict{Looks: j.looks, Sessions: len(j.runs), Violations: j.total, Kinds: map[Kind]int{}, Kept: slices.Clone(j.kept)}
-	for k, n := range j.counts {
-		v.Kinds[k] = n
-	}
+	maps.Copy(v.Kinds, j.counts)
 	return v
 }
