@@ -96,7 +96,7 @@ var days = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 func ParseHours(s string) ([]Span, error) {
 	bad := fmt.Errorf("hours are DAYS/HH:MM-HH:MM,... with days %s, as mon-fri/08:00-18:00,sat/09:00-12:00", strings.Join(days, " "))
 	var all []Span
-	for _, part := range strings.Split(s, ",") {
+	for part := range strings.SplitSeq(s, ",") {
 		if len(all) == MaxList {
 			return nil, fmt.Errorf("%d parts; at most %d", len(all)+1, MaxList)
 		}

@@ -193,13 +193,14 @@ func TestTable(t *testing.T) {
 		if c.terminal == "" {
 			c.terminal = unit
 		}
-		text := office
+		var text strings.Builder
+		text.WriteString(office)
 		if rules != none {
 			for r := range strings.SplitSeq(rules, "\n") {
-				text += "policy " + r + "\n"
+				text.WriteString("policy " + r + "\n")
 			}
 		}
-		all, err := adminapi.ParseText([]byte(text))
+		all, err := adminapi.ParseText([]byte(text.String()))
 		if err != nil {
 			t.Fatalf("%s: %v", c.what, err)
 		}

@@ -155,7 +155,7 @@ func TestAttackX(t *testing.T) {
 		f.during(func() {
 			x := f.xwire(id)
 			spared := append(x.owners(), x.base)
-			for n := uint32(0); n < 256; n++ {
+			for n := range uint32(256) {
 				if base := n << 21; !slices.Contains(spared, base) {
 					for r := range uint32(16) {
 						x.request(xKillClient, 0, base|r)
