@@ -151,7 +151,7 @@ func TestHotPlug(t *testing.T) {
 	plug("mouse0") // not one of ours
 	h := backendtest.NewHands()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		done <- Run(ctx, Config{Folder: dir, Seat: Seat{Hands: h, Size: func() (int, int) { return 100, 100 }}, open: func(name string) (*opened, error) {
 			if filepath.Base(name) == "event1" {
@@ -173,17 +173,32 @@ func TestHotPlug(t *testing.T) {
 	told := func(want ...string) {
 		t.Helper()
 		for _, w := range want {
-			if got := <-h.Events; got != w {
-				t.Errorf("told %q, want %q", got, w)
+			select {
+			case got := <-h.Events:
+				if got != w {
+					t.Errorf("told %q, want %q", got, w)
+				}
+			case err := <-done:
+				t.Fatalf("it ended before %q: %v", w, err)
 			}
 		}
 	}
-	first := <-ends
+	opens := func() *os.File {
+		t.Helper()
+		select {
+		case w := <-ends:
+			return w
+		case err := <-done:
+			t.Fatalf("it ended before a device was opened: %v", err)
+			return nil
+		}
+	}
+	first := opens()
 	send(first, Event{evKey, 30, 1}, syn)
 	told("key 0x04 down")
 	plug("event1")
 	plug("event2")
-	second := <-ends
+	second := opens()
 	send(second, Event{evRel, relX, 7}, syn, Event{evKey, 31, 1}, syn)
 	told("pointer 57,50 0", "key 0x16 down")
 	second.Close()
@@ -192,7 +207,9 @@ func TestHotPlug(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	told("key 0x04 up")
+	if got := <-h.Events; got != "key 0x04 up" {
+		t.Errorf("told %q at the end", got)
+	}
 	first.Close()
 }
 

@@ -29,8 +29,10 @@ func keyOf(st tls.ConnectionState) (k terminalKey) {
 	return k
 }
 
-// errOtherKey goes to the terminal's screen.
-var errOtherKey = errors.New("This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator restart the server program; sessions go on.")
+// errOtherKey ends a connection whose terminal is told otherKey on its screen.
+var errOtherKey = errors.New("the id belongs to a terminal with another key")
+
+const otherKey = "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator restart the server program; sessions go on."
 
 // A keyring remembers which key first came with a terminal's id: from then on
 // nobody without it is that terminal. It is pure, and not safe for concurrent

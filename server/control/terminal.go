@@ -166,7 +166,7 @@ func (s *Server) message(c *conn, m alp.Message) error {
 		}
 		if err := s.bind(c, r.Terminal); err != nil || c.t == nil {
 			if err == errOtherKey {
-				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: err.Error(), OSD: osdRefused}.Message())
+				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: otherKey, OSD: osdRefused}.Message())
 			}
 			return err
 		}
