@@ -67,8 +67,10 @@ func TestRemains(t *testing.T) {
 			return os.WriteFile(mark+".end", nil, 0o600)
 		},
 		"X server killed": func(w *world, _ *lab.Host, st client.Status, _ int, _ string) error { return lab.Kill(w.ctx, st.X) },
-		"keeper killed":   func(w *world, _ *lab.Host, _ client.Status, keeper int, _ string) error { return lab.Kill(w.ctx, keeper) },
-		"stopped":         func(w *world, h *lab.Host, _ client.Status, _ int, _ string) error { return h.StopSessions(w.ctx) },
+		"keeper killed": func(w *world, _ *lab.Host, _ client.Status, keeper int, _ string) error {
+			return lab.Kill(w.ctx, keeper)
+		},
+		"stopped": func(w *world, h *lab.Host, _ client.Status, _ int, _ string) error { return h.StopSessions(w.ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, err := newWorld(t, t.Cleanup)
