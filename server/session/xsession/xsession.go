@@ -120,7 +120,10 @@ func Start(ctx context.Context, cfg Config) (_ *Session, err error) {
 		return nil, err
 	}
 	if cfg.Before != nil {
-		s.added = cfg.Before(ctx, s)
+		added := cfg.Before(ctx, s)
+		s.mu.Lock() // Before's programs may be starting more
+		s.added = added
+		s.mu.Unlock()
 	}
 	if err := s.startScript(); err != nil {
 		return nil, err
