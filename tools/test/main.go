@@ -204,7 +204,7 @@ var fuzzName = regexp.MustCompile(`^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
 // fuzz runs each target for a few seconds, a minute with -long. The targets
 // are found in the files, so that none is forgotten.
 func fuzz(ctx context.Context, c config) error {
-	length := "4s"
+	length := "3s"
 	if c.long {
 		length = "60s"
 	}
