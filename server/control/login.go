@@ -193,37 +193,17 @@ func (s *Server) visitWake(v *visit) {
 
 // visitShow puts a form on the terminal's screen.
 func (s *Server) visitShow(v *visit, f greeter.Form) {
-	p, t := v.p, v.p.t
 	if v.gen != 0 {
 		if _, err := s.conf.Screens.Put(v.gen, f); err != nil {
-			s.log.Error("login screen cannot be drawn", "terminal", t.id, "err", err)
+			s.log.Error("login screen cannot be drawn", "terminal", v.p.t.id, "err", err)
 		}
 		return
 	}
-	o, err := s.conf.Screens.Show(greeter.Request{
-		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Form: &f,
-		Answer: func(_ uint64, a greeter.Answer) {
-			if !s.post(func() { s.visitAnswer(v, a) }) {
-				a.Wipe()
-			}
-		},
-		Came: func(gen uint64) { s.post(func() { t.came = gen }) },
-		Gone: func(gen uint64) {
-			s.post(func() {
-				if t.came == gen {
-					t.came = 0
-				}
-				s.prune(t)
-			})
-		},
-	})
-	if err != nil {
-		s.log.Error("login screen cannot be offered", "terminal", t.id, "err", err)
-		s.deny(p, osdNoSession, "The server has too much to do. Wait a moment, then try again.")
-		return
-	}
-	v.gen = o.Gen
-	s.offer(p, "", o)
+	v.gen = s.display(v.p, greeter.Request{Form: &f, Answer: func(_ uint64, a greeter.Answer) {
+		if !s.post(func() { s.visitAnswer(v, a) }) {
+			a.Wipe()
+		}
+	}})
 }
 
 // visitAnswer is a form filled in.

@@ -323,29 +323,35 @@ func (s *Server) screen(p *presentation, what greeter.Screen) { s.show(p, what, 
 
 // show does, and tells chose what the user chooses, where the screen asks.
 func (s *Server) show(p *presentation, what greeter.Screen, chose func(gen uint64, n int)) {
-	t := p.t
 	p.begun = true
 	if chose == nil {
 		s.seated(p)
 	}
-	o, err := s.conf.Screens.Show(greeter.Request{
-		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Screen: what, Chose: chose,
-		Came: func(gen uint64) { s.post(func() { t.came = gen }) },
-		Gone: func(gen uint64) {
-			s.post(func() {
-				if t.came == gen {
-					t.came = 0
-				}
-				s.prune(t)
-			})
-		},
-	})
+	s.display(p, greeter.Request{Screen: what, Chose: chose})
+}
+
+// display puts a screen of the gateway's own, which r describes, on p's
+// terminal. It returns which one that is, 0 where there was no place for it.
+func (s *Server) display(p *presentation, r greeter.Request) (gen uint64) {
+	t := p.t
+	r.Terminal, r.Addr, r.Width, r.Height = t.id, p.addr(), p.req.Width, p.req.Height
+	r.Came = func(gen uint64) { s.post(func() { t.came = gen }) }
+	r.Gone = func(gen uint64) {
+		s.post(func() {
+			if t.came == gen {
+				t.came = 0
+			}
+			s.prune(t)
+		})
+	}
+	o, err := s.conf.Screens.Show(r)
 	if err != nil {
 		s.log.Error("screen cannot be offered", "terminal", t.id, "token", p.token, "err", err)
 		s.deny(p, osdNoSession, "The server has too much to do. Wait a moment, then try again.")
-		return
+		return 0
 	}
 	s.offer(p, "", o)
+	return o.Gen
 }
 
 // offer tells the terminal where to go.

@@ -126,32 +126,13 @@ func (s *Server) choosing(p *presentation, id alp.SessionID) bool {
 
 // showForm shows a form, and runs done with what comes of it, once.
 func (s *Server) showForm(p *presentation, f greeter.Form, done func(greeter.Answer)) {
-	t := p.t
 	answered := false
-	o, err := s.conf.Screens.Show(greeter.Request{
-		Terminal: t.id, Addr: p.addr(), Width: p.req.Width, Height: p.req.Height, Form: &f,
-		Answer: func(gen uint64, a greeter.Answer) {
-			s.post(func() {
-				if p.current() && t.shown == (attachment{gen: gen}) && !answered {
-					answered = true
-					done(a)
-				}
-			})
-		},
-		Came: func(gen uint64) { s.post(func() { t.came = gen }) },
-		Gone: func(gen uint64) {
-			s.post(func() {
-				if t.came == gen {
-					t.came = 0
-				}
-				s.prune(t)
-			})
-		},
-	})
-	if err != nil {
-		s.log.Error("form cannot be offered", "terminal", t.id, "token", p.token, "err", err)
-		s.deny(p, osdNoSession, "The server has too much to do. Wait a moment, then try again.")
-		return
-	}
-	s.offer(p, "", o)
+	s.display(p, greeter.Request{Form: &f, Answer: func(gen uint64, a greeter.Answer) {
+		s.post(func() {
+			if p.current() && p.t.shown == (attachment{gen: gen}) && !answered {
+				answered = true
+				done(a)
+			}
+		})
+	}})
 }
