@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"encoding/json"
 	"image/png"
 	"net"
@@ -416,33 +415,17 @@ func TestRandomMAC(t *testing.T) {
 // TestHands drives a terminal as a display does.
 func TestHands(t *testing.T) {
 	g, m := newGateway(t), newMediaEnd(t)
-	cfg := Default()
-	cfg.Authority, cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = g.file, []netip.AddrPort{g.addr}, 0, 320, 240
-	if err := cfg.check(); err != nil {
-		t.Fatal(err)
-	}
-	store, err := cfg.openTrust()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newShell(cfg, store, readerSet{})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
+	s, _ := startShell(t, small(g))
 	h := hands{s}
 	h.Resize(640, 480) // before there is anybody to be told
-	if err := s.wait(ctx, []string{"size=640x480"}, patience); err != nil {
+	if err := s.wait(t.Context(), []string{"size=640x480"}, patience); err != nil {
 		t.Fatal(err)
 	}
 	l := g.accept()
 	r := l.presented()
 	l.send(m.allow(r, session, green))
 	v := m.next()
-	if err := s.wait(ctx, []string{"picture"}, patience); err != nil {
+	if err := s.wait(t.Context(), []string{"picture"}, patience); err != nil {
 		t.Fatal(err)
 	}
 	record := func() input.Record {

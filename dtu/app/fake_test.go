@@ -399,3 +399,37 @@ func (b *bench) ctl(args ...string) string {
 	}
 	return out
 }
+
+// small is a terminal with a small screen that knows g.
+func small(g *gateway) Config {
+	cfg := Default()
+	cfg.Authority, cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = g.file, []netip.AddrPort{g.addr}, 0, 320, 240
+	return cfg
+}
+
+// newShellOf is the shell of a terminal without readers.
+func newShellOf(t *testing.T, cfg Config) *shell {
+	t.Helper()
+	if err := cfg.check(); err != nil {
+		t.Fatal(err)
+	}
+	store, err := cfg.openTrust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newShell(cfg, store, readerSet{})
+}
+
+// startShell runs one until the test ends.
+func startShell(t *testing.T, cfg Config) (s *shell, ended <-chan struct{}) {
+	t.Helper()
+	s = newShellOf(t, cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return s, done
+}

@@ -1,8 +1,6 @@
 package app
 
 import (
-	"context"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -13,29 +11,13 @@ import (
 // on the screen as soon as the kernel has told of it, and a moment.
 func TestUnpluggedAtRest(t *testing.T) {
 	g, m := newGateway(t), newMediaEnd(t)
-	cfg := Default()
-	cfg.Authority, cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = g.file, []netip.AddrPort{g.addr}, 0, 320, 240
-	if err := cfg.check(); err != nil {
-		t.Fatal(err)
-	}
-	store, err := cfg.openTrust()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newShell(cfg, store, readerSet{})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
+	s, _ := startShell(t, small(g))
 	l := g.accept()
 	l.send(m.allow(l.presented(), "", green))
 	m.next()
 	wait := func(conditions ...string) {
 		t.Helper()
-		if err := s.wait(ctx, conditions, patience); err != nil {
+		if err := s.wait(t.Context(), conditions, patience); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -101,22 +100,8 @@ func TestFirstUseByKeys(t *testing.T) {
 	cfg := Default()
 	cfg.Trust, cfg.TrustFile = trust.FirstUse, filepath.Join(t.TempDir(), "trusted.pem")
 	cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = []netip.AddrPort{a.addr, c.addr}, 0, 320, 240
-	if err := cfg.check(); err != nil {
-		t.Fatal(err)
-	}
-	store, err := cfg.openTrust()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newShell(cfg, store, readerSet{})
+	s, ended := startShell(t, cfg)
 	h := hands{s}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
 	asked := func(g *gateway) {
 		t.Helper()
 		for {
@@ -138,7 +123,7 @@ func TestFirstUseByKeys(t *testing.T) {
 	h.Key(keyReturn, true)
 	h.Key(keyReturn, false)
 	c.acceptPresented()
-	if got := store.Fingerprints(); len(got) != 1 || got[0] != c.print {
+	if got := s.trust.Fingerprints(); len(got) != 1 || got[0] != c.print {
 		t.Errorf("trusted %v", got)
 	}
 }
@@ -153,14 +138,7 @@ func TestFirstUseOnSmallScreens(t *testing.T) {
 		cfg.Trust, cfg.TrustFile = trust.FirstUse, filepath.Join(t.TempDir(), "trusted.pem")
 		g := newGateway(t)
 		cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = []netip.AddrPort{g.addr}, 0, size.w, size.h
-		if err := cfg.check(); err != nil {
-			t.Fatal(err)
-		}
-		store, err := cfg.openTrust()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := newShell(cfg, store, readerSet{})
+		s := newShellOf(t, cfg)
 		u := &trust.Unknown{Print: g.print}
 		q, whole := s.question(u)
 		if whole != size.whole || whole != strings.Contains(strings.Join(strings.Fields(q.Text), ""), g.print.String()) {
@@ -171,7 +149,7 @@ func TestFirstUseOnSmallScreens(t *testing.T) {
 		if size.whole {
 			continue
 		}
-		if err := s.decide(decision{about: u, accept: true}); !errors.Is(err, errNotShown) || s.prompt.Load() != u || len(store.Fingerprints()) > 0 {
+		if err := s.decide(decision{about: u, accept: true}); !errors.Is(err, errNotShown) || s.prompt.Load() != u || len(s.trust.Fingerprints()) > 0 {
 			t.Errorf("%dx%d: accepting by Return: %v", size.w, size.h, err)
 		}
 	}
@@ -208,29 +186,13 @@ func TestSays(t *testing.T) {
 // while it is.
 func TestUnplugged(t *testing.T) {
 	g, m := newGateway(t), newMediaEnd(t)
-	cfg := Default()
-	cfg.Authority, cfg.Servers, cfg.GroupPort, cfg.Width, cfg.Height = g.file, []netip.AddrPort{g.addr}, 0, 320, 240
-	if err := cfg.check(); err != nil {
-		t.Fatal(err)
-	}
-	store, err := cfg.openTrust()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newShell(cfg, store, readerSet{})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.run(ctx)
-	}()
-	defer func() { cancel(); <-ended }()
+	s, _ := startShell(t, small(g))
 	l := g.accept()
 	l.send(m.allow(l.presented(), session, green))
 	m.next()
 	wait := func(conditions ...string) {
 		t.Helper()
-		if err := s.wait(ctx, conditions, patience); err != nil {
+		if err := s.wait(t.Context(), conditions, patience); err != nil {
 			t.Fatal(err)
 		}
 	}
