@@ -44,11 +44,9 @@ const small, corner = "800x640", "pixel=790,630,"
 
 func newFort(t *testing.T, flags ...string) *fort {
 	t.Helper()
-	w, err := newWorld(t, t.Cleanup)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := openWorld(t)
 	f := &fort{world: w, t: t, roots: x509.NewCertPool()}
+	var err error
 	if f.host, err = w.lab.Host(w.ctx, "north", flags...); f.host != nil {
 		w.hosts["north"] = f.host
 	}

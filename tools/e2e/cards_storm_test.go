@@ -156,58 +156,51 @@ func TestCardStorm(t *testing.T) {
 	if os.Getenv("HOTDESK_LONG") != "" {
 		pulls = 5000
 	}
-	w, err := newWorld(t, t.Cleanup)
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(err)
+	w := openWorld(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute+time.Duration(pulls)*500*time.Millisecond)
 	t.Cleanup(cancel)
 	i, err := issuer.New(time.Now())
-	must(err)
+	must(t, err)
 	for _, name := range []string{"one", "two"} {
 		files, err := i.Card(issuer.Spec{Name: name, PIN: "123456", Now: time.Now()})
-		must(err)
+		must(t, err)
 		for file, text := range files {
-			must(os.WriteFile(w.lab.Path("cards", file), text, 0o600))
+			must(t, os.WriteFile(w.lab.Path("cards", file), text, 0o600))
 		}
 	}
 	list, err := i.Revoke()
-	must(err)
-	must(os.WriteFile(w.lab.Path("ours.crl"), list, 0o600))
-	must(os.WriteFile(w.lab.Path("ours.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Authority.Raw}), 0o600))
-	must(os.WriteFile(w.lab.Path("rules"), []byte("card piv piv-card piv-card\ncard * none none\nauthority ours.pem\ncrl ours.crl\n"), 0o600))
+	must(t, err)
+	must(t, os.WriteFile(w.lab.Path("ours.crl"), list, 0o600))
+	must(t, os.WriteFile(w.lab.Path("ours.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Authority.Raw}), 0o600))
+	must(t, os.WriteFile(w.lab.Path("rules"), []byte("card piv piv-card piv-card\ncard * none none\nauthority ours.pem\ncrl ours.crl\n"), 0o600))
 	north, err := w.lab.Host(ctx, "north", "-proof-rules", w.lab.Path("rules"))
 	if north != nil {
 		w.hosts["north"] = north
 	}
-	must(err)
+	must(t, err)
 
 	s := &stormy{colours: [3]string{1: "2a7f62", 2: "6a3d7c"}, of: map[int]int{}}
 	term := newWithin(t, w, north.Addr, s)
 	names := [3]string{1: "one", 2: "two"}
 	for card := 1; card <= 2; card++ {
 		s.in(card)
-		must(term.insert(ctx, names[card]))
-		must(term.wait(ctx, "picture", "pixel=400,300,"+xtermColour))
-		must(term.rest(ctx))
+		must(t, term.insert(ctx, names[card]))
+		must(t, term.wait(ctx, "picture", "pixel=400,300,"+xtermColour))
+		must(t, term.rest(ctx))
 		for _, line := range []string{
 			"xsetroot -solid '#" + s.colours[card] + "'",
 			"(while sleep 0.05; do " + bin + "/cardping 20; done) > " + w.lab.Path("ping"+strconv.Itoa(card)) + " 2>&1 &",
 			"cat > " + w.lab.Path("heard"+strconv.Itoa(card)),
 		} {
-			must(term.conn.Call(ctx, "type", map[string]string{"text": line + "\n"}, nil))
+			must(t, term.conn.Call(ctx, "type", map[string]string{"text": line + "\n"}, nil))
 		}
-		must(term.wait(ctx, corner+s.colours[card]))
+		must(t, term.wait(ctx, corner+s.colours[card]))
 		waitFile(t, w.lab.Path("heard"+strconv.Itoa(card)))
-		must(term.remove(ctx))
+		must(t, term.remove(ctx))
 		s.out()
 	}
 	before, err := north.Sessions()
-	must(err)
+	must(t, err)
 
 	// The storm. Somebody types all the time.
 	typing, stop := context.WithCancel(ctx)
@@ -226,13 +219,13 @@ func TestCardStorm(t *testing.T) {
 	for i := range pulls {
 		card := 1 + rnd.IntN(2)
 		s.in(card)
-		must(term.insert(ctx, names[card]))
+		must(t, term.insert(ctx, names[card]))
 		if i%10 == 0 { // however busy the machine is, some come to be used
-			must(term.wait(ctx, "picture", corner+s.colours[card]))
+			must(t, term.wait(ctx, "picture", corner+s.colours[card]))
 			s.token(term.hands)
 		}
 		gap([]int{2, 20, 150}[rnd.IntN(3)])
-		must(term.remove(ctx))
+		must(t, term.remove(ctx))
 		s.out()
 		gap([]int{1, 20}[rnd.IntN(2)])
 	}
@@ -243,14 +236,14 @@ func TestCardStorm(t *testing.T) {
 	// Afterwards both are as they were.
 	for card := 1; card <= 2; card++ {
 		s.in(card)
-		must(term.insert(ctx, names[card]))
-		must(term.wait(ctx, "picture", corner+s.colours[card]))
+		must(t, term.insert(ctx, names[card]))
+		must(t, term.wait(ctx, "picture", corner+s.colours[card]))
 		last := fmt.Sprintf("g%05dh%05d\n", s.gen, s.gen)
 		text := ""
 		for until := time.Now().Add(patience); !strings.Contains(text, last); pause() {
 			s.token(term.hands)
 			b, err := os.ReadFile(w.lab.Path("heard" + strconv.Itoa(card)))
-			must(err)
+			must(t, err)
 			if text = string(b); time.Now().After(until) {
 				t.Fatalf("what is typed after the storm does not come to the session of card %d: %q", card, text[max(0, len(text)-100):])
 			}
@@ -258,14 +251,14 @@ func TestCardStorm(t *testing.T) {
 		gens := s.heard(t, card, text)
 		pings := w.lab.Path("ping" + strconv.Itoa(card))
 		b, err := os.ReadFile(pings)
-		must(err)
+		must(t, err)
 		n := strings.Count(string(b), " of 20\n")
 		waitPing(t, pings, n)
 		t.Logf("card %d: %d generations of %d were typed in, %d frames of it drawn, %d times its program had 20 exchanges", card, gens, s.gen, s.shown[card].Load(), n)
 		if gens == 0 {
 			t.Error("no generation got as far as the keyboard")
 		}
-		must(term.remove(ctx))
+		must(t, term.remove(ctx))
 		s.out()
 	}
 	t.Logf("seed %d: %d pulls in %v, %d frames looked at", seed, pulls, took.Round(time.Millisecond), s.frames.Load())
@@ -273,7 +266,7 @@ func TestCardStorm(t *testing.T) {
 		t.Errorf("%d frames were wrong: %v", n, s.example.Load())
 	}
 	after, err := north.Sessions()
-	must(err)
+	must(t, err)
 	if fmt.Sprint(before) != fmt.Sprint(after) || len(after) != 2 {
 		t.Errorf("sessions %v before, %v after", before, after)
 	}

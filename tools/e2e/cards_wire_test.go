@@ -213,24 +213,17 @@ func localBooth(t *testing.T, server string) *booth {
 
 // What an emulated card takes.
 func TestCardOnTheWire(t *testing.T) {
-	w, err := newWorld(t, t.Cleanup)
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(err)
+	w := openWorld(t)
 	north, err := w.lab.Host(w.ctx, "north")
 	if north != nil {
 		w.hosts["north"] = north
 	}
-	must(err)
+	must(t, err)
 	b := localBooth(t, north.Addr)
 	a, err := w.lab.Terminal(w.ctx, "a", "-server", b.addr, "-size", small)
-	must(err)
+	must(t, err)
 	h := newHand(t, w.ctx, a)
 	_, err = a.Ctl(w.ctx, "wait", "-timeout", patience.String(), "picture")
-	must(err)
-	b.cardsOnTheWire(t, "emulated", func() { must(h.insert(w.ctx, "card1")) }, func() { must(h.remove(w.ctx)) })
+	must(t, err)
+	b.cardsOnTheWire(t, "emulated", func() { must(t, h.insert(w.ctx, "card1")) }, func() { must(t, h.remove(w.ctx)) })
 }

@@ -96,6 +96,35 @@ func setupScript(env *testscript.Env) error {
 	return nil
 }
 
+// openWorld is newWorld for a test that is no script.
+func openWorld(t *testing.T) *world {
+	t.Helper()
+	w, err := newWorld(t, t.Cleanup)
+	must(t, err)
+	return w
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits till f says that nothing is lacking any more.
+func until(t *testing.T, what string, f func() (lacks string)) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; pause() {
+		lacks := f()
+		if lacks == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %s", what, lacks)
+		}
+	}
+}
+
 // newWorld makes a lab with the cards of testdata, and ends and checks it when
 // the test does.
 func newWorld(t *testing.T, cleanup func(func())) (*world, error) {

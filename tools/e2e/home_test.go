@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/services"
@@ -28,57 +27,36 @@ exec sleep 1000
 // end of one session is not the other's. Their services are started, told of
 // terminals, started again, and reported.
 func TestSharedHome(t *testing.T) {
-	w, err := newWorld(t, t.Cleanup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	until := func(what string, f func() string) {
-		t.Helper()
-		for end := time.Now().Add(patience); ; pause() {
-			lacks := f()
-			if lacks == "" {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s: %s", what, lacks)
-			}
-		}
-	}
+	w := openWorld(t)
 	home := w.lab.Path("home")
-	must(os.Mkdir(home, 0o700))
+	must(t, os.Mkdir(home, 0o700))
 	t.Setenv("HOME", home)
 	script, dir := w.lab.Path("desk.sh"), w.lab.Path("services")
-	must(os.WriteFile(script, []byte(shared), 0o644))
-	must(os.Mkdir(dir, 0o755))
-	must(os.WriteFile(filepath.Join(dir, "ear.service"), []byte(`# writes down what it hears
+	must(t, os.WriteFile(script, []byte(shared), 0o644))
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "ear.service"), []byte(`# writes down what it hears
 command = while read -r line; do echo "$line" >>"$HOME/$HOTDESK_SESSION.heard"; done
 required = true
 connect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESSION.hook"
 disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESSION.hook"
 `), 0o644))
-	must(os.WriteFile(filepath.Join(dir, "once.service"), []byte("command = exit 3\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "once.service"), []byte("command = exit 3\n"), 0o644))
 
 	own := map[string][]string{}
 	ids := map[string]alp.SessionID{}
 	terminals := map[string]*lab.Terminal{}
 	for host, card := range map[string]string{"north": "card1", "south": "card2"} {
 		h, err := w.lab.Host(w.ctx, host, "-session-script", script, "-session-services", dir)
-		must(err)
+		must(t, err)
 		w.hosts[host] = h
 		x, err := w.lab.Terminal(w.ctx, "at-"+host, "-server", h.Addr)
-		must(err)
+		must(t, err)
 		terminals[host] = x
 		_, err = x.Ctl(w.ctx, "insert", card)
-		must(err)
+		must(t, err)
 		_, err = x.Ctl(w.ctx, "wait", "-timeout", patience.String(), "picture", "pixel=400,300,2a7f62")
-		must(err)
-		until("a session on "+host, func() string {
+		must(t, err)
+		until(t, "a session on "+host, func() string {
 			all, err := h.Sessions()
 			if err != nil || len(all) != 1 {
 				return "there is none of its own"
@@ -112,7 +90,7 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 		}
 	}
 	entries, err := os.ReadDir(home)
-	must(err)
+	must(t, err)
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".X") || strings.HasPrefix(e.Name(), ".dbus") || strings.HasPrefix(e.Name(), ".ICE") || e.Type()&os.ModeSocket != 0 {
 			t.Errorf("in the home: %s", e.Name())
@@ -123,7 +101,7 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 	h, a := w.hosts["north"], terminals["north"]
 	report := func(name string) (found services.Report) {
 		st, _, err := h.Keeper(w.ctx, ids["north"])
-		must(err)
+		must(t, err)
 		for _, s := range st.Services {
 			if s.Name == name {
 				found = s
@@ -135,9 +113,9 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 		t.Errorf("%+v", s)
 	}
 	_, err = a.Ctl(w.ctx, "remove")
-	must(err)
+	must(t, err)
 	id := a.Ready["terminal"]
-	until("what was heard", func() string {
+	until(t, "what was heard", func() string {
 		if got, want := read("north", ".heard"), "connect "+id+"\ndisconnect "+id+"\n"; got != want {
 			return got
 		}
@@ -147,8 +125,8 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 		return ""
 	})
 	before := report("ear")
-	must(syscall.Kill(before.PID, syscall.SIGKILL))
-	until("a new one", func() string {
+	must(t, syscall.Kill(before.PID, syscall.SIGKILL))
+	until(t, "a new one", func() string {
 		if s := report("ear"); s.State != services.Running || s.PID == before.PID || s.Restarts != 1 || s.Error != "signal: killed" {
 			return string(s.State)
 		}
@@ -156,7 +134,7 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 	})
 
 	// The end of the one is not the other's.
-	must(h.StopSessions(w.ctx))
+	must(t, h.StopSessions(w.ctx))
 	st, _, err := w.hosts["south"].Keeper(w.ctx, ids["south"])
 	if err != nil || st.Terminal == "" || len(members(string(ids["south"]))) == 0 {
 		t.Errorf("%+v, %v", st, err)

@@ -126,30 +126,23 @@ func (d *daemon) remove() {
 // and without, and is used by the programs of the session: pcscd at the
 // terminal, ours in the session.
 func TestPCSCReader(t *testing.T) {
-	w, err := newWorld(t, t.Cleanup)
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(err)
-	must(debian.Need(w.ctx, t.Output(), debian.Cards...))
+	w := openWorld(t)
+	must(t, debian.Need(w.ctx, t.Output(), debian.Cards...))
 	rules := w.pivOf(t, "alice", "123456", false)
 	north, err := w.lab.Host(w.ctx, "north", "-proof-rules", rules)
 	if north != nil {
 		w.hosts["north"] = north
 	}
-	must(err)
+	must(t, err)
 	d := newDaemon(t, w.lab.Path("cards"))
 	t.Setenv("PCSCLITE_CSOCK_NAME", d.socket())
 	b := localBooth(t, north.Addr)
 	term, err := w.lab.Terminal(w.ctx, "a", "-server", b.addr, "-size", small, "-readers", "emulated,pcsc")
-	must(err)
+	must(t, err)
 	ctl := func(words ...string) {
 		t.Helper()
 		_, err := term.Ctl(w.ctx, words...)
-		must(err)
+		must(t, err)
 	}
 	see := func(words ...string) {
 		t.Helper()
@@ -164,7 +157,7 @@ func TestPCSCReader(t *testing.T) {
 	ctl("type", "123456\n")
 	see("picture", "pixel=400,300,"+xtermColour)
 	_, err = term.Rest(w.ctx, patience)
-	must(err)
+	must(t, err)
 	ctl("type", "xsetroot -solid '#2a7f62'\n")
 	see("picture", corner+"2a7f62")
 
@@ -175,7 +168,7 @@ func TestPCSCReader(t *testing.T) {
 	var text []byte
 	for until := time.Now().Add(patience); !strings.Contains(string(text), " of 100\n"); pause() {
 		text, err = os.ReadFile(said)
-		must(err)
+		must(t, err)
 		if time.Now().After(until) {
 			t.Fatalf("programs do not reach the card:\n%s", text)
 		}

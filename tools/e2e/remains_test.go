@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"hotdesk/server/session/client"
 	"hotdesk/tools/internal/lab"
@@ -73,51 +72,30 @@ func TestRemains(t *testing.T) {
 		"stopped": func(w *world, h *lab.Host, _ client.Status, _ int, _ string) error { return h.StopSessions(w.ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, err := newWorld(t, t.Cleanup)
-			if err != nil {
-				t.Fatal(err)
-			}
-			must := func(err error) {
-				t.Helper()
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			until := func(what string, f func() string) {
-				t.Helper()
-				for end := time.Now().Add(patience); ; pause() {
-					left := f()
-					if left == "" {
-						return
-					}
-					if time.Now().After(end) {
-						t.Fatalf("%s: %s", what, left)
-					}
-				}
-			}
+			w := openWorld(t)
 			mark, shm := w.lab.Path("left"), "hd"+strconv.Itoa(os.Getpid())
 			script := w.lab.Path("desk.sh")
-			must(os.WriteFile(script, []byte(strings.NewReplacer("HDLITTER", shm, "LITTER", mark).Replace(litter)), 0o644))
+			must(t, os.WriteFile(script, []byte(strings.NewReplacer("HDLITTER", shm, "LITTER", mark).Replace(litter)), 0o644))
 			before := ipc(t)
 			h, err := w.lab.Host(w.ctx, "north", "-session-script", script)
-			must(err)
+			must(t, err)
 			w.hosts["north"] = h
 			a, err := w.lab.Terminal(w.ctx, "a", "-server", h.Addr)
-			must(err)
+			must(t, err)
 			_, err = a.Ctl(w.ctx, "insert", "card1")
-			must(err)
-			until("the session", func() string {
+			must(t, err)
+			until(t, "the session", func() string {
 				if _, err := os.Stat(mark); err != nil {
 					return err.Error()
 				}
 				return ""
 			})
 			ids, err := h.Sessions()
-			must(err)
+			must(t, err)
 			st, keeper, err := h.Keeper(w.ctx, ids[0])
-			must(err)
+			must(t, err)
 			bus, err := os.ReadFile(mark)
-			must(err)
+			must(t, err)
 			if len(st.Services) != 1 || st.Services[0].Name != "dbus" || st.Services[0].State != "running" || len(strings.TrimSpace(string(bus))) == 0 {
 				t.Errorf("services: %+v, bus at %q", st.Services, bus)
 			}
@@ -136,8 +114,8 @@ func TestRemains(t *testing.T) {
 			if len(members(string(ids[0]))) < 5 {
 				t.Errorf("too few to mean something: %v", members(string(ids[0])))
 			}
-			must(end(w, h, st, keeper, mark))
-			until("processes", func() string { return strings.Join(members(string(ids[0])), ", ") })
+			must(t, end(w, h, st, keeper, mark))
+			until(t, "processes", func() string { return strings.Join(members(string(ids[0])), ", ") })
 			number := strings.TrimPrefix(st.Display, ":")
 			files := []string{
 				"/dev/shm/" + shm,
@@ -146,7 +124,7 @@ func TestRemains(t *testing.T) {
 				filepath.Join(h.Runtime, "sessions", string(ids[0])+".lock"),
 			}
 			files = append(files, strings.Fields(string(groups))...)
-			until("files", func() string {
+			until(t, "files", func() string {
 				for _, f := range files {
 					if _, err := os.Lstat(f); err == nil {
 						return f

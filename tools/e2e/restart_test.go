@@ -124,10 +124,7 @@ func TestKills(t *testing.T) {
 	if os.Getenv("HOTDESK_LONG") != "" {
 		rounds = 200
 	}
-	w, err := newWorld(t, t.Cleanup)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := openWorld(t)
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeout(context.Background(), 30*time.Minute)
 	t.Cleanup(cancel)
@@ -202,38 +199,29 @@ exec openbox --startup "xterm -fa 'DejaVu Sans Mono' -fs 11 -geometry 80x24+60+6
 // the server and the group manager are restarted and are the new ones, the
 // session goes on with its own, and a new session has the new program.
 func TestUpgrade(t *testing.T) {
-	w, err := newWorld(t, t.Cleanup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	w := openWorld(t)
 	h, err := w.lab.Host(w.ctx, "north")
-	must(err)
+	must(t, err)
 	w.hosts["north"] = h
 	sit := func(name, card string) *lab.Terminal {
 		x, err := w.lab.Terminal(w.ctx, name, "-server", h.Addr)
-		must(err)
+		must(t, err)
 		w.terminals[name] = x
 		for _, args := range [][]string{{"insert", card}, {"wait", "-timeout", patience.String(), "picture", "pixel=400,300," + xtermColour}} {
 			_, err := x.Ctl(w.ctx, args...)
-			must(err)
+			must(t, err)
 		}
 		return x
 	}
 	k := newTypist(t, w.ctx, sit("a", "card1"))
 	ids, err := h.Sessions()
-	must(err)
+	must(t, err)
 	before, keeper, err := h.Keeper(w.ctx, ids[0])
-	must(err)
+	must(t, err)
 
 	file := func(program string) os.FileInfo {
 		st, err := os.Stat(filepath.Join(bin, program))
-		must(err)
+		must(t, err)
 		return st
 	}
 	runs := func(pid int, want os.FileInfo) bool {
@@ -243,38 +231,38 @@ func TestUpgrade(t *testing.T) {
 	oldSession := file("session")
 	for _, program := range []string{"server", "groupmgr", "session"} {
 		text, err := os.ReadFile(filepath.Join(bin, program))
-		must(err)
+		must(t, err)
 		next := filepath.Join(bin, program+".new")
-		must(os.WriteFile(next, append(text, "a later version"...), 0o755))
-		must(os.Rename(next, filepath.Join(bin, program)))
+		must(t, os.WriteFile(next, append(text, "a later version"...), 0o755))
+		must(t, os.Rename(next, filepath.Join(bin, program)))
 	}
 	k.echo()
 	began := time.Now()
-	must(h.Server.Stop(patience))
+	must(t, h.Server.Stop(patience))
 	k.echo() // nobody keeps the gate, and the user works on
-	must(h.StartServer(w.ctx))
+	must(t, h.StartServer(w.ctx))
 	t.Logf("a new server has its first request after %v", time.Since(began))
-	must(h.GroupMgr.Stop(patience))
-	must(h.StartGroupMgr(w.ctx))
+	must(t, h.GroupMgr.Stop(patience))
+	must(t, h.StartGroupMgr(w.ctx))
 	k.echo()
 	gateway, err := h.Gateway()
-	must(err)
+	must(t, err)
 	for name, pid := range map[string]int{"server": h.Server.PID(), "groupmgr": h.GroupMgr.PID()} {
 		if !runs(pid, file(name)) || name == "server" && !runs(gateway, file(name)) {
 			t.Errorf("%s is the old one", name)
 		}
 	}
-	must(lab.Kill(w.ctx, before.Media))
+	must(t, lab.Kill(w.ctx, before.Media))
 	k.echo()
 	now, keeperNow, err := h.Keeper(w.ctx, ids[0])
-	must(err)
+	must(t, err)
 	if keeperNow != keeper || now.X != before.X || !runs(now.Media, oldSession) {
 		t.Errorf("was %+v, is %+v", before, now)
 	}
 
 	sit("b", "card2")
 	all, err := h.Sessions()
-	must(err)
+	must(t, err)
 	all = slices.DeleteFunc(all, func(id alp.SessionID) bool { return id == ids[0] })
 	if len(all) != 1 {
 		t.Fatalf("new sessions: %v", all)
@@ -287,29 +275,23 @@ func TestUpgrade(t *testing.T) {
 // pretendKeepers are n sessions of a host whose keepers answer and do nothing.
 func pretendKeepers(t *testing.T, runtime string, n int) {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(os.MkdirAll(keeperapi.Sessions(runtime), 0o700))
+	must(t, os.MkdirAll(keeperapi.Sessions(runtime), 0o700))
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()
-		must(os.RemoveAll(keeperapi.Sessions(runtime)))
+		must(t, os.RemoveAll(keeperapi.Sessions(runtime)))
 	})
 	for i := range n {
 		id := alp.SessionID(fmt.Sprintf("%016x", 0xa000+i))
-		must(os.Mkdir(keeperapi.Dir(runtime, id), 0o700))
+		must(t, os.Mkdir(keeperapi.Dir(runtime, id), 0o700))
 		lock, err := os.Create(keeperapi.Lock(runtime, id))
-		must(err)
+		must(t, err)
 		t.Cleanup(func() { lock.Close() })
-		must(syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+		must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
 		l, err := net.Listen("unix", keeperapi.Socket(runtime, id))
-		must(err)
+		must(t, err)
 		context.AfterFunc(ctx, func() { l.Close() })
 		st := client.Status{Session: id, Token: alp.Token(fmt.Sprintf("simple.%d", i)), User: "ann", Started: 1, Last: 2, Display: ":1"}
 		serving.Go(func() {
@@ -334,10 +316,7 @@ func pretendKeepers(t *testing.T, runtime string, n int) {
 // A new gateway knows all sessions in less than two seconds.
 func TestFullTable(t *testing.T) {
 	const n = 100
-	w, err := newWorld(t, t.Cleanup)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := openWorld(t)
 	h, err := w.lab.Host(w.ctx, "north")
 	if err != nil {
 		t.Fatal(err)
