@@ -61,33 +61,16 @@ func textPages(w, h, n int) [][]byte {
 // shows is near and until it is exact.
 func (b *bench) flipping(r *Result, x *session) error {
 	pages := b.flips[r.Work]
-	args := self("flip", filepath.Join(b.dir, r.Work), fmt.Sprint(b.w), fmt.Sprint(b.h))
-	c := x.in(exec.Command(args[0], args[1:]...))
-	in, err := c.StdinPipe()
+	f, err := b.flipper(r, x)
 	if err != nil {
 		return err
 	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	c.Stderr = b.log
-	if err := c.Start(); err != nil {
-		return err
-	}
-	defer c.Wait()
-	defer in.Close()
-	ready := bufio.NewReader(out)
-	if _, err := ready.ReadByte(); err != nil {
-		return err
-	}
-	x.pointer(b.w-1, b.h-1)
-	settle(x.peer, 500*time.Millisecond, 4*time.Second)
+	defer f.end()
 	var near []float64
 	m := x.mark()
 	for _, page := range pages {
 		start := time.Now()
-		if _, err := in.Write([]byte{'n'}); err != nil {
+		if err := f.next(); err != nil {
 			return err
 		}
 		close := false
@@ -111,7 +94,7 @@ func (b *bench) flipping(r *Result, x *session) error {
 			}
 			x.wait(min(left, 20*time.Millisecond))
 		}
-		if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
+		if err := f.shown(); err != nil {
 			return err
 		}
 		settle(x.peer, 100*time.Millisecond, flipWithin)

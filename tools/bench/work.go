@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -140,37 +139,67 @@ func (b *bench) programs(r *Result, x *session) error {
 // pageEvery is the time that a photo is shown.
 const pageEvery = 200 * time.Millisecond
 
-// show shows photos, one after the other, and looks whether each arrived.
-func (b *bench) show(r *Result, x *session) error {
+// A flipper is the program that shows one picture after the other.
+type flipper struct {
+	c   *exec.Cmd
+	in  io.WriteCloser
+	out io.Reader
+}
+
+// flipper starts it with the pictures of r's work; the first is on the screen.
+func (b *bench) flipper(r *Result, x *session) (*flipper, error) {
 	args := self("flip", filepath.Join(b.dir, r.Work), fmt.Sprint(b.w), fmt.Sprint(b.h))
-	c := x.in(exec.Command(args[0], args[1:]...))
-	in, err := c.StdinPipe()
-	if err != nil {
-		return err
+	f := &flipper{c: x.in(exec.Command(args[0], args[1:]...))}
+	var err error
+	if f.in, err = f.c.StdinPipe(); err != nil {
+		return nil, err
 	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		return err
+	if f.out, err = f.c.StdoutPipe(); err != nil {
+		return nil, err
 	}
-	c.Stderr = b.log
-	if err := c.Start(); err != nil {
-		return err
+	f.c.Stderr = b.log
+	if err := f.c.Start(); err != nil {
+		return nil, err
 	}
-	defer c.Wait()
-	defer in.Close()
-	ready := bufio.NewReader(out)
-	if _, err := ready.ReadByte(); err != nil {
-		return err
+	if err := f.shown(); err != nil {
+		f.end()
+		return nil, err
 	}
 	x.pointer(b.w-1, b.h-1)
 	settle(x.peer, 500*time.Millisecond, 4*time.Second)
+	return f, nil
+}
+
+// next asks for the next picture, and shown waits till the X server has it.
+func (f *flipper) next() error {
+	_, err := f.in.Write([]byte{'n'})
+	return err
+}
+
+func (f *flipper) shown() error {
+	_, err := io.ReadFull(f.out, make([]byte, 1))
+	return err
+}
+
+func (f *flipper) end() {
+	f.in.Close()
+	_ = f.c.Wait() // it has been asked to end
+}
+
+// show shows photos, one after the other, and looks whether each arrived.
+func (b *bench) show(r *Result, x *session) error {
+	f, err := b.flipper(r, x)
+	if err != nil {
+		return err
+	}
+	defer f.end()
 	m := x.mark()
 	inexact, worst, luma := 0, 999.0, 999.0
 	for i, page := range b.pages {
-		if _, err := in.Write([]byte{'n'}); err != nil {
+		if err := f.next(); err != nil {
 			return err
 		}
-		if _, err := io.ReadFull(ready, make([]byte, 1)); err != nil {
+		if err := f.shown(); err != nil {
 			return err
 		}
 		time.Sleep(time.Until(m.at.Add(time.Duration(i+1) * pageEvery)))
