@@ -11,8 +11,9 @@
 //     begins when that has released its input.
 //  3. Calls to a Spec's Sink come from one goroutine, in the order of the
 //     input; Release is the last of them.
-//  4. At most MaxUnacked frames (on a slow link MaxUnackedSlow) are on their way, and none is encoded before it
-//     may be sent, so that what is sent is the screen as it is.
+//  4. At most MaxUnacked frames (on a slow link MaxUnackedSlow) are on their
+//     way, and none is encoded before it may be sent, so that what is sent is
+//     the screen as it is.
 //  5. Input never waits for output: they share no lock and no goroutine.
 //  6. A Spec's Cards is called at most once, and returns before Detached.
 //
