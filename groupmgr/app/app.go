@@ -226,7 +226,12 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	sock, err := listenGroup(c.Local, c.Addr, c.Port, c.Multicast, c.TTL)
+	// In local mode a host keeps its address over a restart: its server is there.
+	own, former := addrsFile(filepath.Join(c.Runtime, "groupmgr.addr")), netip.Addr{}
+	if kept := own.read(); c.Local && len(kept) > 0 {
+		former = kept[0].Addr()
+	}
+	sock, err := listenGroup(c.Local, c.Addr, former, c.Port, c.Multicast, c.TTL)
 	if err != nil {
 		return err
 	}
@@ -241,6 +246,11 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer unixSock.Close()
+	if c.Local {
+		if err := own.write([]netip.AddrPort{netip.AddrPortFrom(sock.addr, uint16(sock.port))}); err != nil {
+			return err
+		}
+	}
 	look := kernel{local: sock.addr, primary: c.Addr}
 	about, err := look.describe()
 	if err != nil {
@@ -250,7 +260,7 @@ func Run(ctx context.Context, c Config) error {
 		return errors.New("groupmgr: no network interface with an IPv4 address is up; bring one up, or use -local")
 	}
 	sock.join(about.Interfaces, c.Log)
-	kept, peers := stateFile(c.keep("groupmgr.state")), peersFile(c.keep("groupmgr.peers"))
+	kept, peers := stateFile(c.keep("groupmgr.state")), addrsFile(c.keep("groupmgr.peers"))
 	learned := peers.read()
 	state, err := kept.read()
 	if err != nil {

@@ -378,6 +378,24 @@ func TestLocalSocket(t *testing.T) {
 	}
 }
 
+// The server is at the address that its group manager had when it began: a
+// group manager that is started again has the same.
+func TestAddressStays(t *testing.T) {
+	runtime, state := shortDir(t), t.TempDir()
+	again := func(c *Config) { c.Runtime = runtime }
+	first := start(t, 0, state, again)
+	for range 5 {
+		if err := first.stop(); err != nil {
+			t.Fatal(err)
+		}
+		next := start(t, first.port, state, again)
+		if next.addr != first.addr {
+			t.Fatalf("was at %v, is at %v", first.addr, next.addr)
+		}
+		first = next
+	}
+}
+
 func TestPlacesTaken(t *testing.T) {
 	state := t.TempDir()
 	a := start(t, 0, state)

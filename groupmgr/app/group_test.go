@@ -220,7 +220,7 @@ func TestStateFile(t *testing.T) {
 }
 
 func TestPeersFile(t *testing.T) {
-	f := peersFile(filepath.Join(t.TempDir(), "groupmgr.peers"))
+	f := addrsFile(filepath.Join(t.TempDir(), "groupmgr.peers"))
 	if got := f.read(); got != nil {
 		t.Errorf("no file: %v", got)
 	}

@@ -54,7 +54,7 @@ type shell struct {
 	gateway *rpc.Conn // the one that said hello last and has not ended
 	noticed map[string]time.Time
 	kept    stateFile
-	peers   peersFile
+	peers   addrsFile
 	learned []netip.AddrPort // what peers has
 	tell    chan told        // the newest state that the gateway does not know; the owner alone puts it in
 }

@@ -39,7 +39,9 @@ type groupSocket struct {
 	multicast netip.Addr // zero: none
 }
 
-func listenGroup(localMode bool, addr netip.Addr, port int, multicast netip.Addr, ttl int) (*groupSocket, error) {
+// listenGroup takes addr. Where that is invalid, in local mode, it is one that
+// is free: former, if it can be.
+func listenGroup(localMode bool, addr, former netip.Addr, port int, multicast netip.Addr, ttl int) (*groupSocket, error) {
 	s := &groupSocket{multicast: multicast}
 	var err error
 	if port == 0 {
@@ -57,7 +59,7 @@ func listenGroup(localMode bool, addr netip.Addr, port int, multicast netip.Addr
 		return nil, fmt.Errorf("groupmgr: packet info: %w", err)
 	}
 	if localMode {
-		if err := s.listenOwn(addr); err != nil {
+		if err := s.listenOwn(addr, former); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -103,11 +105,15 @@ func (s *groupSocket) join(list []group.Interface, log *slog.Logger) {
 	}
 }
 
-// listenOwn takes addr, or the first free address from a random one on.
-func (s *groupSocket) listenOwn(addr netip.Addr) error {
+// listenOwn takes addr, or the first free address from former or a random one
+// on.
+func (s *groupSocket) listenOwn(addr, former netip.Addr) error {
+	const lowest, count = 2, 253 // 127.0.0.1 is everybody's
 	var first [1]byte
 	rand.Read(first[:])
-	const lowest, count = 2, 253 // 127.0.0.1 is everybody's
+	if f := former.AsSlice(); former.Is4() && f[0] == 127 && f[1] == 0 && f[2] == 0 && f[3] >= lowest && f[3] < lowest+count {
+		first[0] = f[3] - lowest
+	}
 	var last error
 	for i := range count {
 		try := addr

@@ -72,12 +72,12 @@ func replaceFile(path string, text []byte) error {
 	return os.Rename(fresh, path)
 }
 
-// peersFile is the path of the file that keeps the learned peers over a
-// restart, a line each.
-type peersFile string
+// addrsFile is the path of a file that keeps addresses over a restart, a line
+// each: the learned peers', or our own.
+type addrsFile string
 
 // read returns what was kept and can be used; the rest is no loss.
-func (f peersFile) read() []netip.AddrPort {
+func (f addrsFile) read() []netip.AddrPort {
 	file, err := os.Open(string(f))
 	if err != nil {
 		return nil
@@ -96,7 +96,7 @@ func (f peersFile) read() []netip.AddrPort {
 	return list
 }
 
-func (f peersFile) write(list []netip.AddrPort) error {
+func (f addrsFile) write(list []netip.AddrPort) error {
 	var b strings.Builder
 	for _, p := range list[:min(len(list), maxPeers)] {
 		fmt.Fprintln(&b, p)
