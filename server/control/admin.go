@@ -145,10 +145,21 @@ func (s *Server) End(ctx context.Context, id alp.SessionID) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartWithin)
 	defer cancel()
-	if err := c.Stop(ctx); err != nil {
+	if err := s.stopSession(ctx, id, c); err != nil {
 		return fmt.Errorf("%w: %w", ErrKeeper, err)
 	}
 	return nil
+}
+
+// stopSession has a keeper end its session. Word of that end may overtake the
+// answer, and close the connection that it was to come on.
+func (s *Server) stopSession(ctx context.Context, id alp.SessionID, c *client.Keeper) error {
+	err := c.Stop(ctx)
+	ended := false
+	if err != nil && s.query(ctx, func() { ended = s.keepers[id] == nil }) == nil && ended {
+		return nil
+	}
+	return err
 }
 
 // Detach takes a session from the terminal that shows it, and tells that why.

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -123,6 +124,25 @@ func TestSessionEnds(t *testing.T) {
 			t.Error("the old session came back")
 		}
 		r.starts(2)
+	})
+}
+
+// An admin's end has its effect, and is no failure, also where word of it comes
+// before the answer.
+func TestSessionIsEnded(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		if err := r.srv.End(context.Background(), c.Session); err != nil {
+			t.Error(err)
+		}
+		if _, err := alp.ParseDiscInf(u.next(alp.CmdDiscInf)); err != nil {
+			t.Error(err)
+		}
+		if err := r.srv.End(context.Background(), c.Session); !errors.Is(err, control.ErrNoSession) {
+			t.Errorf("got %v", err)
+		}
 	})
 }
 

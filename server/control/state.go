@@ -157,7 +157,7 @@ func (s *Server) stop(k *keeper, places chan struct{}) {
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, KeeperWithin)
 		defer cancel()
-		if err := c.Stop(ctx); err != nil && s.ctx.Err() == nil {
+		if err := s.stopSession(ctx, k.id, c); err != nil && s.ctx.Err() == nil {
 			s.log.Warn("session cannot be ended", "session", k.id, "err", err)
 		}
 	})

@@ -311,7 +311,7 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 		}
 		return nil, nil
 	case client.OpStop:
-		go k.End("")
+		k.End("") // whose word overtakes the answer
 		return nil, nil
 	}
 	return nil, errors.New("not here: " + op)
