@@ -1,13 +1,14 @@
 // Package app is the fleet as a program: it starts hosts, terminals and people,
 // breaks things, judges every picture, and tells what came of it.
 //
-// Source: packages scenario, crowd, oracle, harm, figures.
+// Source: packages scenario, crowd, oracle, harm, figures, live, wall, report.
 //
 // Invariants: the exit code is 0 only where no violation was found; nothing
 // that a run started outlives it.
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -15,11 +16,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"hotdesk/protocol/program"
 	"hotdesk/tools/fleet/internal/desk"
+	"hotdesk/tools/fleet/internal/figures"
+	"hotdesk/tools/fleet/internal/report"
 	"hotdesk/tools/fleet/internal/scenario"
 )
 
@@ -34,7 +36,8 @@ type Config struct {
 	Faults   bool
 	Every    time.Duration
 	JSON     string
-	Compare  string
+	HTML     string
+	Wall     string
 	Bin      string
 	Keep     string
 	Size     string
@@ -43,23 +46,11 @@ type Config struct {
 	Out io.Writer
 }
 
-// Main is the program.
-func Main(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if len(args) == 1 && args[0] == "desk" {
-		if err := desk.Run(ctx); err != nil {
-			fmt.Fprintln(stderr, err)
-			return 1
-		}
-		return 0
-	}
-	c := Config{Out: stdout}
-	list := false
+// flags makes the flag set of c.
+func flags(c *Config, list *bool) *flag.FlagSet {
 	fl := flag.NewFlagSet("fleet", flag.ContinueOnError)
-	fl.SetOutput(stderr)
 	fl.StringVar(&c.Scenario, "scenario", "office", "`NAME` of what people do; -list tells the names")
-	fl.BoolVar(&list, "list", false, "tell the scenarios, and stop")
+	fl.BoolVar(list, "list", false, "tell the scenarios, and stop")
 	fl.IntVar(&c.People, "n", -1, "`NUMBER` of people, each with a card (default: as the scenario says)")
 	fl.IntVar(&c.Resting, "resting", -1, "`NUMBER` of terminals at which nobody is (default: as the scenario says)")
 	fl.IntVar(&c.Hosts, "hosts", 0, "`NUMBER` of session servers (default: as the scenario says)")
@@ -67,43 +58,117 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fl.Uint64Var(&c.Seed, "seed", 0, "`NUMBER` that repeats a run's choices (default: a new one, which is printed)")
 	fl.BoolVar(&c.Faults, "faults", false, "break things meanwhile")
 	fl.DurationVar(&c.Every, "every", 3*time.Second, "with -faults: mean `TIME` from one fault's end to the next one")
-	fl.StringVar(&c.JSON, "json", "", "`FILE` for the figures, an object a line, the last one sums up")
-	fl.StringVar(&c.Compare, "compare", "", "`FILE` of -json of an earlier run, to be printed beside this one's")
+	fl.StringVar(&c.JSON, "json", "", "`FILE` for the figures, an object a line, the last one sums up (empty: none)")
+	fl.StringVar(&c.HTML, "html", "", "`FILE` for a page with plots of the figures (empty: none)")
+	fl.StringVar(&c.Wall, "wall", "", "`ADDRESS:PORT` on loopback for a page with a small picture of every terminal; port 0 is a free one (empty: none)")
 	fl.StringVar(&c.Bin, "bin", "", "`DIR` of built programs (empty: they are built)")
-	fl.StringVar(&c.Keep, "keep", "", "`DIR` to which the programs' logs are copied at the end")
+	fl.StringVar(&c.Keep, "keep", "", "`DIR` to which the programs' logs are copied at the end (empty: none)")
 	fl.StringVar(&c.Size, "size", "1280x1024", "`WIDTHxHEIGHT` of the terminals' screens")
 	fl.BoolVar(&c.Verbose, "v", false, "tell each fault; terminals log to fleet.log of -keep")
-	if err := fl.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return 2
-	}
-	if fl.NArg() > 0 {
-		fmt.Fprintf(stderr, "fleet: unknown argument %q; -h lists the flags\n", fl.Arg(0))
-		return 2
-	}
-	if list {
-		for _, name := range scenario.Names() {
-			s, err := scenario.Load(name)
-			if err != nil {
-				fmt.Fprintf(stderr, "fleet: %v\n", err)
-				return 1
+	return fl
+}
+
+// errWrong is what a run with violations ends with.
+var errWrong = errors.New("what was seen is not what must be seen; see above")
+
+// Command is the program `fleet`.
+func Command() *program.Command { return command(io.Discard) }
+
+func command(stdout io.Writer) *program.Command {
+	c := Config{Out: stdout}
+	list := false
+	return &program.Command{
+		Name:    "fleet",
+		Purpose: "runs many emulated terminals and the people at them against real programs, breaks things meanwhile, and judges every picture",
+		Usage:   "[flags]\ncompare [-html FILE] FILE.json...",
+		Flags:   flags(&c, &list),
+		Run: func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return program.Usagef("unknown argument %q", args[0])
 			}
-			fmt.Fprintf(stdout, "%-12s %s (%d people, %d terminals at rest, %v)\n", name, s.Purpose, s.People, s.Resting, s.Lasts)
+			if list {
+				return tellScenarios(stdout)
+			}
+			if c.Seed == 0 {
+				c.Seed = rand.Uint64N(1 << 32)
+			}
+			sum, err := Run(ctx, c)
+			if err == nil && sum.Violations > 0 {
+				err = errWrong
+			}
+			return err
+		},
+	}
+}
+
+// tellScenarios says what each does.
+func tellScenarios(w io.Writer) error {
+	for _, name := range scenario.Names() {
+		s, err := scenario.Load(name)
+		if err != nil {
+			return err
 		}
-		return 0
+		fmt.Fprintf(w, "%-12s %s (%d people, %d terminals at rest, %v)\n", name, s.Purpose, s.People, s.Resting, s.Lasts)
 	}
-	if c.Seed == 0 {
-		c.Seed = rand.Uint64N(1 << 32)
+	return nil
+}
+
+// Main is the program, or within a session of it the desk.
+func Main(args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "desk" {
+		return program.Main(deskCommand(), args[1:], stdout, stderr)
 	}
-	sum, err := Run(ctx, c)
-	if err != nil {
-		fmt.Fprintf(stderr, "fleet: %v\n", err)
-		return 1
+	if len(args) > 0 && args[0] == "compare" {
+		return program.Main(compareCommand(stdout), args[1:], stdout, stderr)
 	}
-	if sum.Violations > 0 {
-		return 1
+	return program.Main(command(stdout), args, stdout, stderr)
+}
+
+// deskCommand is what a session of the fleet runs.
+func deskCommand() *program.Command {
+	return &program.Command{
+		Name:    "fleet desk",
+		Purpose: "paints a session's screen so that a fleet knows it again; started in sessions, not by hand",
+		Flags:   flag.NewFlagSet("desk", flag.ContinueOnError),
+		Run:     func(ctx context.Context, _ []string) error { return desk.Run(ctx) },
 	}
-	return 0
+}
+
+// compareCommand shows what runs measured, side by side.
+func compareCommand(stdout io.Writer) *program.Command {
+	fl := flag.NewFlagSet("compare", flag.ContinueOnError)
+	page := fl.String("html", "", "`FILE` for a page with plots (empty: none)")
+	return &program.Command{
+		Name:    "fleet compare",
+		Purpose: "shows what runs measured, side by side",
+		Usage:   "[-html FILE] FILE.json...",
+		Flags:   fl,
+		Run: func(_ context.Context, files []string) error {
+			if len(files) == 0 || len(files) > report.MaxRuns {
+				return program.Usagef("%d files of figures; 1 to %d", len(files), report.MaxRuns)
+			}
+			var runs []*figures.Run
+			for _, f := range files {
+				r, err := figures.Open(f)
+				if err != nil {
+					return err
+				}
+				runs = append(runs, r)
+			}
+			figures.Table(stdout, runs)
+			return writePage(*page, runs)
+		},
+	}
+}
+
+// writePage writes the report.
+func writePage(file string, runs []*figures.Run) error {
+	if file == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := report.Write(&b, runs); err != nil {
+		return err
+	}
+	return os.WriteFile(file, b.Bytes(), 0o644)
 }

@@ -1,8 +1,8 @@
 package app
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +19,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/tools/fleet/internal/crowd"
 	"hotdesk/tools/fleet/internal/figures"
+	"hotdesk/tools/fleet/internal/live"
 	"hotdesk/tools/fleet/internal/oracle"
 	"hotdesk/tools/fleet/internal/patchbay"
 	"hotdesk/tools/fleet/internal/scenario"
@@ -40,6 +41,8 @@ type run struct {
 	judge *oracle.Judge
 	book  *figures.Book
 
+	view    *live.View
+	wall    string // address of the page, "": none
 	bay     *patchbay.Bay
 	small   string          // file system that can be filled; "": none
 	doubled map[uint16]bool // cards that had reason for two sessions
@@ -47,16 +50,11 @@ type run struct {
 
 // Run is one run of the fleet.
 func Run(ctx context.Context, c Config) (*figures.Sum, error) {
-	r := &run{Config: c, judge: oracle.New(), book: figures.New(), doubled: map[uint16]bool{}}
+	view := live.New(c.Out)
+	c.Out = view
+	r := &run{Config: c, view: view, judge: oracle.New(), book: figures.New(), doubled: map[uint16]bool{}}
 	if err := r.plan(); err != nil {
 		return nil, err
-	}
-	var old *figures.Sum
-	if c.Compare != "" {
-		var err error
-		if old, err = readSum(c.Compare); err != nil {
-			return nil, err
-		}
 	}
 	var width, height int
 	if n, err := fmt.Sscanf(c.Size, "%dx%d", &width, &height); n != 2 || err != nil || width < 640 || height < 480 || max(width, height) > alp.MaxSide {
@@ -81,7 +79,7 @@ func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 	if left := settle(routines); left > 0 {
 		r.judge.Left(r.crowd.At(), fmt.Sprintf("%d goroutines of the fleet", left))
 	}
-	return r.sum, r.report(old)
+	return r.sum, r.report()
 }
 
 // plan reads the scenario and completes the configuration from it.
@@ -197,6 +195,11 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 		cfg.Log = slog.New(slog.NewTextHandler(f, nil))
 	}
 	r.crowd = crowd.New(cfg)
+	undoWall, err := r.hang()
+	if err != nil {
+		return err
+	}
+	defer undoWall()
 	fmt.Fprintf(r.Out, "%s: %s\n%d people, %d terminals, %d hosts, %v, seed %d\n", r.Scenario, r.scene.Purpose, r.People, r.crowd.Terminals(), r.Hosts, r.Lasts, r.Seed)
 	r.sum = &figures.Sum{Scenario: r.Scenario, People: r.People, Terminals: r.crowd.Terminals(), Hosts: r.Hosts, Seed: r.Seed}
 	if err := r.during(ctx); err != nil {
@@ -250,7 +253,7 @@ func (r *run) start(ctx context.Context, script string) error {
 func (r *run) during(ctx context.Context) error {
 	var wg sync.WaitGroup
 	over, cancel := context.WithCancel(ctx)
-	wg.Go(func() { r.tell(over) })
+	wg.Go(func() { r.watch(over) })
 	wg.Go(func() { r.weigh(over) })
 	var broken error
 	if r.Faults {
@@ -264,32 +267,6 @@ func (r *run) during(ctx context.Context) error {
 	cancel()
 	wg.Wait()
 	return errors.Join(broken, ctx.Err())
-}
-
-// tell prints how far the run is.
-func (r *run) tell(ctx context.Context) {
-	tick := time.NewTicker(max(r.Lasts/10, time.Second))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		on, pictures := 0, 0
-		for _, s := range r.crowd.States() {
-			if s.Card != 0 {
-				on++
-			}
-			if s.Picture {
-				pictures++
-			}
-		}
-		v := r.judge.Verdict()
-		rows, counts := r.book.Rows()
-		fmt.Fprintf(r.Out, "%6.0f s  %d cards in, %d pictures, %d looks, %d faults, echo p50 %.0f ms p99 %.0f ms, %d keys, %d violations\n",
-			r.crowd.At().Seconds(), on, pictures, v.Looks, r.book.Faults(), rows[figures.Echo].P50, rows[figures.Echo].P99, counts["keys typed"], v.Violations)
-	}
 }
 
 // weigh measures the programs shortly before the end.
@@ -381,10 +358,10 @@ func settle(before int) (more int) {
 }
 
 // report completes the sum, prints it and writes the files.
-func (r *run) report(old *figures.Sum) error {
+func (r *run) report() error {
 	v := r.judge.Verdict()
-	r.sum.Looks, r.sum.Sessions, r.sum.Violations, r.sum.Kinds = v.Looks, v.Sessions, v.Violations, v.Kinds
-	var b strings.Builder
+	r.sum.Looks, r.sum.Sessions, r.sum.Violations, r.sum.Kinds, r.sum.Machine = v.Looks, v.Sessions, v.Violations, v.Kinds, machine()
+	var b bytes.Buffer
 	if err := r.book.Write(&b, r.sum, v.Kept); err != nil {
 		return err
 	}
@@ -395,23 +372,26 @@ func (r *run) report(old *figures.Sum) error {
 		}
 		fmt.Fprintf(r.Out, "VIOLATION at %.1f s, terminal %s: %s: %s\n", k.At.Seconds(), k.Terminal, k.Kind, k.Text)
 	}
-	r.sum.Table(r.Out, old)
 	if r.JSON != "" {
-		return os.WriteFile(r.JSON, []byte(b.String()), 0o644)
+		if err := os.WriteFile(r.JSON, b.Bytes(), 0o644); err != nil {
+			return err
+		}
 	}
-	return nil
+	one, err := figures.Read(&b)
+	if err != nil {
+		return err
+	}
+	one.Name = r.Scenario
+	figures.Table(r.Out, []*figures.Run{one})
+	return writePage(r.HTML, []*figures.Run{one})
 }
 
-// readSum reads the last line of a file of figures.
-func readSum(file string) (*figures.Sum, error) {
-	text, err := os.ReadFile(file)
+// machine says what a run had for itself: figures of time depend on it.
+func machine() string {
+	text, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
-		return nil, err
+		return fmt.Sprintf("%d cores", runtime.NumCPU())
 	}
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	var s figures.Sum
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &s); err != nil || s.Is != "sum" {
-		return nil, fmt.Errorf("-compare %s: its last line is no sum of a run", file)
-	}
-	return &s, nil
+	load, _, _ := strings.Cut(string(text), " ")
+	return fmt.Sprintf("%d cores, load %s at the end", runtime.NumCPU(), load)
 }

@@ -12,6 +12,7 @@ import (
 	server "hotdesk/server/app"
 	session "hotdesk/server/session/app"
 	hotdesk "hotdesk/tools/admin/app"
+	fleet "hotdesk/tools/fleet/app"
 )
 
 var update = flag.Bool("update", false, "rewrite the generated pages")
@@ -28,6 +29,7 @@ func TestReferencePages(t *testing.T) {
 		"server/session/REFERENCE.md": session.Command(),
 		"dtu/REFERENCE.md":            dtu.Command(),
 		"tools/admin/REFERENCE.md":    hotdesk.Command(),
+		"tools/fleet/REFERENCE.md":    fleet.Command(),
 	} {
 		file := filepath.Join(root, filepath.FromSlash(page))
 		want := c.Reference()

@@ -177,14 +177,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // A State is what a terminal is at, for who watches the run.
 type State struct {
-	Terminal string        `json:"terminal"`
-	Card     uint16        `json:"card"`
-	Code     int           `json:"code"`
-	Title    string        `json:"title"`
-	Server   string        `json:"server"`
-	Picture  bool          `json:"picture"` // the card's own session
-	Age      time.Duration `json:"age"`     // since that was seen last
-	In       time.Duration `json:"in"`      // since the card came
+	Terminal string
+	Card     uint16
+	Code     int
+	Title    string
+	Server   netip.AddrPort
+	Control  bool // it has a server
+	Token    string
+	Picture  bool          // the card's own session
+	Age      time.Duration // since that was seen last
+	In       time.Duration // since the card came
 }
 
 // States are all of them.

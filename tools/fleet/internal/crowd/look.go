@@ -56,6 +56,9 @@ func (e *eyes) look(changed []image.Rectangle) {
 	e.hand.Lock()
 	card, times, since := e.card, e.times, e.since
 	e.hand.Unlock()
+	if len(changed) > 0 {
+		e.crowd.Book.Count(figures.Frames, e.crowd.At())
+	}
 	before := e.status()
 	pix := e.read(badge.Rect)
 	b, found := badge.Find(pix)
@@ -95,7 +98,7 @@ func (e *eyes) look(changed []image.Rectangle) {
 	case s.At-e.asked > reads:
 		e.asked = s.At
 		if asks && e.keys(card, times, usageReturn) {
-			e.crowd.Book.Count("servers' questions answered with Return", s.At)
+			e.crowd.Book.Count(figures.Answered, s.At)
 		}
 		if refused && e.reseat(card, times) {
 			e.crowd.Book.Count("cards taken out and put in again after: "+after.Title, s.At)

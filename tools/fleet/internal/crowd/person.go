@@ -126,6 +126,7 @@ func (p *person) film(ctx context.Context, on bool) {
 type stroke struct {
 	typed uint32 // the session's count when it is there
 	at    time.Duration
+	times int // the insertion of the card that it was typed in
 }
 
 // write types at the rhythm of people: a logarithmic normal distribution of
@@ -157,14 +158,17 @@ func (p *person) write(ctx context.Context, rate float64) {
 			}
 			way, nonce = nil, now.badge.Nonce
 		}
+		if len(way) > 0 && way[0].times != now.times {
+			way = nil // the power was off, which is no echo
+		}
 		if len(way) == 0 {
 			next = now.badge.Typed
 		}
 		at := c.At()
 		if p.at.keys(p.card, now.times, usageA+uint16(p.rng.IntN(26))) {
 			next++
-			way = append(way, stroke{next, at})
-			c.Book.Count("keys typed", at)
+			way = append(way, stroke{next, at, now.times})
+			c.Book.Count(figures.Keys, at)
 		}
 	}
 }
@@ -176,7 +180,7 @@ func (p *person) arrived(ctx context.Context, way *[]stroke) bool {
 	s.mu.Lock()
 	now, wake := s.seen, s.wake
 	s.mu.Unlock()
-	for len(*way) > 0 && now.owned && now.badge.Typed >= (*way)[0].typed {
+	for len(*way) > 0 && now.owned && now.times == (*way)[0].times && now.badge.Typed >= (*way)[0].typed {
 		p.crowd.Book.Add(figures.Echo, (*way)[0].at, now.echo-(*way)[0].at)
 		*way = (*way)[1:]
 	}

@@ -26,10 +26,11 @@ type seat struct {
 
 	// hand is held while somebody's hands do something.
 	hand  sync.Mutex
-	hands backend.Hands // nil: no power
-	card  uint16        // that the person has put in; 0: none
-	since time.Duration // when
-	times int           // insertions
+	hands backend.Hands   // nil: no power
+	pic   backend.Picture // nil: no power
+	card  uint16          // that the person has put in; 0: none
+	since time.Duration   // when
+	times int             // insertions
 
 	mu       sync.Mutex // of what was seen
 	seen     seen
@@ -71,7 +72,7 @@ func (s *seat) state() State {
 	s.hand.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return State{Terminal: s.name, Card: card, Code: st.Code, Title: st.Title, Server: st.Server.String(),
+	return State{Terminal: s.name, Card: card, Code: st.Code, Title: st.Title, Server: st.Server, Token: string(st.Token), Control: st.Control,
 		Picture: s.seen.times == times && s.seen.at > 0 && st.Code == 0 && st.Session != "", Age: s.crowd.At() - s.seen.at, In: s.crowd.At() - since}
 }
 
@@ -157,7 +158,7 @@ func (s *seat) run(ctx context.Context, at time.Duration) {
 		c.Book.Count("terminal: "+err.Error(), c.At())
 	}
 	s.hand.Lock()
-	s.hands = nil
+	s.hands, s.pic = nil, nil
 	s.hand.Unlock()
 	s.st.Store(&app.Status{})
 }
@@ -172,13 +173,13 @@ func (s *seat) again() {
 
 // Run is the display's.
 func (s *seat) Run(ctx context.Context, p backend.Picture, h backend.Hands) error {
+	bare, ok := p.(bare)
 	s.hand.Lock()
-	s.hands = h
+	s.hands, s.pic = h, p
 	if s.card != 0 { // it has stayed in the dark terminal
 		s.push()
 	}
 	s.hand.Unlock()
-	bare, ok := p.(bare)
 	if s.crowd.Scenario.Counted || !ok {
 		<-ctx.Done()
 		return nil
@@ -218,7 +219,7 @@ func (s *seat) insert(card uint16) {
 	defer s.hand.Unlock()
 	s.card = card
 	s.push()
-	s.crowd.Book.Count("cards in", s.crowd.At())
+	s.crowd.Book.Count(figures.CardsIn, s.crowd.At())
 }
 
 // remove takes the card out.

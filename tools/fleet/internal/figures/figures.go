@@ -12,7 +12,6 @@ package figures
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -34,6 +33,19 @@ const (
 	PowerOn   = "power on to screen"
 	Recovery  = "fault to all pictures"
 )
+
+// Counts that are no trouble.
+const (
+	Frames   = "frames" // changes of a terminal's picture that were looked at
+	CardsIn  = "cards in"
+	Keys     = "keys typed"
+	Answered = "servers' questions answered with Return"
+)
+
+// Trouble says that what is counted by that name should not happen.
+func Trouble(count string) bool {
+	return !slices.Contains([]string{Frames, CardsIn, Keys, Answered}, count)
+}
 
 // Order is that of the tables.
 var Order = []string{CardNew, CardAgain, Echo, Gap, PowerOn, Recovery}
@@ -116,15 +128,33 @@ func row(all []Sample) Row {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// Rows are all series in short, and Counts all counts.
-func (b *Book) Rows() (rows map[string]Row, counts map[string]int) {
+// Lately are the series in short, but for what was added before from.
+func (b *Book) Lately(from map[string]int) map[string]Row {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rows = map[string]Row{}
+	rows := map[string]Row{}
 	for name, all := range b.series {
-		rows[name] = row(all)
+		rows[name] = row(all[min(from[name], len(all)):])
 	}
-	return rows, maps.Clone(b.counts)
+	return rows
+}
+
+// Lengths is how many measurements there are of each series.
+func (b *Book) Lengths() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := map[string]int{}
+	for name, all := range b.series {
+		n[name] = len(all)
+	}
+	return n
+}
+
+// Counts are all counts so far.
+func (b *Book) Counts() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.counts)
 }
 
 // Faults is how many there were.
@@ -158,12 +188,13 @@ type Sum struct {
 	Series     map[string]Row      `json:"series"`
 	Counts     map[string]int      `json:"counts"`
 	Memory     map[string]Memory   `json:"memory,omitempty"`
+	Machine    string              `json:"machine,omitempty"` // what it ran on, and how busy that was
 }
 
 // Write writes everything, the sum last; it completes the sum.
 func (b *Book) Write(w io.Writer, sum *Sum, kept []oracle.Violation) error {
 	sum.Is = "sum"
-	sum.Series, sum.Counts = b.Rows()
+	sum.Series, sum.Counts = b.Lately(nil), b.Counts()
 	sum.Faults = b.Faults()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -195,40 +226,4 @@ func (b *Book) Write(w io.Writer, sum *Sum, kept []oracle.Violation) error {
 		}
 	}
 	return enc.Encode(sum)
-}
-
-// Table prints a sum, beside an older one where there is one.
-func (s *Sum) Table(w io.Writer, old *Sum) {
-	fmt.Fprintf(w, "%-36s %8s %9s %9s %9s %9s\n", "milliseconds", "number", "p50", "p90", "p99", "worst")
-	for _, name := range Order {
-		r, ok := s.Series[name]
-		if !ok {
-			continue
-		}
-		r.print(w, name)
-		if old != nil && old.Series[name].N > 0 {
-			old.Series[name].print(w, "  before")
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Counts)) {
-		fmt.Fprintf(w, "%-36s %8d", name, s.Counts[name])
-		if old != nil {
-			fmt.Fprintf(w, "   before %d", old.Counts[name])
-		}
-		fmt.Fprintln(w)
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Memory)) {
-		m := s.Memory[name]
-		fmt.Fprintf(w, "%-36s %8d  %8.1f MB %8.1f MB each %7.1f s CPU", name, m.Processes, m.MB, m.MB/float64(max(1, m.Processes)), m.CPU)
-		if old != nil && old.Memory[name].Processes > 0 {
-			fmt.Fprintf(w, "   before %.1f MB, %.1f s", old.Memory[name].MB, old.Memory[name].CPU)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprintf(w, "%s: %d people, %d terminals, %d hosts, %.0f s, seed %d: %d faults, %d sessions, %d pictures judged, %d violations\n",
-		s.Scenario, s.People, s.Terminals, s.Hosts, s.Seconds, s.Seed, s.Faults, s.Sessions, s.Looks, s.Violations)
-}
-
-func (r Row) print(w io.Writer, name string) {
-	fmt.Fprintf(w, "%-36s %8d %9.1f %9.1f %9.1f %9.1f\n", name, r.N, r.P50, r.P90, r.P99, r.Max)
 }
