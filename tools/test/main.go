@@ -77,6 +77,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"staticcheck", func(ctx context.Context, c config) error { return goTool(ctx, c, "tool", "staticcheck", "./...") }},
 		{"static build", staticBuild},
 		{"tests, race", tests},
+		{"end to end, race", endToEndTests},
 		{"tests, tags", func(ctx context.Context, c config) error {
 			if err := goTool(ctx, c, "test", "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media"); err != nil {
 				return err
@@ -182,9 +183,13 @@ func staticBuild(ctx context.Context, c config) error {
 }
 
 func tests(ctx context.Context, c config) error {
-	cmd := command(ctx, "go", "test", "-race", "-shuffle=on", "-timeout=20m", "./...")
+	packages, err := others(ctx)
+	if err != nil {
+		return err
+	}
+	cmd := command(ctx, "go", append([]string{"test", "-race", "-shuffle=on", "-timeout=20m"}, packages...)...)
 	if c.long {
-		cmd = command(ctx, "go", "test", "-count=1", "-race", "-shuffle=on", "-timeout=170m", "./...")
+		cmd = command(ctx, "go", append([]string{"test", "-count=1", "-race", "-shuffle=on", "-timeout=170m"}, packages...)...)
 		cmd.Env = append(os.Environ(), "HOTDESK_LONG=1")
 	}
 	cmd.Stdout, cmd.Stderr = c.out, c.out

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	endToEnd = "./tools/e2e"
+	// scripts is its test whose subtests are the files of testdata.
+	scripts = "TestScripts"
+	// atOnce is how many of its tests run at the same time: they wait more than
+	// they work.
+	atOnce = 2
+)
+
+// others are the packages but the end-to-end tests'.
+func others(ctx context.Context) ([]string, error) {
+	out, err := command(ctx, "go", "list", "./...").Output()
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for p := range strings.Lines(string(out)) {
+		if p = strings.TrimSpace(p); !strings.HasSuffix(p, strings.TrimPrefix(endToEnd, ".")) {
+			list = append(list, p)
+		}
+	}
+	return list, nil
+}
+
+// endToEndTests runs each end-to-end test in a process of its own, some at the
+// same time and in an order of chance. What one prints is shown whole when it
+// failed.
+func endToEndTests(ctx context.Context, c config) error {
+	dir, err := os.MkdirTemp("", "hotdesk-e2e")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "e2e.test")
+	if err := goTool(ctx, c, "test", "-race", "-c", "-o", binary, endToEnd); err != nil {
+		return err
+	}
+	names, err := testNames(ctx, binary)
+	if err != nil {
+		return err
+	}
+	seed := rand.Uint64()
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(names), func(i, k int) { names[i], names[k] = names[k], names[i] })
+	fmt.Fprintf(c.out, "order %d\n", seed)
+	limit, workers := "10m", atOnce
+	if c.long {
+		limit, workers = "170m", 1 // figures are taken
+	}
+	queue := make(chan string, len(names))
+	for _, n := range names {
+		queue <- n
+	}
+	close(queue)
+	var mu sync.Mutex
+	var failed []string
+	var running sync.WaitGroup
+	for range workers {
+		running.Go(func() {
+			for n := range queue {
+				began := time.Now()
+				out, err := one(ctx, c, binary, n, limit)
+				mu.Lock()
+				verdict := "ok  "
+				if err != nil {
+					verdict, failed = "FAIL", append(failed, n)
+					fmt.Fprintf(c.out, "%s", out)
+				}
+				fmt.Fprintf(c.out, "%s\t%s\t%.3fs\n", verdict, n, time.Since(began).Seconds())
+				mu.Unlock()
+			}
+		})
+	}
+	running.Wait()
+	if len(failed) > 0 {
+		return fmt.Errorf("%d of %d failed: %s", len(failed), len(names), strings.Join(failed, " "))
+	}
+	return ctx.Err()
+}
+
+// testNames are the tests of a test binary, and the scripts of those that have
+// them.
+func testNames(ctx context.Context, binary string) ([]string, error) {
+	cmd := command(ctx, binary, "-test.list=.")
+	cmd.Dir = endToEnd
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing the tests: %w", err)
+	}
+	var names []string
+	for n := range strings.FieldsSeq(string(out)) {
+		if n != scripts {
+			names = append(names, n)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(endToEnd, "testdata", "*.txt"))
+	if err == nil && (len(names) == 0 || len(files) == 0) {
+		err = errors.New("no end-to-end test found")
+	}
+	for _, f := range files {
+		names = append(names, scripts+"/"+strings.TrimSuffix(filepath.Base(f), ".txt"))
+	}
+	return names, err
+}
+
+// one runs a test, or one subtest of a test.
+func one(ctx context.Context, c config, binary, name, limit string) ([]byte, error) {
+	pattern := "^" + strings.ReplaceAll(name, "/", "$/^") + "$"
+	cmd := command(ctx, binary, "-test.run="+pattern, "-test.timeout="+limit)
+	cmd.Dir = endToEnd
+	if c.long {
+		cmd.Env = append(os.Environ(), "HOTDESK_LONG=1")
+	}
+	out, err := cmd.CombinedOutput()
+	if _, exited := errors.AsType[*exec.ExitError](err); err == nil && bytes.Contains(out, []byte("no tests to run")) || err != nil && !exited {
+		return out, errors.Join(errors.New("it did not run"), err)
+	}
+	return out, err
+}
