@@ -30,6 +30,7 @@ type Capture struct {
 	reading sync.WaitGroup
 
 	mu   sync.Mutex
+	only func(Datagram) bool // nil: every one
 	all  []Datagram
 	lost int
 	news chan struct{} // closed and replaced with each datagram
@@ -88,6 +89,9 @@ func swapped(v uint16) uint16 { return v<<8 | v>>8 }
 func (c *Capture) add(d Datagram) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.only != nil && !c.only(d) {
+		return
+	}
 	if len(c.all) == maxCaptured {
 		c.lost++
 		return
@@ -95,6 +99,14 @@ func (c *Capture) add(d Datagram) {
 	c.all = append(c.all, d)
 	close(c.news)
 	c.news = make(chan struct{})
+}
+
+// Only has the capture pass over later datagrams that do not satisfy f, such
+// as those of a flood.
+func (c *Capture) Only(f func(Datagram) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.only = f
 }
 
 // Close ends the capture; what it has stays.
