@@ -17,7 +17,8 @@
 //     has never asked for the list of sessions has never come up, and ends Run.
 //  4. When Run returns, the gateway and all goroutines of Run have ended.
 //
-// Limits: MaxMessage, MaxSessions, maxStarting, StartTime.
+// Limits: MaxMessage, MaxSessions, maxStarting, StartTime, and how often the
+// password of a user is tried: strangeFree, usualFree.
 package parent
 
 import (
@@ -116,6 +117,9 @@ type parent struct {
 	// looks which sessions there are.
 	starting sync.RWMutex
 
+	tried  counter
+	logins sync.WaitGroup // that are counted in tried
+
 	mu      sync.Mutex
 	keepers map[int]*keeperProc
 	came    bool // a gateway has asked for the list
@@ -127,6 +131,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &parent{Config: cfg, seats: make(chan struct{}, maxStarting), keepers: map[int]*keeperProc{}}
+	p.tried.users = map[string]*tried{}
 	if err := p.check(); err != nil {
 		return err
 	}
@@ -139,6 +144,7 @@ func Run(ctx context.Context, cfg Config) error {
 	signal.Notify(children, unix.SIGCHLD)
 	var work sync.WaitGroup
 	defer work.Wait()
+	defer p.logins.Wait()
 	defer close(children)
 	defer signal.Stop(children)
 	work.Go(func() {

@@ -150,7 +150,12 @@ func (p *parent) startKeeper(ctx context.Context, ks keeperapi.Start) (*net.Unix
 		return nil, err
 	}
 	defer lock.Close()
-	ready, k, err := p.spawn(ks, udp, lock)
+	tries, err := p.counted(ctx, ks)
+	if err != nil {
+		return nil, err
+	}
+	defer tries.Close()
+	ready, k, err := p.spawn(ks, udp, lock, tries)
 	lock.Close() // the keeper holds it now, or nobody
 	if err != nil {
 		removeSession(p.Runtime, ks.Session, p.FrameBuffer)
@@ -259,7 +264,7 @@ func (p *parent) mediaSocket(ctx context.Context) (*os.File, error) {
 }
 
 // spawn starts a keeper, away from this process's terminal and signals.
-func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, k *keeperProc, err error) {
+func (p *parent) spawn(ks keeperapi.Start, udp, lock, tries *os.File) (ready *os.File, k *keeperProc, err error) {
 	// The keeper has no network of its own; its programs have this one's.
 	var net *os.File
 	if os.Geteuid() == 0 {
@@ -268,19 +273,19 @@ func (p *parent) spawn(ks keeperapi.Start, udp, lock *os.File) (ready *os.File, 
 		}
 		defer net.Close()
 		ks.HostNet = true
-		ready, k, err = p.spawnIn(net, ks, udp, lock)
+		ready, k, err = p.spawnIn(net, ks, udp, lock, tries)
 		if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSPC) {
 			return ready, k, err
 		}
 		p.Log.Warn("the keeper has the host's network: the system gives it none of its own", "session", ks.Session, "error", err)
 		ks.HostNet = false
 	}
-	return p.spawnIn(nil, ks, udp, lock)
+	return p.spawnIn(nil, ks, udp, lock, tries)
 }
 
 // spawnIn starts a keeper in a network namespace of its own, if net, the one of
 // its programs, is not nil.
-func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock *os.File) (ready *os.File, k *keeperProc, err error) {
+func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock, tries *os.File) (ready *os.File, k *keeperProc, err error) {
 	var text bytes.Buffer
 	if err := keeperapi.Write(&text, ks); err != nil {
 		return nil, nil, err
@@ -318,10 +323,9 @@ func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock *os.File) (
 	cmd := exec.Command(p.SessionProgram, args...)
 	cmd.Dir = "/"
 	cmd.Stdin = stdin
-	cmd.ExtraFiles = []*os.File{udp, readyW, lock} // keeperapi.UDPFD, ReadyFD, LockFD
+	cmd.ExtraFiles = []*os.File{udp, readyW, lock, net, tries} // keeperapi.UDPFD, ReadyFD, LockFD, NetFD, TriesFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if net != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, net) // keeperapi.NetFD
 		cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNET
 	}
 	p.mu.Lock()

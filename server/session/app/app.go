@@ -120,11 +120,24 @@ func Keeper(ctx context.Context, cfg Config) error {
 		programs = net[0]
 		defer programs.Close()
 	}
+	var tries net.Conn
+	if start.Service != "" {
+		socket, err := inherited(keeperapi.TriesFD, unix.S_IFSOCK)
+		if err != nil {
+			return err
+		}
+		tries, err = net.FileConn(socket[0])
+		socket[0].Close()
+		if err != nil {
+			return fmt.Errorf("the socket for tries: %w", err)
+		}
+		defer tries.Close()
+	}
 	unix.Umask(0o022) // what the user's programs begin with
 	err = keeper.Run(ctx, keeper.Config{
 		Start: start, Runtime: cfg.Runtime, FrameBuffer: cfg.FrameBuffer,
 		MaxWidth: w, MaxHeight: h, Script: cfg.Script, Local: cfg.Local, Level: cfg.Level,
-		Services: cfg.Services, UDP: files[0], Ready: files[1], Net: programs,
+		Services: cfg.Services, UDP: files[0], Ready: files[1], Net: programs, Tries: tries,
 		Identity: newIdentity,
 		Media:    mediaCommand,
 	})

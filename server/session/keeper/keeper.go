@@ -74,6 +74,9 @@ type Config struct {
 	Media func() *exec.Cmd
 	// Level is the least that the log takes.
 	Level slog.Level
+	// Tries is where each try of a password is asked for (keeperapi.Word); nil
+	// where nobody logs in.
+	Tries net.Conn
 	// Login starts a PAM transaction; nil: pam.Open.
 	Login pam.Opener
 }

@@ -36,6 +36,10 @@ type lobby struct {
 	ctx   context.Context // of the connection
 	hang  context.CancelFunc
 
+	tries   net.Conn // to whom counts them; nil: nobody does
+	tried   bool     // a try was asked for
+	tooMany bool     // and refused
+
 	login *pam.Login
 	user  xsession.User
 	begin chan client.Begin // capacity 1
@@ -48,7 +52,7 @@ type lobby struct {
 // wait takes the first connection of l and returns when its user has logged in
 // and the gateway wants the session. The caller says what came of it: begun.
 // With an error nothing is left open.
-func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.Opener, log *slog.Logger) (_ *lobby, _ client.Begin, err error) {
+func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.Opener, tries net.Conn, log *slog.Logger) (_ *lobby, _ client.Begin, err error) {
 	ctx, cancel := context.WithTimeout(ctx, LoginTime)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -68,7 +72,7 @@ func wait(ctx context.Context, l net.Listener, start keeperapi.Start, open pam.O
 		conn.Close()
 		return nil, client.Begin{}, err
 	}
-	b := &lobby{start: start, open: open, log: log, begin: make(chan client.Begin, 1), ready: make(chan error, 1), ended: make(chan struct{})}
+	b := &lobby{start: start, open: open, tries: tries, log: log, begin: make(chan client.Begin, 1), ready: make(chan error, 1), ended: make(chan struct{})}
 	b.ctx, b.hang = context.WithCancel(context.WithoutCancel(ctx))
 	b.conn = rpc.New(conn, b.handle)
 	go func() {
@@ -130,7 +134,11 @@ func (k *keeper) logIn(ctx context.Context) (_ net.Listener, err error) {
 			return inner(r, conv)
 		}
 	}
-	b, begin, err := wait(ctx, l, k.Start, open, k.log)
+	if k.Tries != nil {
+		defer k.Tries.Close()
+		_ = k.Tries.SetDeadline(time.Now().Add(LoginTime)) // a try must not wait for ever
+	}
+	b, begin, err := wait(ctx, l, k.Start, open, k.Tries, k.log)
 	if err != nil {
 		return nil, err
 	}
@@ -212,6 +220,12 @@ func (b *lobby) authenticate(ctx context.Context) client.LoggedIn {
 	if err == nil {
 		name, err = b.login.Authenticate()
 	}
+	switch {
+	case b.tooMany: // whatever the modules made of it
+		err = pam.Told{Text: "Too many wrong passwords for this name. Try again in a minute, or where you have logged in before.", Err: errTooMany}
+	case err == nil && b.tried && b.tries != nil:
+		_ = keeperapi.Say(b.tries, keeperapi.WasRight) // else the try counts
+	}
 	if err == nil {
 		b.user, err = allowed(name, b.start.Group, b.start.LeastUID)
 	}
@@ -245,8 +259,27 @@ func (b *lobby) converse(ctx context.Context) pam.Conversation {
 		if err == nil && len(r.Answer) > client.MaxReply {
 			err = errors.New("keeper: too long an answer")
 		}
-		return r.Answer, err
+		if err == nil && len(r.Answer) > 0 && !b.mayTry() {
+			err = errTooMany
+		}
+		if err != nil {
+			clear(r.Answer)
+			return nil, err
+		}
+		return r.Answer, nil
 	}
+}
+
+var errTooMany = errors.New("keeper: too many tries of this user's password")
+
+// mayTry asks, before the user's first answer, whether there may be one more try
+// of this user's password: the gateway's word that it has waited is not enough.
+func (b *lobby) mayTry() bool {
+	if !b.tried {
+		b.tried = true
+		b.tooMany = b.tries != nil && (keeperapi.Say(b.tries, keeperapi.MayTry) != nil || !keeperapi.Hear(b.tries, keeperapi.DoTry))
+	}
+	return !b.tooMany
 }
 
 // allowed returns a user who has logged in, if that user may have a session.

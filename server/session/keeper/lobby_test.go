@@ -31,7 +31,7 @@ type visit struct {
 // people have.
 const person = "nobody"
 
-func visitOf(t *testing.T, users *pamtest.Users, start keeperapi.Start) *visit {
+func visitOf(t *testing.T, users *pamtest.Users, start keeperapi.Start, tries net.Conn) *visit {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hd")
 	if err != nil {
@@ -45,7 +45,7 @@ func visitOf(t *testing.T, users *pamtest.Users, start keeperapi.Start) *visit {
 	t.Cleanup(func() { l.Close() })
 	v := &visit{t: t, users: users, asked: make(chan string, 16), answers: make(chan string, 16), came: make(chan *lobby, 1), err: make(chan error, 1)}
 	go func() {
-		b, _, err := wait(context.Background(), l, start, users.Open, slog.New(slog.DiscardHandler))
+		b, _, err := wait(context.Background(), l, start, users.Open, tries, slog.New(slog.DiscardHandler))
 		v.came <- b
 		v.err <- err
 	}()
@@ -83,7 +83,7 @@ func (v *visit) answer(all ...string) {
 
 func TestLogin(t *testing.T) {
 	users := pamtest.New(map[string]pamtest.User{person: {Password: "right", Code: "123456", Expired: true}})
-	v := visitOf(t, users, loginStart(person))
+	v := visitOf(t, users, loginStart(person), nil)
 	if err := v.lobby.Begin(t.Context(), client.Begin{Token: "user.nobody"}); err == nil {
 		t.Fatal("a session began before its user had logged in")
 	}
@@ -160,7 +160,7 @@ func TestNoLogin(t *testing.T) {
 			if c.start != nil {
 				c.start(&start)
 			}
-			v := visitOf(t, users, start)
+			v := visitOf(t, users, start, nil)
 			v.answer(c.answers...)
 			in, err := v.lobby.Login(t.Context())
 			if err != nil || in.User != "" || in.Guess != c.guess || !strings.Contains(in.Error, c.text) {
@@ -183,7 +183,7 @@ func TestNoLogin(t *testing.T) {
 // A gateway that goes away in the middle of a question ends the login.
 func TestLoginGivenUp(t *testing.T) {
 	users := pamtest.New(map[string]pamtest.User{person: {Password: "right"}})
-	v := visitOf(t, users, loginStart(person))
+	v := visitOf(t, users, loginStart(person), nil)
 	go func() { _, _ = v.lobby.Login(context.Background()) }()
 	if got := <-v.asked; got != "hidden Password:" {
 		t.Errorf("asked %q", got)
@@ -201,7 +201,7 @@ func TestLoginGivenUp(t *testing.T) {
 func TestSessionFails(t *testing.T) {
 	users := pamtest.New(map[string]pamtest.User{person: {Password: "right"}})
 	users.Fail = map[string]error{"OpenSession": errors.New("the home is away")}
-	v := visitOf(t, users, loginStart(person))
+	v := visitOf(t, users, loginStart(person), nil)
 	v.answer("right")
 	if in, err := v.lobby.Login(t.Context()); err != nil || in.User != person {
 		t.Fatalf("%+v, %v", in, err)
@@ -227,5 +227,51 @@ func TestSessionFails(t *testing.T) {
 	}
 	if got := strings.Join(users.Calls(), " "); got != "Start Authenticate Account User Establish OpenSession DeleteCredentials End" {
 		t.Errorf("calls %s", got)
+	}
+}
+
+// Root counts the tries of passwords: before the first answer goes to the
+// modules it is asked, and told where they were satisfied.
+func TestTries(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answers []string
+		parent  func(net.Conn) bool // whether it heard what it should
+		text    string              // of the error
+		calls   string
+	}{
+		{"right", []string{"right", "1"}, func(c net.Conn) bool {
+			return keeperapi.Hear(c, keeperapi.MayTry) && keeperapi.Say(c, keeperapi.DoTry) == nil && keeperapi.Hear(c, keeperapi.WasRight)
+		}, "", "Start Authenticate Account User"},
+		{"wrong", []string{"right", "2"}, func(c net.Conn) bool {
+			return keeperapi.Hear(c, keeperapi.MayTry) && keeperapi.Say(c, keeperapi.DoTry) == nil && !keeperapi.Hear(c, keeperapi.WasRight)
+		}, "not right", "Start Authenticate End"},
+		{"no answer", []string{"", ""}, func(c net.Conn) bool { return !keeperapi.Hear(c, keeperapi.MayTry) }, "not right", "Start Authenticate End"},
+		{"too many", []string{"right", "1"}, func(c net.Conn) bool { return keeperapi.Hear(c, keeperapi.MayTry) && c.Close() == nil }, "Too many", "Start Authenticate End"},
+		{"no parent", []string{"right", "1"}, func(c net.Conn) bool { return c.Close() == nil }, "Too many", "Start Authenticate End"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			defer ours.Close()
+			heard := make(chan bool, 1)
+			go func() { heard <- c.parent(ours) }()
+			users := pamtest.New(map[string]pamtest.User{person: {Password: "right", Code: "1"}})
+			v := visitOf(t, users, loginStart(person), theirs)
+			v.answer(c.answers...)
+			in, err := v.lobby.Login(t.Context())
+			if err != nil || (in.User == person) != (c.text == "") || !strings.Contains(in.Error, c.text) || in.Guess != (c.text == "not right") {
+				t.Errorf("%+v, %v", in, err)
+			}
+			theirs.Close()
+			if !<-heard {
+				t.Error("the parent heard something else")
+			}
+			v.lobby.Close()
+			<-v.came
+			<-v.err
+			if got := strings.TrimSuffix(strings.Join(users.Calls(), " "), " End"); got != strings.TrimSuffix(c.calls, " End") {
+				t.Errorf("calls %s", got)
+			}
+		})
 	}
 }

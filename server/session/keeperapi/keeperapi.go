@@ -35,6 +35,7 @@ const (
 	ReadyFD = 4 // pipe: one Ready, then closed
 	LockFD  = 5 // lock file of the session's directory, locked
 	NetFD   = 6 // with HostNet: the network namespace of the programs
+	TriesFD = 7 // with Service: a socket, on which each try of a password is asked for (Word)
 )
 
 const (
