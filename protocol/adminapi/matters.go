@@ -31,7 +31,10 @@ var Matters = []Field{
 	{"reattach", "the same, before a session is shown again", checkNeed},
 	{"kiosk", "the kiosk whose command is the session; no: none", word},
 	{"choose", "yes: who has several sessions chooses one at card-in; no: the latest is shown", oneOf("yes", "no")},
-	{"sessions", "how many sessions a user, or a card that is nobody's, may have on this host: 1 to 64", checkSessions},
+	{"sessions", "how many sessions a user, or a card that is nobody's, may have on this host: 1 to 64", number(1, MaxUserSessions)},
+	{"memory", fmt.Sprintf("most memory of a session's programs, in MiB, %d to %d, never beyond the host's -session-memory; host: as that says", MinMemory, MaxMemory), amount(MinMemory, MaxMemory)},
+	{"processes", fmt.Sprintf("most processes and threads of a session, %d to %d, never beyond the host's -session-processes; host: as that says", MinProcesses, MaxProcesses), amount(MinProcesses, MaxProcesses)},
+	{"cpu-weight", fmt.Sprintf("a session's share when the processors are busy, 1 to %d, 100 is everybody's, never beyond the host's -session-cpu-weight; host: as that says", MaxCPUWeight), amount(1, MaxCPUWeight)},
 	{"disconnected", "time after which a session that is shown nowhere ends, as 8h; never", checkTime},
 	{"removal", "what becomes of a session whose card is pulled: detach; lock, and its user logs in to see it again; end; end:TIME, that time after", checkRemoval},
 }
@@ -42,6 +45,15 @@ const (
 	MaxTime = 366 * 24 * time.Hour
 	// MaxUserSessions bounds what a rule may allow.
 	MaxUserSessions = 64
+)
+
+// Bounds of what a session may use: with less no desktop starts.
+const (
+	MinMemory    = 64 // MiB
+	MaxMemory    = 1 << 24
+	MinProcesses = 32
+	MaxProcesses = 1 << 22 // the kernel's own (proc(5): pid_max)
+	MaxCPUWeight = 10000
 )
 
 // ParseTime reads a time of a rule; zero stands for never.
@@ -65,12 +77,29 @@ func checkRemoval(s string) error {
 	return oneOf("detach", "lock", "end", "end:TIME")(s)
 }
 
-func checkSessions(s string) error {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > MaxUserSessions || strconv.Itoa(n) != s {
-		return fmt.Errorf("a number from 1 to %d", MaxUserSessions)
+// number accepts those of a range, as they are written without need.
+func number(least, most int) func(string) error {
+	return func(s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least || n > most || strconv.Itoa(n) != s {
+			return fmt.Errorf("a number from %d to %d", least, most)
+		}
+		return nil
 	}
-	return nil
+}
+
+// amount accepts what a session may use, and that the host is to say it.
+func amount(least, most int) func(string) error {
+	within := number(least, most)
+	return func(s string) error {
+		if s == "host" {
+			return nil
+		}
+		if err := within(s); err != nil {
+			return fmt.Errorf("%w, or host", err)
+		}
+		return nil
+	}
 }
 
 func checkNeed(s string) error {

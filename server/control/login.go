@@ -274,7 +274,7 @@ func (s *Server) visitStart(v *visit, user string) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	v.id, v.reply, v.cancel, v.works = id, reply, cancel, true
 	s.logins++
-	spec := parent.Start{Session: id, Token: p.token, User: user, Login: true, Terminal: p.t.id, Addr: v.addr}
+	spec := parent.Start{Session: id, Token: p.token, User: user, Login: true, Terminal: p.t.id, Addr: v.addr, Limits: s.mayUse(p, user)}
 	s.wg.Go(func() {
 		begin, stop := context.WithTimeout(ctx, StartWithin)
 		conn, err := s.conf.Parent.Start(begin, spec)

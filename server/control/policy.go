@@ -14,6 +14,7 @@ import (
 	"hotdesk/server/greeter"
 	"hotdesk/server/policy"
 	"hotdesk/server/proof"
+	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/client"
 )
 
@@ -129,6 +130,12 @@ func (s *Server) account(p *presentation) string {
 		return d.Owner
 	}
 	return s.conf.User
+}
+
+// mayUse is what a session that is made for p may use; user is who has logged
+// in, or is about to, and has no session otherwise.
+func (s *Server) mayUse(p *presentation, user string) cgroup.Limits {
+	return cgroup.Limits(s.judge(policy.Request{Token: p.req.Token(), Terminal: p.t.id, User: user}).Limits)
 }
 
 // owesLogin reports whether p's user has still to log in for a use; session is the

@@ -400,7 +400,7 @@ func (s *Server) start(p *presentation) {
 	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}, from: s.strangeFrom(p)}
 	s.keepers[id] = k
 	w, h := s.size(p)
-	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout}
+	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout, Limits: s.mayUse(p, p.user)}
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, StartWithin)
 		defer cancel()

@@ -74,7 +74,7 @@ type Config struct {
 	SessionProgram      string // the session binary
 	SessionScript       string // "" for Hotdesk's own
 	SessionServices     string // directory of services' files, "" for none
-	// Limits hold for every session that is started without others.
+	// Limits hold for every session: others are narrowed to them.
 	Limits cgroup.Limits
 	// SessionGroup names the group whose members may have a session; "": every
 	// user that is not a system's.

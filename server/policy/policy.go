@@ -113,6 +113,12 @@ type Removal struct {
 	After time.Duration // until the end
 }
 
+// Limits are what a session's programs may use; 0 is what the host says.
+type Limits struct {
+	Memory               int64 // bytes
+	Processes, CPUWeight int
+}
+
 // A Decision is what is done, and by which rule. What it says beside the
 // outcome holds also where that is Denied.
 type Decision struct {
@@ -134,6 +140,7 @@ type Decision struct {
 	Choose          bool
 	NotHere         string        // why no session is made on this host, "" if one may be
 	Most            int           // sessions of one user here; 0: any number
+	Limits          Limits        // of a session's programs
 	Disconnected    time.Duration // 0: never
 	Removal         Removal
 

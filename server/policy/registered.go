@@ -188,6 +188,10 @@ func (a *about) settle() Decision {
 		d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.ReplaceAll(hosts, ",", ", "))
 	}
 	d.Most, _ = strconv.Atoi(a.value("sessions")) // 0 where no rule says anything
+	memory, _ := strconv.Atoi(a.value("memory"))  // 0 where it is the host that says it
+	d.Limits.Memory = int64(memory) << 20
+	d.Limits.Processes, _ = strconv.Atoi(a.value("processes"))
+	d.Limits.CPUWeight, _ = strconv.Atoi(a.value("cpu-weight"))
 	d.Disconnected, _ = adminapi.ParseTime(a.value("disconnected"))
 	switch word, after, _ := strings.Cut(a.value("removal"), ":"); word {
 	case "lock":

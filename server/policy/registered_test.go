@@ -113,6 +113,10 @@ var table = []line{
 	{what: "Locked by the card's removal", rules: "a removal=lock", token: "card.9", want: "session", by: "Card", also: "removal lock"},
 	{what: "Ended by it", rules: "a removal=end", token: "card.9", want: "session", by: "Card", also: "removal end"},
 
+	{part: "What sessions may use", what: "Memory, processes and share of the processors, by group", rules: "a group=staff memory=host processes=host cpu-weight=200\nb memory=2048 processes=500", token: "card.9", want: "session", by: "Card", also: "memory 2048 MiB processes 500"},
+	{what: "as the host's flags say, and more of the processors", token: "card.1", want: "session", by: "Card", also: "user ann cpu-weight 200"},
+	{what: "A user who logs in has the limits of the user's groups", rules: "nscm bare=login\ns group=students memory=512", token: "pseudo.080020000001", user: "ben", want: "session", by: "Pseudo:nscm", also: "user ben memory 512 MiB"},
+
 	{part: "What no rule allows", what: "Names that the server makes itself", rules: "all cards=any bare=session access=allow", token: "user.root", want: "denied", by: "Token"},
 	{what: "", token: "auth.x", want: "denied", by: "Token"},
 	{what: "", token: "escape.x", want: "denied", by: "Token"},
@@ -144,6 +148,9 @@ func also(d Decision, presented alp.Token) string {
 	}())
 	say(d.Choose, "choose")
 	say(d.Most > 0, "most %d", d.Most)
+	say(d.Limits.Memory > 0, "memory %d MiB", d.Limits.Memory>>20)
+	say(d.Limits.Processes > 0, "processes %d", d.Limits.Processes)
+	say(d.Limits.CPUWeight > 0, "cpu-weight %d", d.Limits.CPUWeight)
 	say(d.Disconnected > 0, "disconnected %v", d.Disconnected)
 	say(d.Removal.Lock, "removal lock")
 	say(d.Removal.End && d.Removal.After == 0, "removal end")

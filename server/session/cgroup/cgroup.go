@@ -21,7 +21,6 @@
 package cgroup
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,9 +71,17 @@ func (l Limits) Check() error {
 	return nil
 }
 
-// Or is l with what it leaves open taken from m.
-func (l Limits) Or(m Limits) Limits {
-	return Limits{cmp.Or(l.Memory, m.Memory), cmp.Or(l.Processes, m.Processes), cmp.Or(l.CPUWeight, m.CPUWeight)}
+// Within is l, and nowhere more than m.
+func (l Limits) Within(m Limits) Limits {
+	return Limits{least(l.Memory, m.Memory), least(l.Processes, m.Processes), least(l.CPUWeight, m.CPUWeight)}
+}
+
+// least is the narrower of two limits.
+func least[T int | int64](a, b T) T {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
 }
 
 // A Group is a session's group in each hierarchy. Nil is none.

@@ -187,8 +187,11 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-func TestOr(t *testing.T) {
-	if got := (Limits{Memory: 1}).Or(Limits{2, 3, 4}); got != (Limits{1, 3, 4}) {
+func TestWithin(t *testing.T) {
+	if got := (Limits{Memory: 1, CPUWeight: 5}).Within(Limits{2, 3, 4}); got != (Limits{1, 3, 4}) {
+		t.Errorf("%+v", got)
+	}
+	if got := (Limits{1, 2, 3}).Within(Limits{}); got != (Limits{1, 2, 3}) {
 		t.Errorf("%+v", got)
 	}
 }
