@@ -5,18 +5,21 @@ import (
 
 	"hotdesk/dtu/terminal"
 	"hotdesk/protocol/alp"
+	"hotdesk/smartcard/identity"
 )
 
 // conn is a control connection.
 type conn struct {
-	unit   *Unit
-	id     int
-	host   *Host
-	gwLife int
-	up     bool // the terminal has it
-	ended  bool // the gateway has closed it, or is gone
-	out    []func()
-	in     []func()
+	unit    *Unit
+	id      int
+	host    *Host
+	gwLife  int
+	up      bool      // the terminal has it
+	ended   bool      // the gateway has closed it, or is gone
+	proven  alp.Token // of the card that has proven itself here and is in
+	channel [identity.ChannelSize]byte
+	out     []func()
+	in      []func()
 }
 
 // dial connects, or does not.
@@ -49,6 +52,9 @@ func (u *Unit) dial(a terminal.Connect) {
 			}
 			c.gwLife, c.up = h.gwLife, true
 			u.step(terminal.ControlUp{Control: c.id})
+			if u.w.proofs != nil {
+				c.bind(u.w)
+			}
 		case u.w.now-began >= connectWithin:
 			fail("no answer")
 		default:

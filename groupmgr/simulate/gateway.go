@@ -54,9 +54,10 @@ type presentation struct {
 	asking  string // why the user is asked, while the question is on the screen
 	nobody  bool   // because nobody could say where the session is
 	agains  int
-	anyway  bool // chosen: try again
-	fresh   bool // chosen: a session here
-	resting bool // nothing but a screen is wanted
+	anyway  bool     // chosen: try again
+	fresh   bool     // chosen: a session here
+	resting bool     // nothing but a screen is wanted
+	proof   *proving // under way
 }
 
 // session is one that runs on a host, with its keeper and media.
@@ -113,6 +114,8 @@ func (g *gateway) line(c *conn, m alp.Message) {
 			return
 		}
 		g.infoReq(g.bind(c), r)
+	case alp.CmdInfoSmartCard:
+		g.infoSmartCard(c, m)
 	case alp.CmdKeepAliveReq:
 		g.bind(c)
 		c.down(alp.KeepAliveCnf())
@@ -144,6 +147,7 @@ func (g *gateway) bind(c *conn) *served {
 func (g *gateway) infoReq(t *served, r alp.InfoReq) {
 	token := r.Token()
 	if r.Remove {
+		t.conn.proven = ""
 		g.clear(t)
 		return
 	}
@@ -272,6 +276,9 @@ func (g *gateway) here(p *presentation, asker *Host) {
 		g.attach(p, row.ID)
 		return
 	}
+	if !g.mayGoOn(p, func() { p.lookups = 0; g.lookup(p) }) {
+		return
+	}
 	w := g.h.w
 	if p.fresh {
 		w.checkChosen(p)
@@ -347,6 +354,7 @@ func (g *gateway) attach(p *presentation, id alp.SessionID) {
 		g.lookup(p)
 	case !s.ready:
 		s.waiting = append(s.waiting, p)
+	case !g.mayGoOn(p, func() { p.lookups = 0; g.lookup(p) }):
 	default:
 		s.gen++
 		g.offer(p, s, s.gen)

@@ -45,6 +45,7 @@ func (u *Unit) openMedia(a terminal.OpenMedia) {
 			}
 			m.gen, m.session, m.begun, m.open = t.gen, t.session, true, true
 			if s := t.session; s != nil {
+				w.checkShown(u, s)
 				if old := s.media; old != nil {
 					old.close(w, true, native.CloseDetached, "shown elsewhere")
 				}

@@ -61,6 +61,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
+	"hotdesk/server/proof"
 )
 
 // What the group is configured with, as groupmgr does by default.
@@ -94,6 +95,8 @@ type World struct {
 	ids     map[alp.SessionID]*session
 	made    int // sessions so far
 	tickets uint64
+	nonces  uint64
+	proofs  func(alp.Token) proof.Kind // that a token needs; nil: none
 
 	cuts     map[[2]string]bool
 	cutAt    map[[2]string]time.Duration // when a cut between two last was

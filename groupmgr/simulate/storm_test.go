@@ -8,6 +8,7 @@ import (
 	"hotdesk/dtu/terminal"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
+	"hotdesk/server/proof"
 )
 
 // A gale is a storm of card pulls, seen at the screens and at the sessions.
@@ -61,12 +62,24 @@ func (g *gale) look() {
 	}
 }
 
+// token is that of card n.
+func token(n int) alp.Token {
+	if n == 2 {
+		return alp.Token(fmt.Sprintf("piv.%032x", n))
+	}
+	return alp.Token(fmt.Sprintf("simple.%016x", n))
+}
+
 // TestCardStorm: cards that go in and out of terminals of two hosts, down to a
-// millisecond apart.
+// millisecond apart; one that proves itself by its secret, one by a PIN, and one
+// that need not.
 func TestCardStorm(t *testing.T) {
 	const pulls, cards = 100_000, 3
 	w := New(7)
 	w.faults = false
+	w.proofs = func(t alp.Token) proof.Kind {
+		return map[alp.Token]proof.Kind{token(1): proof.Simple, token(2): proof.PIN, token(3): proof.None}[t]
+	}
 	net := w.Net("lan")
 	hosts := []*Host{w.Host("north", group.Ring{Key(1)}, net), w.Host("south", group.Ring{Key(1)}, net)}
 	units := []*Unit{w.Unit("a", net, hosts[0]), w.Unit("b", net, hosts[1])}
@@ -87,7 +100,6 @@ func TestCardStorm(t *testing.T) {
 		}
 	}
 	looking()
-	token := func(n int) alp.Token { return alp.Token(fmt.Sprintf("simple.%016x", n)) }
 	// In lulls all that there was has come to its end.
 	lull := func(in map[*Unit]int) {
 		w.Run(3 * time.Second)
@@ -142,13 +154,17 @@ func TestCardStorm(t *testing.T) {
 			}
 			lull(in)
 		}
-		if t.Failed() {
-			t.Fatalf("after %d pulls", n)
+		if t.Failed() || len(w.Broken) > 0 {
+			t.Fatalf("after %d pulls: %v", n, w.Broken)
 		}
 	}
 	over = true
-	if len(w.Broken) > 0 {
-		t.Error(w.Broken)
+	var did insertions
+	for _, u := range units {
+		did.asked, did.pins, did.told, did.outFirst = did.asked+u.did.asked, did.pins+u.did.pins, did.told+u.did.told, did.outFirst+u.did.outFirst
+	}
+	if did.told < pulls/50 || did.pins < pulls/50 || did.outFirst < pulls/50 {
+		t.Errorf("hardly anything was proven, or too late: %+v", did)
 	}
 	if w.made != cards {
 		t.Errorf("%d sessions of %d cards", w.made, cards)
@@ -156,5 +172,6 @@ func TestCardStorm(t *testing.T) {
 	if g.drawn < pulls/4 || g.typed < pulls/4 {
 		t.Error("hardly anything was drawn or typed")
 	}
-	t.Logf("%d pulls in %v of simulated time, %d frames drawn, %d keys heard, %d steps", pulls, w.Now().Round(time.Second), g.drawn, g.typed, w.Steps)
+	t.Logf("%d pulls in %v of simulated time, %d frames drawn, %d keys heard, %d steps; %d proofs taken, %d exchanges, %d PINs asked for, %d of both overtaken by a removal",
+		pulls, w.Now().Round(time.Second), g.drawn, g.typed, w.Steps, did.told, did.asked, did.pins, did.outFirst)
 }

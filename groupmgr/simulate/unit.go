@@ -40,13 +40,14 @@ type Unit struct {
 	chose *presentation // whose user chose a session beside another
 	queue []terminal.Event
 	busy  bool
+	did   insertions
 }
 
 // Unit adds a terminal on a net, switched off. Servers are the hosts that it
 // is configured with; with none it asks the network.
 func (w *World) Unit(name string, n *Net, servers ...*Host) *Unit {
 	i := len(w.units) + 1
-	u := &Unit{w: w, knows: len(servers) > 0, name: name, net: n, addr: n.unit(len(n.units) + 1), id: alp.TerminalID(fmt.Sprintf("0200%08x", i)), conns: map[int]*conn{}, alarm: alarm{at: -1}, hunt: alarm{at: -1}}
+	u := &Unit{w: w, knows: len(servers) > 0, name: name, net: n, addr: n.unit(len(n.units) + 1), id: alp.TerminalID(fmt.Sprintf("0200%08x", i)), conns: map[int]*conn{}, did: insertions{proven: map[int]bool{}}, alarm: alarm{at: -1}, hunt: alarm{at: -1}}
 	id := alp.Identity{Firmware: "simulated", Hardware: "Hotdesk", Terminal: u.id, Port: 1}
 	u.m = terminal.New(terminal.Config{Identity: id, Layout: "us", Width: 1280, Height: 1024})
 	cfg := bootstrap.Config{Broadcast: len(servers) == 0, Question: group.ServerQ{Hardware: id.Hardware, Terminal: id.Terminal}, Seed: w.rnd.Uint64()}
@@ -97,6 +98,7 @@ func (u *Unit) Remove() {
 		n := u.card
 		u.card, u.token = 0, ""
 		u.step(terminal.CardOut{Card: n})
+		u.checkOut(n)
 	}
 }
 
@@ -168,6 +170,14 @@ func (u *Unit) perform(actions []terminal.Action) {
 			}
 		case terminal.OpenMedia:
 			u.openMedia(a)
+		case terminal.Exchange:
+			u.exchange(a)
+		case terminal.AskPIN:
+			u.askPIN(a)
+		case terminal.EndProof:
+			if u.did.prompt == a.Card {
+				u.did.prompt = 0
+			}
 		case terminal.CloseMedia:
 			if m := u.media; m != nil && m.id == a.Media {
 				u.media = nil
