@@ -170,31 +170,40 @@ func listenCtl(cfg *Config) (l net.Listener, cleanup func(), err error) {
 		cfg.Ctl = filepath.Join(dir, "ctl")
 		cleanup = func() { os.RemoveAll(dir) }
 	}
-	if conn, err := net.Dial("unix", cfg.Ctl); err == nil {
-		conn.Close()
-		return nil, nil, fmt.Errorf("dtu: -ctl %s: another terminal listens there", cfg.Ctl)
+	ul, remove, err := listenUnix("-ctl", cfg.Ctl)
+	if err != nil {
+		cleanup()
+		return nil, nil, err
 	}
-	if info, err := os.Lstat(cfg.Ctl); err == nil && info.Mode().Type() == fs.ModeSocket {
-		os.Remove(cfg.Ctl) // left by one that was killed
+	folder := cleanup
+	return ul, func() { remove(); folder() }, nil
+}
+
+// listenUnix makes the socket that a flag names, which the caller's user alone
+// can reach; remove takes its name away.
+func listenUnix(flag, path string) (l *net.UnixListener, remove func(), err error) {
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("dtu: %s %s: another terminal listens there", flag, path)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
+		os.Remove(path) // left by one that was killed
 	}
 	// The socket is made where nobody else reaches it, then put in its place.
-	private, err := os.MkdirTemp(filepath.Dir(cfg.Ctl), ".dtu-")
+	private, err := os.MkdirTemp(filepath.Dir(path), ".dtu-")
 	if err != nil {
-		return nil, nil, fmt.Errorf("dtu: -ctl: %w", err)
+		return nil, nil, fmt.Errorf("dtu: %s: %w", flag, err)
 	}
 	defer os.RemoveAll(private)
 	at := filepath.Join(private, "s")
-	ul, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
+	l, err = net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
 	if err != nil {
-		cleanup()
-		return nil, nil, fmt.Errorf("dtu: -ctl: %w", err)
+		return nil, nil, fmt.Errorf("dtu: %s: %w", flag, err)
 	}
-	ul.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(at, 0o600), os.Rename(at, cfg.Ctl)); err != nil {
-		ul.Close()
-		cleanup()
-		return nil, nil, fmt.Errorf("dtu: -ctl: %w", err)
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(at, 0o600), os.Rename(at, path)); err != nil {
+		l.Close()
+		return nil, nil, fmt.Errorf("dtu: %s: %w", flag, err)
 	}
-	remove, path := cleanup, cfg.Ctl
-	return ul, func() { os.Remove(path); remove() }, nil
+	return l, func() { os.Remove(path) }, nil
 }

@@ -43,7 +43,8 @@ type Config struct {
 	MAC           alp.TerminalID // empty: a random one
 	Layout        string
 	Cards         string     // folder of emulated cards, empty: no emulated reader
-	Readers       []string   // kinds; nil: emulated where there are Cards
+	CardSocket    string     // where card programs connect, empty: nowhere
+	Readers       []string   // kinds; nil: emulated where there are Cards, vpcd where there is a CardSocket
 	FrameBuffer   string     // device, of the display fb
 	Ctl           string     // control socket; empty: none, with Local a free one
 	GroupPort     int        // 0: do not ask the network
@@ -151,7 +152,8 @@ func flags(c *Config) *flag.FlagSet {
 		return nil
 	})
 	fs.StringVar(&c.Cards, "cards", "", "`DIR` of emulated cards, files NAME.card with lines 'atr =', 'type = simple', 'id =', 'secret =', 'name =' (empty: no emulated reader)")
-	fs.Func("readers", "`KINDS` of card readers, with commas: emulated (of -cards), pcsc (those of pcscd), usb (through libusb), usbfs (the same on Linux without it) or none; pcsc and usb need a dtu built with those tags (default emulated with -cards, else none)", func(s string) (err error) {
+	fs.StringVar(&c.CardSocket, "card-socket", "", "unix `SOCKET` to be made for card programs, which speak the protocol of vsmartcard's vpcd: to connect is to put a card in, to close is to pull it (empty: no such reader)")
+	fs.Func("readers", "`KINDS` of card readers, with commas: emulated (of -cards), vpcd (of -card-socket), pcsc (those of pcscd), usb (through libusb), usbfs (the same on Linux without it) or none; pcsc and usb need a dtu built with those tags (default emulated with -cards and vpcd with -card-socket, else none)", func(s string) (err error) {
 		c.Readers, err = parseReaders(s)
 		return err
 	})

@@ -13,18 +13,20 @@ import (
 	"hotdesk/smartcard/reader"
 	"hotdesk/smartcard/reader/emulated"
 	"hotdesk/smartcard/reader/usbfs"
+	"hotdesk/smartcard/reader/vpcd"
 )
 
 // Kinds of readers.
 const (
 	readersEmulated = "emulated"
+	readersVPCD     = "vpcd"
 	readersPCSC     = "pcsc"
 	readersUSB      = "usb"
 	readersUSBFS    = "usbfs"
 	readersNone     = "none"
 )
 
-var readerKinds = []string{readersEmulated, readersPCSC, readersUSB, readersUSBFS, readersNone}
+var readerKinds = []string{readersEmulated, readersVPCD, readersPCSC, readersUSB, readersUSBFS, readersNone}
 
 // openers open the readers of a kind. Those that need cgo put themselves in
 // where the build has it.
@@ -51,17 +53,26 @@ func parseReaders(s string) ([]string, error) {
 // checkReaders tells what is wrong with the readers, and completes them.
 func (c *Config) checkReaders() error {
 	if len(c.Readers) == 0 {
-		c.Readers = []string{readersNone}
 		if c.Cards != "" {
-			c.Readers = []string{readersEmulated}
+			c.Readers = append(c.Readers, readersEmulated)
+		}
+		if c.CardSocket != "" {
+			c.Readers = append(c.Readers, readersVPCD)
+		}
+		if len(c.Readers) == 0 {
+			c.Readers = []string{readersNone}
 		}
 	}
-	has := slices.Contains(c.Readers, readersEmulated)
+	files, programs := slices.Contains(c.Readers, readersEmulated), slices.Contains(c.Readers, readersVPCD)
 	switch {
-	case has && c.Cards == "":
+	case files && c.Cards == "":
 		return program.Usagef("-readers emulated without -cards: which folder has the cards?")
-	case !has && c.Cards != "":
+	case !files && c.Cards != "":
 		return program.Usagef("-cards without -readers emulated: there is no reader that they fit")
+	case programs && c.CardSocket == "":
+		return program.Usagef("-readers vpcd without -card-socket: where do card programs connect?")
+	case !programs && c.CardSocket != "":
+		return program.Usagef("-card-socket without -readers vpcd: there is no reader that it belongs to")
 	}
 	return nil
 }
@@ -70,6 +81,7 @@ func (c *Config) checkReaders() error {
 type readerSet struct {
 	emulated *emulated.Reader // nil: none
 	sources  []reader.Source
+	sockets  []func() // remove what sources listen at
 }
 
 // openReaders opens them all.
@@ -91,6 +103,13 @@ func (c *Config) openReaders(ctx context.Context) (set readerSet, err error) {
 			}
 			set.emulated = emulated.New(os.DirFS(c.Cards))
 			s = set.emulated
+		case kind == readersVPCD:
+			l, remove, err := listenUnix("-card-socket", c.CardSocket)
+			if err != nil {
+				return set, err
+			}
+			set.sockets = append(set.sockets, remove)
+			s = vpcd.Listen(l, c.Log)
 		case open == nil:
 			return set, program.Usagef("-readers %s: this dtu was built without; build it with cgo and -tags %s, or take usbfs", kind, kind)
 		default:
@@ -107,6 +126,9 @@ func (r readerSet) close() error {
 	var errs []error
 	for _, s := range r.sources {
 		errs = append(errs, s.Close())
+	}
+	for _, remove := range r.sockets {
+		remove()
 	}
 	return errors.Join(errs...)
 }

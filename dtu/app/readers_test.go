@@ -19,17 +19,21 @@ func TestReaders(t *testing.T) {
 		}
 	}
 	for _, tc := range []struct {
-		cards   string
-		readers []string
-		want    string // what the error says, or the readers
+		cards, socket string
+		readers       []string
+		want          string // what the error says, or the readers
 	}{
-		{"", nil, "none"},
-		{"cards", nil, "emulated"},
-		{"cards", []string{"usbfs", "emulated"}, "usbfs emulated"},
-		{"", []string{"emulated"}, "which folder"},
-		{"cards", []string{"usbfs"}, "no reader that they fit"},
+		{"", "", nil, "none"},
+		{"cards", "", nil, "emulated"},
+		{"", "s", nil, "vpcd"},
+		{"cards", "s", nil, "emulated vpcd"},
+		{"cards", "", []string{"usbfs", "emulated"}, "usbfs emulated"},
+		{"", "", []string{"emulated"}, "which folder"},
+		{"", "", []string{"vpcd"}, "where do card programs connect"},
+		{"cards", "", []string{"usbfs"}, "no reader that they fit"},
+		{"", "s", []string{"usbfs"}, "no reader that it belongs to"},
 	} {
-		c := Config{Cards: tc.cards, Readers: tc.readers}
+		c := Config{Cards: tc.cards, CardSocket: tc.socket, Readers: tc.readers}
 		if err := c.checkReaders(); err != nil && !strings.Contains(err.Error(), tc.want) || err == nil && strings.Join(c.Readers, " ") != tc.want {
 			t.Errorf("%+v: %v", tc, err)
 		}

@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +18,9 @@ import (
 
 	"hotdesk/smartcard/pcsclite"
 	"hotdesk/smartcard/piv"
+	"hotdesk/smartcard/reader/emulated"
 	"hotdesk/smartcard/reader/emulated/issuer"
+	"hotdesk/smartcard/reader/vpcd"
 )
 
 func cmdPIVCard(ts *testscript.TestScript, neg bool, args []string) {
@@ -61,6 +65,37 @@ func cardPing(args []string, out io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// cardProgram is a program: the card NAME of FOLDER, in the reader whose slot is
+// SOCKET, till it is interrupted.
+func cardProgram(args []string, out io.Writer) int {
+	err := errors.New("usage: cardprogram SOCKET FOLDER NAME")
+	if len(args) == 3 {
+		err = serveCard(args[0], args[1], args[2])
+	}
+	if err != nil {
+		fmt.Fprintln(out, "cardprogram:", err)
+		return 1
+	}
+	return 0
+}
+
+func serveCard(socket, folder, name string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	r := emulated.New(os.DirFS(folder))
+	defer r.Close()
+	c, err := r.Insert(name)
+	if err != nil {
+		return err
+	}
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	return vpcd.Serve(ctx, conn, c)
 }
 
 func pingCard(n int, out io.Writer) error {

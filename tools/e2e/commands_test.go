@@ -42,7 +42,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"host":     cmdHost,     // host NAME [server flags]: a session server's programs
-			"terminal": cmdTerminal, // terminal NAME HOST|- [dtu flags]: a terminal; - finds its server itself
+			"terminal": cmdTerminal, // terminal NAME HOST|- [dtu flags]: a terminal, whose token without a card is then $NAME_token; - finds its server itself
 			"ctl":      cmdCtl,      // ctl TERMINAL WORDS: what hands do (dtu ctl)
 			"desk":     cmdDesk,     // desk TERMINAL: waits for the session's picture with an xterm that takes what is typed
 			"line":     cmdLine,     // line TERMINAL TEXT: types the text and Return
@@ -227,6 +227,7 @@ func cmdTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	t, err := w.lab.Terminal(ctx, args[0], flags...)
 	check(ts, err)
 	w.terminals[args[0]] = t
+	ts.Setenv(args[0]+"_token", "pseudo."+t.Ready["terminal"])
 }
 
 func (w *world) host(ts *testscript.TestScript, name string) *lab.Host {

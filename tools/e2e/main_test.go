@@ -21,14 +21,15 @@ var bin string
 
 func TestMain(m *testing.M) {
 	mains := map[string]func() int{
-		"groupmgr": func() int { return groupmgr.Main(os.Args[1:], os.Stdout, os.Stderr) },
-		"server":   func() int { return server.Main(os.Args[1:], os.Stdout, os.Stderr) },
-		"session":  func() int { return session.Main(os.Args[1:], os.Stdout, os.Stderr) },
-		"dtu":      func() int { return dtu.Main(os.Args[1:], os.Stdout, os.Stderr) },
-		"cardping": func() int { return cardPing(os.Args[1:], os.Stdout) },
-		"hotdesk":  func() int { return hotdesk.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr) },
-		"fleet":    func() int { return fleet.Main(os.Args[1:], os.Stdout, os.Stderr) },
-		"etcd":     func() int { return runEtcd(os.Args[1:]) },
+		"groupmgr":    func() int { return groupmgr.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"server":      func() int { return server.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"session":     func() int { return session.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"dtu":         func() int { return dtu.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"cardping":    func() int { return cardPing(os.Args[1:], os.Stdout) },
+		"cardprogram": func() int { return cardProgram(os.Args[1:], os.Stderr) },
+		"hotdesk":     func() int { return hotdesk.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr) },
+		"fleet":       func() int { return fleet.Main(os.Args[1:], os.Stdout, os.Stderr) },
+		"etcd":        func() int { return runEtcd(os.Args[1:]) },
 	}
 	if main, ok := mains[filepath.Base(os.Args[0])]; ok {
 		os.Exit(main())

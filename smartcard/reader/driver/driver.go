@@ -16,7 +16,7 @@
 // A Source has one goroutine that looks for readers, and for each reader one
 // for the interrupt pipe and one for each slot; a reader's bulk pipes are used
 // by one dialogue at a time, whatever bMaxCCIDBusySlots allows. Limits:
-// MaxReaders, MaxSlots, MaxQueued; a reader that fails is reset and tried
+// MaxReaders, MaxSlots, reader.MaxQueued; a reader that fails is reset and tried
 // again after a second, after MaxFailures in a row every ten seconds.
 package driver
 
@@ -33,9 +33,6 @@ const (
 	MaxReaders = 16
 	// MaxSlots bounds the slots of a reader that are used.
 	MaxSlots = 8
-	// MaxQueued bounds the events that wait to be taken; past it the readers
-	// are not listened to.
-	MaxQueued = 4096
 	// MaxFailures is how often in a row a reader is tried at once.
 	MaxFailures = 3
 

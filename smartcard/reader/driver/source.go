@@ -15,14 +15,12 @@ import (
 
 // Source is the readers of a Bus.
 type Source struct {
-	bus     Bus
-	log     *slog.Logger
-	ctx     context.Context
-	cancel  context.CancelFunc
-	queue   chan reader.Event
-	events  chan reader.Event
-	drained chan struct{}
-	done    chan struct{}
+	bus    Bus
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	events *reader.Queue
+	done   chan struct{}
 
 	readers map[string]*running // by key; of the goroutine run
 }
@@ -42,57 +40,23 @@ func Open(ctx context.Context, bus Bus, log *slog.Logger) *Source {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{bus: bus, log: log, queue: make(chan reader.Event), events: make(chan reader.Event),
-		drained: make(chan struct{}), done: make(chan struct{}), readers: map[string]*running{}}
+	s := &Source{bus: bus, log: log, done: make(chan struct{}), readers: map[string]*running{}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	go s.deliver()
+	s.events = reader.NewQueue(s.ctx)
 	go s.run()
 	return s
 }
 
 // Events tells what happens at the readers.
-func (s *Source) Events() <-chan reader.Event { return s.events }
+func (s *Source) Events() <-chan reader.Event { return s.events.Events() }
 
 // Close powers the cards off and lets the readers go. Events that nobody took
 // are dropped; Events is closed when Close returns.
 func (s *Source) Close() error {
 	s.cancel()
 	<-s.done
-	<-s.drained
+	s.events.Wait()
 	return nil
-}
-
-// deliver hands the events on in their order.
-func (s *Source) deliver() {
-	defer close(s.drained)
-	defer close(s.events)
-	var waiting []reader.Event
-	for {
-		in := s.queue
-		if len(waiting) >= MaxQueued {
-			in = nil
-		}
-		var out chan<- reader.Event
-		var first reader.Event
-		if len(waiting) > 0 {
-			out, first = s.events, waiting[0]
-		}
-		select {
-		case e := <-in:
-			waiting = append(waiting, e)
-		case out <- first: // never, while nothing waits
-			waiting = waiting[1:]
-		case <-s.ctx.Done():
-			return
-		}
-	}
-}
-
-func (s *Source) tell(e reader.Event) {
-	select {
-	case s.queue <- e:
-	case <-s.ctx.Done():
-	}
 }
 
 // run follows the readers that are plugged in.
@@ -238,7 +202,7 @@ func (s *Source) slots(l *link, name string) (slots []*slot, present []bool, err
 		s.log.Warn("card reader has more slots than are used", "reader", name, "slots", n, "used", MaxSlots)
 	}
 	for i := range min(n, MaxSlots) {
-		sl := &slot{l: l, tell: s.tell, name: name, number: byte(i), changes: make(chan ccid.Change, 64)}
+		sl := &slot{l: l, tell: s.events.Tell, name: name, number: byte(i), changes: make(chan ccid.Change, 64)}
 		if n > 1 {
 			sl.name = fmt.Sprintf("%s slot %d", name, i+1)
 		}
@@ -267,7 +231,7 @@ func (l *link) present(slot byte) (bool, error) {
 // follow tells what happens at a reader until it is gone or closed.
 func (s *Source) follow(l *link, slots []*slot, present []bool) {
 	for _, sl := range slots {
-		s.tell(reader.Event{Kind: reader.ReaderAdded, Reader: sl.name})
+		s.events.Tell(reader.Event{Kind: reader.ReaderAdded, Reader: sl.name})
 	}
 	var wg sync.WaitGroup
 	for i, sl := range slots {
@@ -282,7 +246,7 @@ func (s *Source) follow(l *link, slots []*slot, present []bool) {
 	<-l.turn // an exchange that runs ends, as its context did
 	l.close(slots)
 	for _, sl := range slots {
-		s.tell(reader.Event{Kind: reader.ReaderRemoved, Reader: sl.name})
+		s.events.Tell(reader.Event{Kind: reader.ReaderRemoved, Reader: sl.name})
 	}
 }
 
