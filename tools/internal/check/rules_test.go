@@ -77,7 +77,7 @@ func TestImportDirections(t *testing.T) {
 			if f.Test && top == "dtu" && strings.HasPrefix(dir, "server/session/") {
 				continue
 			}
-			if f.Dir() == "groupmgr/simulate" && slices.Contains([]string{"dtu/terminal", "dtu/bootstrap", "server/sessions"}, dir) {
+			if f.Dir() == "groupmgr/simulate" && slices.Contains([]string{"dtu/terminal", "dtu/bootstrap", "server/sessions", "server/proof"}, dir) {
 				continue
 			}
 			if !slices.Contains(allowed, to) {
