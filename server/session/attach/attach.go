@@ -40,6 +40,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/native"
 	"hotdesk/server/session/encode"
+	"hotdesk/server/session/rawsock"
 )
 
 const (
@@ -218,7 +219,7 @@ func (e *Endpoint) choose(meant func(*attachment) bool) []*attachment {
 func (e *Endpoint) Serve(ctx context.Context) error {
 	quietQUIC()
 	tr := &quic.Transport{
-		Conn:                             e.conf.Conn,
+		Conn:                             rawsock.NewDatagrams(e.conf.Conn),
 		ConnectionIDLength:               connIDLength,
 		StatelessResetKey:                &e.conf.Identity.reset,
 		TokenGeneratorKey:                &e.conf.Identity.token,

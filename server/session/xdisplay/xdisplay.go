@@ -41,6 +41,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/encode"
+	"hotdesk/server/session/rawsock"
 )
 
 const (
@@ -115,7 +116,7 @@ func (d *Display) open() error {
 	if err != nil {
 		return err
 	}
-	d.wire = newWire(c, cookie)
+	d.wire = newWire(rawsock.NewStream(c), cookie)
 	// What xgb has to say are its own debts: missing cookies in places where
 	// there are none, and the end of the connection, which the wire reports.
 	xgb.Logger = log.New(io.Discard, "", 0)
@@ -209,10 +210,12 @@ func (d *Display) watch() error {
 			return err
 		}
 	}
-	if err := d.sizes(); err != nil {
+	if err := d.releaseLeft(); err != nil {
 		return err
 	}
-	if err := d.releaseLeft(); err != nil {
+	d.screen.Lock() // events come already
+	defer d.screen.Unlock()
+	if err := d.sizes(); err != nil {
 		return err
 	}
 	d.screen.whole, d.screen.freshCursor = true, true

@@ -1,0 +1,6 @@
+//go:build !race
+
+package rawsock
+
+func written() {}
+func read()    {}
