@@ -91,6 +91,7 @@ func TestRules(t *testing.T) {
 		mf    = "00a4000c023f00"
 		gdo   = "00a4020c022f02"
 		all   = DefaultRules
+		fascn = "d4e739da739ced39ce739da1685a1082108ce73984108ce739"
 	)
 	for _, tc := range []struct {
 		name, list string
@@ -101,13 +102,26 @@ func TestRules(t *testing.T) {
 		{"PIV in pieces", all, map[string]string{piv: "9000", chuid: "531234106110", "00c0000010": "000102030405060708090a0b0c0d0e0f9000"}, "piv.000102030405060708090a0b0c0d0e0f"},
 		{"PIV without a CHUID", all, map[string]string{piv: "9000"}, "atr." + atr},
 		{"PIV with a bad CHUID", all, map[string]string{piv: "9000", chuid: "5302ffff9000"}, "piv: identity: the card stopped"},
+		{"PIV without a GUID", all, map[string]string{piv: "9000", chuid: "532d3019" + fascn + "3410" + strings.Repeat("00", 16) + "9000"}, "piv." + fascn},
+		{"PIV with neither", all, map[string]string{piv: "9000", chuid: "53123410" + strings.Repeat("00", 16) + "9000"}, "atr." + atr},
+		{"OpenPGP, cut short", all, map[string]string{pgp: "9000", "00ca004f00": "d2760001240103049000"}, "8 bytes"},
 		{"OpenPGP", all, map[string]string{pgp: "9000", "00ca004f00": "d276000124010304000612345678" + "00009000"}, "openpgp.000612345678"},
 		{"GDO", all, map[string]string{mf: "9000", gdo: "9000", "00b0000000": "5a0a802760010112345678909000"}, "iccsn.80276001011234567890"},
 		{"GDO, end of file", all, map[string]string{"00a4000c": "9000", gdo: "9000", "00b0000000": "5a04010203046282"}, "iccsn.01020304"},
+		{"GDO of another meaning", all, map[string]string{mf: "9000", gdo: "9000", "00b0000000": "3102abcd9000"}, "atr." + atr},
+		{"GDO without end", all, map[string]string{mf: "9000", gdo: "9000", "00b0000000": "5a84ffffffff9000"}, "atr." + atr},
+		{"UID of four bytes", all, map[string]string{"ffca000000": "04a1b2c39000"}, "uid.04a1b2c3"},
+		{"UID of ten", all, map[string]string{"ffca000000": "040102030405060708099000"}, "uid.04010203040506070809"},
+		{"UID too short", all, map[string]string{"ffca000000": "0401029000"}, "atr." + atr},
+		{"UID too long", all, map[string]string{"ffca000000": "04010203040506070809109000"}, "atr." + atr},
+		{"a reader without UIDs", all, map[string]string{"ffca000000": "6a81"}, "atr." + atr},
 		{"UID", all, map[string]string{"ffca000000": "04a1b2c3d4e5f69000"}, "uid.04a1b2c3d4e5f6"},
 		{"UID made up", all, map[string]string{"ffca000000": "08a1b2c39000"}, "atr." + atr},
 		{"file", "file:a000000001:0005:4:6:badge,atr", map[string]string{"00a4040005a00000000100": "9000", "00a4020c020005": "9000", "00b0000406": "1122334455669000"}, "badge.112233445566"},
 		{"file too short", "file:a000000001:0005:4:6:badge,atr", map[string]string{"00a4040005a00000000100": "9000", "00a4020c020005": "9000", "00b0000406": "11229000"}, "2 bytes at 4, 6 wanted"},
+		{"file of another application", "file:a000000001:0005:4:6:badge,atr", map[string]string{"00a4040005a00000000100": "6a82"}, "atr." + atr},
+		{"file that is not there", "file:a000000001:0005:4:6:badge,atr", map[string]string{"00a4040005a00000000100": "9000", "00a4020c020005": "6a82"}, "0 bytes at 4, 6 wanted"},
+		{"file far in", "file:a000000001:0005:32767:32:badge", map[string]string{"00a4040005a00000000100": "9000", "00a4020c020005": "9000", "00b07fff20": strings.Repeat("ab", 32) + "9000"}, "badge." + strings.Repeat("ab", 32)},
 		{"order", "uid, piv", map[string]string{piv: "9000", chuid: "53123410000102030405060708090a0b0c0d0e0f9000", "ffca000000": "04a1b2c39000"}, "uid.04a1b2c3"},
 		{"none", "simple,piv", nil, "no naming rule knows this card"},
 	} {
