@@ -18,16 +18,26 @@ const (
 	// is.
 	leastSample = 2000
 	// share is how long a slow link may be busy with one frame of what moves.
-	share = 30 * time.Millisecond
+	share = 40 * time.Millisecond
 	// gain is the part of a slow link that is used: the rest is for what was
 	// lost, and for not knowing the link too well.
-	gain = 0.5
+	gain = 0.4
 	// maxQueue is how much longer than on an idle link a frame may take before
 	// what moves waits till nothing is on its way.
 	maxQueue = 50 * time.Millisecond
 	// far is a link's least delay, there and back, from which on it is taken for
 	// one that may be slow, until it has shown that it is not.
 	far = 5 * time.Millisecond
+	// probes of a few bytes follow a frame on a slow link, so far apart that each
+	// is a packet of its own: without that the loss of the frame's last packet is
+	// noticed only when QUIC's timer is out, which takes several times as long;
+	// it takes a packet as lost when three after it have come.
+	probes     = 3
+	probeAfter = 4 * time.Millisecond
+	// firstBudget is what a frame of what moves may have, in bytes, on a link that
+	// may be slow: what a good one sends at once would fill a slow one for half a
+	// second. It is enough to tell which it is.
+	firstBudget = 4000
 	// leastBudget is what such a frame may have at least, in bytes.
 	leastBudget = 1200
 )
@@ -115,6 +125,7 @@ func (p *pace) terms(t encode.Terms, now time.Time, since time.Duration, onWay u
 	t.Now = since
 	if !p.known && p.rtt >= far && t.Motion {
 		t.First = true
+		t.Budget = firstBudget
 	}
 	if p.rate > 0 && t.Motion {
 		t.Budget = max(int(p.rate*share.Seconds()), leastBudget)
@@ -131,6 +142,9 @@ func (p *pace) late(now time.Time, onWay uint32) (d time.Duration, ack bool) {
 	}
 	return p.free.Sub(now), p.queue > maxQueue && onWay > 0
 }
+
+// probe says Alive out of turn. That it may fail is noticed elsewhere.
+func (a *attachment) probe() { a.conn.SendDatagram(native.AppendAlive(nil, a.period)) }
 
 // turn waits till a frame may be made; turnOver must follow.
 func (a *attachment) turn(over <-chan struct{}) bool {
@@ -191,6 +205,11 @@ func (a *attachment) display() {
 			if _, err := out.Write(buf); err != nil {
 				a.lost(err)
 				return
+			}
+			if pace.rate > 0 {
+				for k := range probes {
+					time.AfterFunc(time.Duration(k+1)*probeAfter, a.probe)
+				}
 			}
 		}
 		if buf = buf[:0]; cap(buf) > keepBuffer {

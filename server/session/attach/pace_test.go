@@ -48,9 +48,9 @@ func TestPaceLearnsTheLink(t *testing.T) {
 func TestPaceTerms(t *testing.T) {
 	motion := encode.Terms{Motion: true}
 	p, end := paced(125e3, 50*time.Millisecond, 20*time.Millisecond, 8000, 50)
-	idle := end.Add(time.Second)
+	idle := end.Add(10 * time.Second)
 	got := p.terms(motion, idle, time.Minute, 0)
-	if got.Now != time.Minute || got.Hold || got.Budget < 3300 || got.Budget > 4200 || got.First {
+	if got.Now != time.Minute || got.Hold || got.Budget < 4500 || got.Budget > 5500 || got.First {
 		t.Errorf("idle and slow: %+v", got)
 	}
 	if got := p.terms(encode.Terms{}, idle, time.Minute, 0); got != (encode.Terms{Now: time.Minute}) {
@@ -60,8 +60,8 @@ func TestPaceTerms(t *testing.T) {
 	if got := p.terms(motion, idle.Add(10*time.Millisecond), 0, 1); !got.Hold {
 		t.Errorf("right after a frame: %+v", got)
 	}
-	if d, _ := p.late(idle.Add(10*time.Millisecond), 1); d < 40*time.Millisecond || d > 60*time.Millisecond {
-		t.Errorf("late by %v; 3750 bytes take 30 ms, and as long is left for others", d)
+	if d, _ := p.late(idle.Add(10*time.Millisecond), 1); d < 55*time.Millisecond || d > 75*time.Millisecond {
+		t.Errorf("late by %v; 3750 bytes take 30 ms, and more than as long is left for others", d)
 	}
 	p.hears(idle.Add(time.Second), 51, 50*time.Millisecond) // it waited in a queue
 	p.sends(idle.Add(time.Second), 52, 100)
@@ -73,7 +73,7 @@ func TestPaceTerms(t *testing.T) {
 		t.Errorf("quick: %+v", got)
 	}
 	far := pace{rtt: 30 * time.Millisecond}
-	if got := far.terms(motion, end, 0, 0); !got.First {
+	if got := far.terms(motion, end, 0, 0); !got.First || got.Budget != firstBudget {
 		t.Errorf("far and not known: %+v", got)
 	}
 }
