@@ -54,6 +54,7 @@ type Config struct {
 	GatewayUser     string
 	FrameBuffer     string
 	Most            image.Point
+	FrameBudget     time.Duration
 	Bare            policy.Bare
 	Warnings        []time.Duration // before the end of a drain
 	ProofRules      string
@@ -128,6 +129,7 @@ func flags(c *Config) *flag.FlagSet {
 		c.Most = p
 		return nil
 	})
+	fs.DurationVar(&c.FrameBudget, "frame-budget", 0, "a frame of a session that takes longer to make leaves a trace, frame-N.trace in the session's runtime directory, to be read with go tool trace; at most one in 10 s, the last 4 are kept (0: none does, and nothing is recorded)")
 	fs.Func("bare", "`WHAT` a terminal without a card gets: session or card, the screen that asks for one (default card)", func(s string) (err error) {
 		c.Bare, err = policy.ParseBare(s)
 		return err

@@ -76,6 +76,7 @@ func runParent(ctx context.Context, c Config) error {
 		SessionGroup:    c.SessionGroup,
 		Service:         c.service(),
 		Only:            c.only(),
+		FrameBudget:     c.FrameBudget,
 		MaxWidth:        c.Most.X,
 		MaxHeight:       c.Most.Y,
 		Local:           c.Local,

@@ -85,7 +85,8 @@ type Config struct {
 	// where SessionGroup names nobody: with logins, the gateway's word alone is
 	// not enough for the others.
 	Only                string
-	MaxWidth, MaxHeight int // of a session's screen
+	MaxWidth, MaxHeight int           // of a session's screen
+	FrameBudget         time.Duration // after which a frame leaves a trace; 0: none does
 	Local               bool
 	// Gateway makes the command of a gateway. Run puts the socketpair before
 	// its ExtraFiles, as descriptor GatewayFD, and adds the user.

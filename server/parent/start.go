@@ -317,6 +317,9 @@ func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock, tries *os.
 	if p.SessionServices != "" {
 		args = append(args, "-session-services", p.SessionServices)
 	}
+	if p.FrameBudget > 0 {
+		args = append(args, "-frame-budget", p.FrameBudget.String())
+	}
 	if p.Local {
 		args = append(args, "-local")
 	}

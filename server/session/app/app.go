@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/program"
@@ -36,6 +37,7 @@ type Config struct {
 	Size        string // WxH
 	Script      string
 	Services    string
+	FrameBudget time.Duration
 	Local       bool
 	Level       slog.Level
 }
@@ -58,6 +60,7 @@ func Command() *program.Command {
 	fs.StringVar(&cfg.Size, "max-size", "2560x1600", "largest screen, `WxH`; the X server starts with it")
 	fs.StringVar(&cfg.Script, "session-script", "", "`FILE` that starts the user's programs and lasts as long as the session (default: openbox and one xterm)")
 	fs.StringVar(&cfg.Services, "session-services", "", "`DIR` of NAME.service files, programs that every session has (default: none but its message bus)")
+	fs.DurationVar(&cfg.FrameBudget, "frame-budget", 0, "a frame that takes longer to make leaves a trace, frame-N.trace in the session's runtime directory (0: none does)")
 	fs.BoolVar(&cfg.Local, "local", false, "the session is the caller's own: no other user, and root is allowed")
 	fs.TextVar(&cfg.Level, "log-level", slog.LevelInfo, "least `LEVEL` that keeper.log takes: DEBUG, INFO, WARN, ERROR")
 	return &program.Command{
@@ -137,7 +140,7 @@ func Keeper(ctx context.Context, cfg Config) error {
 	err = keeper.Run(ctx, keeper.Config{
 		Start: start, Runtime: cfg.Runtime, FrameBuffer: cfg.FrameBuffer,
 		MaxWidth: w, MaxHeight: h, Script: cfg.Script, Local: cfg.Local, Level: cfg.Level,
-		Services: cfg.Services, UDP: files[0], Ready: files[1], Net: programs, Tries: tries,
+		Services: cfg.Services, FrameBudget: cfg.FrameBudget, UDP: files[0], Ready: files[1], Net: programs, Tries: tries,
 		Identity: newIdentity,
 		Media:    mediaCommand,
 	})

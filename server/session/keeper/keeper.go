@@ -59,9 +59,10 @@ type Config struct {
 	FrameBuffer string // FB
 	MaxWidth    int    // of the session's screen
 	MaxHeight   int
-	Script      string // session script, "" for Hotdesk's own
-	Services    string // directory of services' files, "" for none
-	Local       bool   // the session is the caller's, who may be root
+	Script      string        // session script, "" for Hotdesk's own
+	Services    string        // directory of services' files, "" for none
+	FrameBudget time.Duration // of media, see mediaapi.Setup
+	Local       bool          // the session is the caller's, who may be root
 
 	UDP   *os.File       // media socket
 	Net   *os.File       // network namespace of the programs; nil: this process's
@@ -319,6 +320,8 @@ func (k *keeper) newCore() (*core, error) {
 			Session:     k.Start.Session,
 			Port:        port,
 			CardSocket:  k.x.CardSocket(),
+			FrameBudget: k.FrameBudget,
+			TraceDir:    k.x.RuntimeDir(),
 		},
 		startMedia: k.startMedia,
 		connection: k.minder.connection,

@@ -70,6 +70,9 @@ func Run(ctx context.Context, control net.Conn, udp net.PacketConn, log *slog.Lo
 	if m.display != nil {
 		m.display.Close()
 	}
+	if m.recorder != nil {
+		m.recorder.Stop()
+	}
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -89,7 +92,8 @@ type media struct {
 
 	// Set by setup, and read by what the keeper asks after it.
 	display  *xdisplay.Display
-	screen   *cores // the display, as the terminals see it
+	screen   encode.Source // the display, as the terminals see it
+	recorder *recorder     // nil: nobody wants to know why frames are late
 	endpoint *attach.Endpoint
 	port     int
 	cert     []byte
@@ -166,6 +170,14 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 	}
 	hash := id.CertHash()
 	m.log, m.display, m.screen, m.endpoint, m.port, m.cert = log, d, newCores(d), e, s.Port, hash[:]
+	if s.FrameBudget > 0 {
+		// Without traces a session is still one.
+		if m.recorder, err = newRecorder(m.screen, s.FrameBudget, s.TraceDir, log); err != nil {
+			log.Error("late frames leave no trace", "err", err)
+		} else {
+			m.screen = m.recorder
+		}
+	}
 	m.serving.Go(func() {
 		if err := e.Serve(ctx); err != nil {
 			m.fail(fmt.Errorf("media: %w", err))

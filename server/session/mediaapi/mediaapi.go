@@ -10,6 +10,8 @@
 package mediaapi
 
 import (
+	"time"
+
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/client"
 )
@@ -46,6 +48,10 @@ type Setup struct {
 	// Pictures says how near to the screen's pixels the terminal's may be while
 	// they change; at rest they are exact. Empty is PicturesMotion.
 	Pictures Pictures `json:"pictures,omitempty"`
+	// FrameBudget is how long a frame may take to make before a trace is left in
+	// TraceDir, a directory of the user's; 0: nothing is recorded.
+	FrameBudget time.Duration `json:"frame_budget,omitempty"`
+	TraceDir    string        `json:"trace_dir,omitempty"`
 }
 
 // Pictures is a policy.
