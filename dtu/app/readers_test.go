@@ -1,6 +1,8 @@
 package app
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +50,34 @@ func TestReaders(t *testing.T) {
 		if _, err := (&Config{Readers: []string{"pcsc"}}).openReaders(t.Context()); err == nil || !strings.Contains(err.Error(), "-tags pcsc") {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// TestCardSocket: the socket for card programs is the terminal's user's own, no
+// second terminal takes it, and it goes with the readers.
+func TestCardSocket(t *testing.T) {
+	c := Config{Readers: []string{"vpcd"}, CardSocket: filepath.Join(t.TempDir(), "s")}
+	set, err := c.openReaders(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(c.CardSocket); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if _, err := c.openReaders(t.Context()); err == nil || !strings.Contains(err.Error(), "another terminal listens there") {
+		t.Errorf("a second terminal: %v", err)
+	}
+	if err := set.close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(c.CardSocket); !os.IsNotExist(err) {
+		t.Errorf("the socket stays: %v", err)
+	}
+	if set, err = c.openReaders(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := set.close(); err != nil {
+		t.Error(err)
 	}
 }
 
