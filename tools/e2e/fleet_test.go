@@ -39,3 +39,33 @@ func TestFleetFaults(t *testing.T) {
 		t.Errorf("%+v", sum)
 	}
 }
+
+// Every scenario plays: few people, a few seconds. How much they see of it in
+// that time is the machine's matter.
+func TestFleetScenarios(t *testing.T) {
+	for _, name := range fleet.Scenarios() {
+		if name == "office" {
+			continue // TestFleetFaults plays it
+		}
+		t.Run(name, func(t *testing.T) {
+			c := fleet.Config{
+				Scenario: name, People: 3, Resting: 0, Lasts: 4 * time.Second, Seed: 3,
+				Bin: bin, Size: "640x480", HTML: filepath.Join(t.TempDir(), "page.html"), Wall: "127.0.0.1:0", Out: t.Output(),
+			}
+			nobody := name == "login" || name == "insertcard"
+			if nobody {
+				c.People, c.Resting = 0, 5
+			}
+			sum, err := fleet.Run(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if sum.Violations > 0 || sum.Terminals < 3 || sum.Counts["cards in"] < c.People {
+				t.Errorf("%+v", sum)
+			}
+			if info, err := os.Stat(c.HTML); err != nil || info.Size() == 0 {
+				t.Errorf("no page: %v", err)
+			}
+		})
+	}
+}

@@ -66,6 +66,13 @@ func (o *output) settle() {
 	}
 }
 
+// says reports whether text is among what was said last.
+func (o *output) says(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Contains(o.last, []byte(text))
+}
+
 // tail is the last line that says something, in printable characters: it goes
 // into messages.
 func (o *output) tail() string {

@@ -13,10 +13,11 @@
 //     first, and Reason then tells the user.
 //
 // Ending the processes is their family's matter. Safe for concurrent use.
-// Limits: StartTime, maxTail.
+// Limits: StartTime, maxTail, maxDraws.
 package xsession
 
 import (
+	"bufio"
 	"context"
 	_ "embed"
 	"errors"
@@ -77,6 +78,8 @@ type Config struct {
 	// Output gets what X server and script print.
 	Output io.Writer
 	Log    *slog.Logger // nil = silent
+
+	number func() int // draws a display; nil: drawNumber
 }
 
 // A Session is a running X server with its script.
@@ -84,6 +87,7 @@ type Session struct {
 	cfg     Config
 	dir     string
 	display string
+	socket  socket // of that
 	x       *family.Child
 	script  *family.Child
 	started time.Time
@@ -106,6 +110,9 @@ type Session struct {
 func Start(ctx context.Context, cfg Config) (_ *Session, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.number == nil {
+		cfg.number = drawNumber
 	}
 	s := &Session{cfg: cfg, dir: Dir(cfg.Base, cfg.Session), done: make(chan struct{})}
 	if err := s.makeDirs(); err != nil {
@@ -203,32 +210,7 @@ func (s *Session) Close() error {
 	s.others = nil
 	s.mu.Unlock()
 	s.copying.Wait()
-	return errors.Join(s.removeX(), Remove(s.cfg.Base, s.cfg.Session))
-}
-
-// removeX removes what an X server leaves in /tmp that was killed, if it is
-// still its own.
-func (s *Session) removeX() error {
-	number, ok := strings.CutPrefix(s.display, ":")
-	if !ok {
-		return nil
-	}
-	lock := "/tmp/.X" + number + "-lock"
-	f, err := os.Open(lock)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 32))
-	if err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(s.x.PID()) {
-		return nil
-	}
-	for _, path := range []string{sockets + "/X" + number, lock} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("xsession: %w", err)
-		}
-	}
-	return nil
+	return errors.Join(s.socket.remove(), Remove(s.cfg.Base, s.cfg.Session))
 }
 
 // Remove removes what a session leaves in base.
@@ -356,15 +338,30 @@ func (s *Session) startX(ctx context.Context) error {
 			_ = os.Chmod(sockets, 0o777|os.ModeSticky)
 		}
 	}
-	defer takeTurn(ctx)()
+	ctx, cancel := context.WithTimeout(ctx, StartTime)
+	defer cancel()
+	for range maxDraws {
+		n := s.cfg.number()
+		if taken(n) {
+			continue
+		}
+		if err := s.startAs(ctx, name, n); !errors.Is(err, errTaken) {
+			return err
+		}
+	}
+	return fmt.Errorf("xsession: no free number for an X server was found in %d attempts: are there many files in %s?", maxDraws, sockets)
+}
+
+// startAs starts the X server with a number.
+func (s *Session) startAs(ctx context.Context, name string, display int) error {
 	number, numberW, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer number.Close()
 	defer numberW.Close()
-	cmd := exec.Command(name,
-		"-displayfd", "3", // of ExtraFiles
+	cmd := exec.Command(name, fmt.Sprintf(":%d", display),
+		"-displayfd", "3", // of ExtraFiles: tells when it is ready
 		"-screen", "0", fmt.Sprintf("%dx%dx24", s.cfg.MaxWidth, s.cfg.MaxHeight),
 		"-fbdir", s.dir,
 		"-extension", "GLX", // costs 23 MB a server
@@ -386,28 +383,29 @@ func (s *Session) startX(ctx context.Context) error {
 	defer reading.Wait()
 	defer number.Close() // ends the reading
 	reading.Go(func() {
-		b := make([]byte, 16)
-		n, _ := io.ReadAtLeast(number, b, 2) // a digit and a newline at least
-		line <- strings.TrimSpace(string(b[:n]))
+		// To the end of the line, which comes by itself: an X server that cannot
+		// write it falls over.
+		text, _ := bufio.NewReader(io.LimitReader(number, 16)).ReadString('\n')
+		line <- strings.TrimSpace(text)
 	})
-	ctx, cancel := context.WithTimeout(ctx, StartTime)
-	defer cancel()
 	var got string
 	select {
 	case got = <-line:
 	case <-ctx.Done():
 		return fmt.Errorf("xsession: the X server was not ready in %v: %s", StartTime, s.xOut.tail())
 	}
-	n, err := strconv.ParseUint(got, 10, 16)
-	if err != nil {
+	if got != strconv.Itoa(display) {
 		select {
 		case <-s.x.Done():
 		case <-ctx.Done():
 		}
 		s.xOut.settle()
+		if s.xOut.says("server already running") {
+			return errTaken
+		}
 		return fmt.Errorf("xsession: the X server did not start (%v): %s", s.x.Err(), s.xOut.tail())
 	}
-	s.display = fmt.Sprintf(":%d", n)
+	s.display, s.socket = cmd.Args[1], lookAt(display)
 	return nil
 }
 

@@ -101,6 +101,9 @@ func command(stdout io.Writer) *program.Command {
 	}
 }
 
+// Scenarios are the names of all.
+func Scenarios() []string { return scenario.Names() }
+
 // tellScenarios says what each does.
 func tellScenarios(w io.Writer) error {
 	for _, name := range scenario.Names() {

@@ -30,6 +30,9 @@ import (
 // patience bounds every step before and after the run.
 const patience = 60 * time.Second
 
+// inVain is how long a card may wait for its session.
+const inVain = 15 * time.Second
+
 // A run is one.
 type run struct {
 	Config
@@ -179,7 +182,7 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 	cfg := crowd.Config{
 		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Seed: r.Seed,
 		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
-		Width: width, Height: height, Judge: r.judge, Book: r.book,
+		Width: width, Height: height, Judge: r.judge, Book: r.book, Evening: r.evening,
 	}
 	if r.Faults || !r.scene.Weather.Calm() || slices.ContainsFunc(r.scene.Events, func(e scenario.Event) bool { return e.Power == 0 }) {
 		r.bay = patchbay.New(r.Seed)
@@ -254,7 +257,6 @@ func (r *run) during(ctx context.Context) error {
 	var wg sync.WaitGroup
 	over, cancel := context.WithCancel(ctx)
 	wg.Go(func() { r.watch(over) })
-	wg.Go(func() { r.weigh(over) })
 	var broken error
 	if r.Faults {
 		wg.Go(func() {
@@ -269,15 +271,12 @@ func (r *run) during(ctx context.Context) error {
 	return errors.Join(broken, ctx.Err())
 }
 
-// weigh measures the programs shortly before the end.
-func (r *run) weigh(ctx context.Context) {
-	t := time.NewTimer(r.Lasts * 9 / 10)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-		return
-	}
+// weigh measures the programs when people have stopped working and everything
+// is still there: reading the memory of a thousand processes holds them up, and
+// would be in what is measured of keys.
+func (r *run) weigh() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	memory := map[string]figures.Memory{}
 	for _, h := range r.hosts {
 		all, err := h.All(ctx)
@@ -301,6 +300,17 @@ func (r *run) weigh(ctx context.Context) {
 		}
 	}
 	r.sum.Memory = memory
+}
+
+// evening looks at what the day has left: weights, and cards that have waited
+// in vain.
+func (r *run) evening() {
+	for _, s := range r.crowd.Waiting(inVain) {
+		r.book.Count("no picture of the card at the end", r.crowd.At())
+		fmt.Fprintf(r.Out, "terminal %s: card %d is in for %.0f s, and its session is not shown: code %d %s, session %q of %v\n",
+			s.Terminal, s.Card, s.In.Seconds(), s.Code, s.Title, s.Session, s.Server)
+	}
+	r.weigh()
 }
 
 // tokens are the people's.

@@ -24,7 +24,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"hotdesk/dtu/app"
@@ -50,6 +49,7 @@ type Config struct {
 	Wire      app.Wire // nil: none
 	Judge     *oracle.Judge
 	Book      *figures.Book
+	Evening   func() // when nobody works any longer, and every terminal is still there
 	Log       *slog.Logger
 }
 
@@ -63,7 +63,6 @@ type Crowd struct {
 	scale float64
 	seats []*seat
 	free  chan *seat
-	calm  atomic.Bool // people do nothing new
 	wg    sync.WaitGroup
 }
 
@@ -121,7 +120,9 @@ func (c *Crowd) Run(ctx context.Context) {
 	people.Go(func() { c.happen(working) })
 	<-working.Done()
 	people.Wait()
-	c.calm.Store(true)
+	if ctx.Err() == nil && c.Evening != nil {
+		c.Evening()
+	}
 	cancel()
 	c.wg.Wait()
 }
@@ -184,6 +185,7 @@ type State struct {
 	Server   netip.AddrPort
 	Control  bool // it has a server
 	Token    string
+	Session  string
 	Picture  bool          // the card's own session
 	Age      time.Duration // since that was seen last
 	In       time.Duration // since the card came

@@ -72,7 +72,7 @@ func (s *seat) state() State {
 	s.hand.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return State{Terminal: s.name, Card: card, Code: st.Code, Title: st.Title, Server: st.Server, Token: string(st.Token), Control: st.Control,
+	return State{Terminal: s.name, Card: card, Code: st.Code, Title: st.Title, Server: st.Server, Token: string(st.Token), Session: string(st.Session), Control: st.Control,
 		Picture: s.seen.times == times && s.seen.at > 0 && st.Code == 0 && st.Session != "", Age: s.crowd.At() - s.seen.at, In: s.crowd.At() - since}
 }
 

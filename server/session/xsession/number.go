@@ -1,0 +1,75 @@
+package xsession
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+const (
+	// sockets is where X servers put theirs.
+	sockets = "/tmp/.X11-unix"
+	// firstNumber and numbers are the displays that sessions have. An X server
+	// that looks for a free number itself takes away the socket of another that
+	// does the same: seen with 40 starts at once, where one in four ended up
+	// without a socket, or programs came to another session's server, which only
+	// its cookie keeps shut. One that is told its number leaves alone what a
+	// server that lives has.
+	firstNumber = 1000
+	numbers     = 50000
+	// maxDraws bounds the attempts to find a number that nobody has.
+	maxDraws = 32
+)
+
+// errTaken is what comes of a number that somebody else had first.
+var errTaken = errors.New("xsession: the number of the X server is taken")
+
+// drawNumber is a display, at random: two starts at once hardly ever try the
+// same one, and neither has to wait for the other.
+func drawNumber() int { return firstNumber + rand.IntN(numbers) }
+
+func socketOf(number int) string { return filepath.Join(sockets, "X"+strconv.Itoa(number)) }
+
+// taken says that there is an X server with that number, or what one left.
+func taken(number int) bool {
+	_, err := os.Lstat(socketOf(number))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// A socket is an X server's, to be known again.
+type socket struct {
+	path  string
+	inode uint64 // 0: none
+}
+
+func lookAt(number int) socket {
+	s := socket{path: socketOf(number)}
+	if info, err := os.Lstat(s.path); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			s.inode = st.Ino
+		}
+	}
+	return s
+}
+
+// remove removes the socket that a killed server leaves, if it is still that
+// one: nobody else would take the number as long as it is there.
+func (s socket) remove() error {
+	if s.inode == 0 {
+		return nil
+	}
+	info, err := os.Lstat(s.path)
+	if err != nil {
+		return nil // the server has removed it itself
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Ino != s.inode {
+		return nil
+	}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

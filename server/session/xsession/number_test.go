@@ -1,0 +1,100 @@
+package xsession
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+)
+
+// A number that somebody has is left to them, whether it is seen to be taken or
+// the X server finds out; the next one is as good.
+func TestNumberTaken(t *testing.T) {
+	if err := os.MkdirAll(sockets, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	seen := drawNumber()
+	// An X server has both; where the first is the only one it is found by
+	// looking, and by trying where the second is.
+	l, err := net.Listen("unix", socketOf(seen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	was := lookAt(seen)
+	hidden := seen + 1
+	for taken(hidden) {
+		hidden++
+	}
+	if l, err = net.Listen("unix", "@"+socketOf(hidden)); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	free := hidden + 1
+	for taken(free) {
+		free++
+	}
+	cfg := config(t)
+	draws := []int{seen, hidden, free}
+	cfg.number = func() int {
+		n := draws[0]
+		draws = draws[1:]
+		return n
+	}
+	s, err := Start(t.Context(), cfg)
+	defer end(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Display() != fmt.Sprintf(":%d", free) || lookAt(seen) != was {
+		t.Errorf("display %s, want %d; the socket that was there is %v, was %v", s.Display(), free, lookAt(seen), was)
+	}
+}
+
+// Where every number is taken a start ends with words.
+func TestNoNumber(t *testing.T) {
+	if err := os.MkdirAll(sockets, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	their := drawNumber()
+	l, err := net.Listen("unix", socketOf(their))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cfg := config(t)
+	cfg.number = func() int { return their }
+	if _, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "free number") {
+		t.Errorf("no free number: %v", err)
+	}
+}
+
+// The socket of a killed X server does not stay, and one that is another's does.
+func TestSocketStays(t *testing.T) {
+	cfg := config(t)
+	s, err := Start(t.Context(), cfg)
+	if err != nil {
+		end(t, s)
+		t.Fatal(err)
+	}
+	mine := s.socket
+	x := s.X()
+	fam.Signal(x, 9)
+	<-x.Done()
+	if _, err := os.Lstat(mine.path); err != nil {
+		t.Errorf("a killed server leaves no socket: %v", err)
+	}
+	other := socket{mine.path, mine.inode + 1}
+	if err := other.remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(mine.path); err != nil {
+		t.Error("another's socket was removed")
+	}
+	end(t, s)
+	if _, err := os.Lstat(mine.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after the end: %v", err)
+	}
+}
