@@ -15,8 +15,10 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 
 	"hotdesk/protocol/alp"
 )
@@ -43,7 +45,22 @@ const (
 	startTime = 60 * time.Second
 	// A registry is small: what it may grow to, so that a mistake does not fill the disk.
 	quota = 512 << 20
+	// segment is how large etcd makes the files of its log, of which it has two at
+	// least, before there is anything in them. Its own choice is 64 MB.
+	segment = 4 << 20
+	// room is what must be free: with less etcd ends the whole process while it
+	// starts, which the gateway's terminals would feel.
+	room = 8 * segment
 )
+
+func init() { wal.SegmentSizeBytes = segment }
+
+// unused is how much a program may still write to a folder's file system.
+var unused = func(dir string) (uint64, error) {
+	var disk unix.Statfs_t
+	err := unix.Statfs(dir, &disk)
+	return disk.Bavail * uint64(disk.Bsize), err
+}
 
 // Start runs etcd in this process and connects to it without a socket.
 func Start(ctx context.Context, e Embedded) (*Store, error) {
@@ -52,6 +69,11 @@ func Start(ctx context.Context, e Embedded) (*Store, error) {
 	}
 	if err := os.Chmod(e.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
+	}
+	if left, err := unused(e.Dir); err != nil {
+		return nil, fmt.Errorf("registry: %s: %w", e.Dir, err)
+	} else if left < room {
+		return nil, fmt.Errorf("registry: %s: the disk is full: %d MB are free, it wants %d", e.Dir, left>>20, room>>20)
 	}
 	conf := embed.NewConfig()
 	conf.Dir = filepath.Join(e.Dir, "etcd")
