@@ -73,14 +73,32 @@ func Dial(ctx context.Context, r Remote) (*Store, error) {
 		Logger: zap.NewNop(), Context: ctx,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("registry: etcd at %s: %w", strings.Join(r.Endpoints, ","), err)
+		return nil, fmt.Errorf("registry: etcd at %s: %w", strings.Join(r.Endpoints, ","), plain(err))
 	}
 	s := &Store{c: c, close: c.Close}
 	if err := s.alive(ctx); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("registry: etcd at %s does not answer: %w", strings.Join(r.Endpoints, ","), err)
+		return nil, fmt.Errorf("registry: etcd at %s: %w", strings.Join(r.Endpoints, ","), err)
 	}
 	return s, nil
+}
+
+// plain says what an admin has to do about an error of etcd, where that is not
+// to wait.
+func plain(err error) error {
+	switch {
+	case errors.Is(err, rpctypes.ErrAuthFailed):
+		return fmt.Errorf("the user or the password in the file of -registry-login is wrong: %w", err)
+	case errors.Is(err, rpctypes.ErrUserEmpty):
+		return fmt.Errorf("this etcd asks for a user and a password: write a line USER:PASSWORD into a file and name it with -registry-login: %w", err)
+	case errors.Is(err, rpctypes.ErrAuthNotEnabled):
+		return fmt.Errorf("this etcd knows no users: leave -registry-login out, or turn its authentication on: %w", err)
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return fmt.Errorf("etcd does not let this host read and write below %s: give its user or role the right: %w", prefix, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("it does not answer: %w", err)
+	}
+	return err
 }
 
 // named has a server's certificate checked for the name that the configuration
@@ -111,7 +129,7 @@ func (s *Store) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_, err := s.c.Get(ctx, key(1), clientv3.WithCountOnly())
-	return err
+	return plain(err)
 }
 
 func key(rev uint64) string { return fmt.Sprintf("%s%020d", prefix, rev) }
@@ -124,10 +142,8 @@ func (s *Store) Append(ctx context.Context, rev uint64, data []byte) error {
 	}
 	r, err := s.c.Txn(ctx).If(cmp...).Then(clientv3.OpPut(key(rev), string(data))).Commit()
 	switch {
-	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		return fmt.Errorf("registry: etcd does not let this host write below %s: give its user or role the right: %w", prefix, err)
 	case err != nil:
-		return fmt.Errorf("registry: etcd: %w", err)
+		return fmt.Errorf("registry: etcd: %w", plain(err))
 	case !r.Succeeded:
 		return registry.ErrConflict
 	}
@@ -201,7 +217,7 @@ func (s *Store) Follow(ctx context.Context, after uint64, f func([][]byte) error
 			}
 		case <-tick.C:
 			if err := s.alive(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("registry: etcd does not answer: %w", err)
+				return fmt.Errorf("registry: etcd: %w", err)
 			}
 		case <-s.done:
 			return errors.New("registry: etcd of this host has ended")

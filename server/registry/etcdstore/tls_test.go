@@ -66,9 +66,7 @@ func free(t *testing.T) netip.AddrPort {
 }
 
 func dial(t *testing.T, at netip.AddrPort, conf *tls.Config) (*Store, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	return Dial(ctx, Remote{Endpoints: []string{"https://" + at.String()}, TLS: conf})
+	return dialSoon(t, Remote{Endpoints: []string{"https://" + at.String()}, TLS: conf})
 }
 
 // TestTwoHosts: the second host follows the first one's registry with its
