@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"hotdesk/protocol/alp"
@@ -89,6 +90,27 @@ func TestRedirected(t *testing.T) {
 			redirected(u, "card.1")
 			if c := u.shown(); c.Session != row.Session || r.group.Lookups() != 0 {
 				t.Errorf("%+v after %d lookups", c, r.group.Lookups())
+			}
+		})
+	})
+	t.Run("and its connection is lost meanwhile", func(t *testing.T) {
+		run(t, func(r *rig) {
+			proves(local.Verified{OK: true, Session: gone})(r)
+			r.group.SetAway("away")
+		}, func(r *rig) {
+			asked := make(chan local.Lookup, 1)
+			r.group.Answer = func(q local.Lookup) (local.Answer, error) {
+				asked <- q
+				return local.Answer{Where: local.New}, nil
+			}
+			u := r.dial(a)
+			redirected(u, "card.1")
+			synctest.Wait()
+			u.nc.Close()
+			synctest.Wait()
+			r.group.SetAway("")
+			if q := <-asked; q.Check() != nil {
+				t.Errorf("the group manager takes no such question: %+v", q)
 			}
 		})
 	})

@@ -197,7 +197,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 		return
 	}
 	w, h := s.size(p)
-	a := client.Attach{Terminal: p.t.id, Addr: p.addr(), Width: w, Height: h, Layout: p.req.Layout}
+	a := client.Attach{Terminal: p.t.id, Addr: p.t.addr, Width: w, Height: h, Layout: p.req.Layout}
 	c := k.client
 	s.beside(p, func() (then, stale func()) {
 		// Not p.ctx: whoever gives up here would never hear of the number to

@@ -71,7 +71,7 @@ func (s *Server) askLogin(p *presentation, id alp.SessionID, then func()) {
 }
 
 func (s *Server) showLogin(p *presentation) {
-	v := &visit{p: p, addr: p.addr(), layout: p.req.Layout}
+	v := &visit{p: p, addr: p.t.addr, layout: p.req.Layout}
 	if !greeter.HasLayout(v.layout) {
 		v.layout = "us"
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -182,7 +181,7 @@ func (s *Server) lookup(p *presentation) {
 		s.start(p)
 		return
 	}
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token()}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
@@ -196,13 +195,6 @@ func (s *Server) lookup(p *presentation) {
 			s.answer(p, a)
 		}, nil
 	})
-}
-
-func (p *presentation) addr() (a netip.Addr) {
-	if p.t.conn != nil {
-		a = p.t.conn.addr
-	}
-	return a
 }
 
 // noGroup is what is left without the group manager: a session of the token
@@ -334,7 +326,7 @@ func (s *Server) show(p *presentation, what greeter.Screen, chose func(gen uint6
 // terminal. It returns which one that is, 0 where there was no place for it.
 func (s *Server) display(p *presentation, r greeter.Request) (gen uint64) {
 	t := p.t
-	r.Terminal, r.Addr, r.Width, r.Height = t.id, p.addr(), p.req.Width, p.req.Height
+	r.Terminal, r.Addr, r.Width, r.Height = t.id, p.t.addr, p.req.Width, p.req.Height
 	r.Came = func(gen uint64) { s.post(func() { t.came = gen }) }
 	r.Gone = func(gen uint64) {
 		s.post(func() {

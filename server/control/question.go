@@ -77,7 +77,7 @@ func (s *Server) askLater(p *presentation) {
 
 // lookAgain looks whether the way is free by now; the screen stays meanwhile.
 func (s *Server) lookAgain(p *presentation) {
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token()}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token()}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
@@ -124,7 +124,7 @@ func (s *Server) openHere(p *presentation) {
 		s.here(p)
 		return
 	}
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), User: p.user, Presented: p.req.Token(), Want: local.WantNew}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Want: local.WantNew}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()

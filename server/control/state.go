@@ -234,7 +234,7 @@ func (s *Server) elsewhere(p *presentation, stay func()) {
 		p.begun = false // kick comes back to it
 		return
 	}
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.addr(), Want: local.WantHost}
+	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, Want: local.WantHost}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()

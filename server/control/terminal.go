@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -18,8 +19,9 @@ import (
 // lately. All of it is the owner's.
 type terminal struct {
 	id   alp.TerminalID
-	conn *conn     // nil while control is away
-	left time.Time // when conn went
+	conn *conn      // nil while control is away
+	left time.Time  // when conn went
+	addr netip.Addr // of the last conn: what was begun for it goes on without
 
 	now  *presentation // what it shows or waits for; nil without a token
 	busy bool          // something is being done for it beside the owner
@@ -230,7 +232,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 		t.conn = nil
 		s.hangUp(old, "the terminal has connected anew")
 	}
-	c.t, t.conn = t, c
+	c.t, t.conn, t.addr = t, c, c.addr
 	s.tellRules(c)
 	s.say(t, slog.LevelInfo, "terminal connected", "peer", c.peer())
 	return nil
