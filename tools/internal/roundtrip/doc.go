@@ -3,5 +3,6 @@
 // other.
 //
 // The package itself holds nothing but its tests. With -update they record the
-// streams that dtu/screen's fuzzing begins with.
+// streams that dtu/screen's fuzzing begins with. testdata holds what real programs
+// drew on a screen: -record NAME makes one anew.
 package roundtrip

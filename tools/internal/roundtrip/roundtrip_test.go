@@ -48,11 +48,17 @@ func newPair(t failer, w, h int) *pair {
 	return p
 }
 
-// show sends v and returns the bytes that took.
+// show sends v exactly and returns the bytes that took.
 func (p *pair) show(t failer, v encode.View) int {
 	t.Helper()
+	return p.showOn(t, v, encode.Terms{})
+}
+
+// showOn is show on terms.
+func (p *pair) showOn(t failer, v encode.View, terms encode.Terms) int {
+	t.Helper()
 	from := p.enc.Seq()
-	p.buf = p.enc.Encode(p.buf[:0], v)
+	p.buf = p.enc.EncodeOn(p.buf[:0], v, terms)
 	p.wire.Write(p.buf)
 	for p.enc.Seq() != from {
 		seq, err := p.dec.Decode(p.in)
