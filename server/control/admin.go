@@ -11,6 +11,7 @@ import (
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/rpc"
 	"hotdesk/server/audit"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
@@ -155,8 +156,15 @@ func (s *Server) End(ctx context.Context, id alp.SessionID) error {
 // answer, and close the connection that it was to come on.
 func (s *Server) stopSession(ctx context.Context, id alp.SessionID, c *client.Keeper) error {
 	err := c.Stop(ctx)
+	if !errors.Is(err, rpc.ErrClosed) {
+		return err
+	}
+	select { // the end of the connection may overtake that word in turn
+	case <-c.Told():
+	case <-ctx.Done():
+	}
 	ended := false
-	if err != nil && s.query(ctx, func() { ended = s.keepers[id] == nil }) == nil && ended {
+	if s.query(ctx, func() { ended = s.keepers[id] == nil }) == nil && ended {
 		return nil
 	}
 	return err

@@ -83,7 +83,10 @@ type Ended struct {
 }
 
 // A Keeper is a connection to one.
-type Keeper struct{ conn *rpc.Conn }
+type Keeper struct {
+	conn *rpc.Conn
+	told chan struct{} // closed when Serve has returned
+}
 
 // Events is told what a keeper reports, one call at a time, from Serve.
 type Events interface {
@@ -119,11 +122,18 @@ func New(conn net.Conn, ev Events) *Keeper {
 		}
 		return nil, nil // later keepers may say more
 	}
-	return &Keeper{rpc.New(conn, handle)}
+	return &Keeper{rpc.New(conn, handle), make(chan struct{})}
 }
 
 // Serve reads until the connection ends.
-func (k *Keeper) Serve(ctx context.Context) error { return k.conn.Serve(ctx) }
+func (k *Keeper) Serve(ctx context.Context) error {
+	defer close(k.told)
+	return k.conn.Serve(ctx)
+}
+
+// Told is closed when the connection has ended and every event that came on it
+// has been told.
+func (k *Keeper) Told() <-chan struct{} { return k.told }
 
 // Close ends the connection; the session goes on.
 func (k *Keeper) Close() error { return k.conn.Close() }
