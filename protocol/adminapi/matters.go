@@ -35,6 +35,7 @@ var Matters = []Field{
 	{"memory", fmt.Sprintf("most memory of a session's programs, in MiB, %d to %d, never beyond the host's -session-memory; host: as that says", MinMemory, MaxMemory), amount(MinMemory, MaxMemory)},
 	{"processes", fmt.Sprintf("most processes and threads of a session, %d to %d, never beyond the host's -session-processes; host: as that says", MinProcesses, MaxProcesses), amount(MinProcesses, MaxProcesses)},
 	{"cpu-weight", fmt.Sprintf("a session's share when the processors are busy, 1 to %d, 100 is everybody's, never beyond the host's -session-cpu-weight; host: as that says", MaxCPUWeight), amount(1, MaxCPUWeight)},
+	{"idle", "what becomes of a session that is shown while nobody types: lock:TIME, and its user logs in to see it again; detach:TIME, off the screen; end:TIME; never", checkIdle},
 	{"disconnected", "time after which a session that is shown nowhere ends, as 8h; never", checkTime},
 	{"removal", "what becomes of a session whose card is pulled: detach; lock, and its user logs in to see it again; end; end:TIME, that time after", checkRemoval},
 }
@@ -69,6 +70,17 @@ func ParseTime(s string) (time.Duration, error) {
 }
 
 func checkTime(s string) error { _, err := ParseTime(s); return err }
+
+func checkIdle(s string) error {
+	word, after, ok := strings.Cut(s, ":")
+	if s == "never" {
+		return nil
+	}
+	if !ok || oneOf("lock", "detach", "end")(word) != nil || after == "never" {
+		return fmt.Errorf("it is never, or lock, detach or end with a time, as lock:10m")
+	}
+	return checkTime(after)
+}
 
 func checkRemoval(s string) error {
 	if after, ok := strings.CutPrefix(s, "end:"); ok {

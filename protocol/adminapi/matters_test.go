@@ -21,6 +21,7 @@ func TestMatters(t *testing.T) {
 		{"disconnected", "15m", ""}, {"disconnected", "never", ""}, {"disconnected", "15", "a time"}, {"disconnected", "-1m", "a time"}, {"disconnected", "9999h", "a time"},
 		{"removal", "end:30s", ""}, {"removal", "lock", ""}, {"removal", "end:", "a time"}, {"removal", "burn", "it is detach"},
 		{"sessions", "3", ""}, {"sessions", "0", "1 to 64"}, {"sessions", "65", "1 to 64"}, {"sessions", "03", "1 to 64"},
+		{"idle", "lock:10m", ""}, {"idle", "never", ""}, {"idle", "10m", "as lock:10m"}, {"idle", "end:never", "as lock:10m"}, {"idle", "burn:1m", "as lock:10m"}, {"idle", "end:1", "a time"},
 		{"memory", "64", ""}, {"memory", "host", ""}, {"memory", "63", "64 to"}, {"memory", "2G", "or host"}, {"memory", "99999999", "64 to"},
 		{"processes", "32", ""}, {"processes", "0", "32 to"}, {"cpu-weight", "10000", ""}, {"cpu-weight", "10001", "1 to 10000"},
 		{"hosts", "north,so*", ""}, {"access", "deny", ""}, {"access", "no", "it is"}, {"cards", "self", ""}, {"bare", "login", ""}, {"choose", "yes", ""},

@@ -38,6 +38,7 @@ type keeper struct {
 	left      bool        // its user took it off the terminal
 	end       *time.Timer // of a session that is shown nowhere
 	epitaph   string      // why it was ended
+	idle      *time.Timer // of a session that is shown, and nobody types
 }
 
 // steadyAfter is how long a keeper's connection must have lasted for another
@@ -136,6 +137,9 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 			last = row.Last
 		}
 		s.table.Attached(k.id, st.Terminal, st.Gen, last)
+		if st.Quiet {
+			s.quiet(k, client.Change{Terminal: st.Terminal, Gen: st.Gen})
+		}
 	} else {
 		s.table.Void(k.id, ^uint64(0))
 		if k.end == nil && len(k.waiting) == 0 {
@@ -197,7 +201,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 		return
 	}
 	w, h := s.size(p)
-	a := client.Attach{Terminal: p.t.id, Addr: p.t.addr, Width: w, Height: h, Layout: p.req.Layout}
+	a := client.Attach{Terminal: p.t.id, Addr: p.t.addr, Width: w, Height: h, Layout: p.req.Layout, Quiet: quietAfter(s.says(p).Idle).Milliseconds()}
 	c := k.client
 	s.beside(p, func() (then, stale func()) {
 		// Not p.ctx: whoever gives up here would never hear of the number to
@@ -286,6 +290,7 @@ func (s *Server) attached(k *keeper, c client.Change) {
 		k.last(nil)
 		delete(s.locks, k.id)
 	}
+	k.stirred()
 	s.auditKeeper(audit.Attach, k, c.Terminal, "")
 	s.log.Info("attached", "terminal", c.Terminal, "token", k.token, "session", k.id, "gen", c.Gen)
 	s.report()
@@ -315,6 +320,7 @@ func (s *Server) detached(k *keeper, c client.Change) {
 	if !s.table.Detached(k.id, c.Gen) {
 		return
 	}
+	k.stirred()
 	s.auditKeeper(audit.Detach, k, row.Terminal, c.Reason)
 	s.log.Info("detached", "terminal", row.Terminal, "token", k.token, "session", k.id, "gen", c.Gen, "reason", c.Reason)
 	s.unseen(k)
@@ -328,6 +334,7 @@ func (s *Server) detached(k *keeper, c client.Change) {
 // has the session is told where it is now.
 func (s *Server) mediaRestarted(k *keeper, c client.Change) {
 	k.void = max(k.void, c.Gen)
+	k.stirred()
 	s.log.Warn("media was restarted", "token", k.token, "session", k.id, "gen", c.Gen, "reason", c.Reason)
 	if s.table.Void(k.id, c.Gen) {
 		s.report()
@@ -352,6 +359,7 @@ func (s *Server) gone(k *keeper, reason string) {
 	}
 	k.ended = true
 	k.last(nil)
+	k.stirred()
 	delete(s.locks, k.id)
 	if reason != "" && k.epitaph != "" {
 		reason = k.epitaph
@@ -506,6 +514,15 @@ func (r *relay) Attached(c client.Change) { r.event(func(k *keeper) { r.s.attach
 func (r *relay) Detached(c client.Change) { r.event(func(k *keeper) { r.s.detached(k, c) }) }
 func (r *relay) MediaRestarted(c client.Change) {
 	r.event(func(k *keeper) { r.s.mediaRestarted(k, c) })
+}
+func (r *relay) Quiet(c client.Change, quiet bool) {
+	r.event(func(k *keeper) {
+		if quiet {
+			r.s.quiet(k, c)
+		} else {
+			r.s.stirs(k)
+		}
+	})
 }
 func (r *relay) Ended(e client.Ended) {
 	r.event(func(k *keeper) {

@@ -131,6 +131,11 @@ func (s *Server) tell(t *terminal, what string, seconds int) {
 		return
 	}
 	s.say(t, slog.LevelInfo, "told", "token", t.now.token, "text", what)
+	s.notice(t, what, seconds)
+}
+
+// notice puts a text over the picture of a terminal that has one.
+func (s *Server) notice(t *terminal, what string, seconds int) {
 	s.send(t.conn, alp.NoticeInf{TokenSeq: t.now.req.TokenSeq, Seconds: seconds, Text: text(what)}.Message())
 }
 

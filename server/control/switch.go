@@ -27,7 +27,7 @@ func (s *Server) deskReq(t *terminal, r alp.DeskReq) {
 	s.say(t, slog.LevelInfo, "wished", "token", t.now.token, "wish", string(r.Wish))
 	switch r.Wish {
 	case alp.WishLeave:
-		s.leaveDesk(t)
+		s.leaveDesk(t, "You have left your session")
 	case alp.WishSwitch:
 		if !s.says(t.now).Choose {
 			s.tell(t, "You have one session: your administrator has not allowed several.", 10)
@@ -37,14 +37,14 @@ func (s *Server) deskReq(t *terminal, r alp.DeskReq) {
 	}
 }
 
-// leaveDesk takes the session off its terminal, as its user wants.
-func (s *Server) leaveDesk(t *terminal) {
+// leaveDesk takes the session off its terminal, as its user wants or the policy.
+func (s *Server) leaveDesk(t *terminal, why string) {
 	id, gen := t.shown.session, t.shown.gen
 	if !s.logInAgain(t, "") {
 		p := s.presentAgain(t)
 		p.user = "" // whoever has it shown again proves once more what the policy wants
 		f := greeter.Form{
-			Title: "You have left your session", Notes: []greeter.Note{{Text: "It runs on."}},
+			Title: why, Notes: []greeter.Note{{Text: "It runs on."}},
 			Buttons: []string{"Show it again"}, Layout: p.req.Layout,
 		}
 		s.showForm(p, f, func(greeter.Answer) { s.afresh(p) })

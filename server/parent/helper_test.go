@@ -257,8 +257,10 @@ type keeper struct {
 	done   chan struct{} // closed when the connection has ended
 }
 
-func (k *keeper) Attached(c client.Change)       { k.events <- attached(c) }
-func (k *keeper) Detached(c client.Change)       { k.events <- detached(c) }
+func (k *keeper) Attached(c client.Change)  { k.events <- attached(c) }
+func (k *keeper) Detached(c client.Change)  { k.events <- detached(c) }
+func (k *keeper) Quiet(client.Change, bool) {}
+
 func (k *keeper) MediaRestarted(c client.Change) { k.events <- restarted(c) }
 func (k *keeper) Ended(e client.Ended)           { k.events <- e }
 

@@ -247,4 +247,5 @@ type deaf struct{}
 func (deaf) Attached(client.Change)       {}
 func (deaf) Detached(client.Change)       {}
 func (deaf) MediaRestarted(client.Change) {}
+func (deaf) Quiet(client.Change, bool)    {}
 func (deaf) Ended(client.Ended)           {}

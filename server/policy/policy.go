@@ -119,6 +119,13 @@ type Limits struct {
 	Processes, CPUWeight int
 }
 
+// Idle is what becomes of a session that is shown while nobody types. One of
+// the three is set where After is.
+type Idle struct {
+	Lock, Detach, End bool
+	After             time.Duration // 0: never
+}
+
 // A Decision is what is done, and by which rule. What it says beside the
 // outcome holds also where that is Denied.
 type Decision struct {
@@ -142,6 +149,7 @@ type Decision struct {
 	Most            int           // sessions of one user here; 0: any number
 	Limits          Limits        // of a session's programs
 	Disconnected    time.Duration // 0: never
+	Idle            Idle
 	Removal         Removal
 
 	Grounds []adminapi.Ground // of every matter, in the order of adminapi.Matters

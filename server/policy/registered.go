@@ -123,7 +123,7 @@ func (a *about) defaults() {
 	}
 	for matter, value := range map[string]string{
 		"access": "allow", "cards": string(cards), "bare": string(bare), "first": need(proof.First), "reattach": need(proof.Reattach),
-		"choose": "no", "disconnected": disconnected, "removal": removal,
+		"choose": "no", "idle": "never", "disconnected": disconnected, "removal": removal,
 	} {
 		if _, ok := a.said[matter]; !ok {
 			a.said[matter] = adminapi.Ground{Matter: matter, Value: value}
@@ -193,6 +193,11 @@ func (a *about) settle() Decision {
 	d.Limits.Processes, _ = strconv.Atoi(a.value("processes"))
 	d.Limits.CPUWeight, _ = strconv.Atoi(a.value("cpu-weight"))
 	d.Disconnected, _ = adminapi.ParseTime(a.value("disconnected"))
+	if word, after, ok := strings.Cut(a.value("idle"), ":"); ok {
+		d.Idle.After, _ = adminapi.ParseTime(after)
+		d.Idle.Detach, d.Idle.End = word == "detach", word == "end"
+		d.Idle.Lock = !d.Idle.Detach && !d.Idle.End // what a later version says too
+	}
 	switch word, after, _ := strings.Cut(a.value("removal"), ":"); word {
 	case "lock":
 		d.Removal.Lock = true

@@ -110,6 +110,10 @@ var table = []line{
 	{part: "Sessions", what: "Several, one chosen at card-in", rules: "many choose=yes sessions=3", token: "card.1", want: "session", by: "Card", also: "user ann choose most 3"},
 	{what: "Ended when shown nowhere for so long", rules: "times disconnected=8h", token: "card.9", want: "session", by: "Card", also: "disconnected 8h0m0s"},
 	{what: "never, for one group", rules: "a group=staff disconnected=never\nb disconnected=8h", token: "card.1", want: "session", by: "Card", also: "user ann"},
+	{what: "Locked when nobody has typed for so long", rules: "times idle=lock:10m", token: "card.9", want: "session", by: "Card", also: "idle lock 10m0s"},
+	{what: "Taken off the screen then", rules: "times idle=detach:90s", token: "card.9", want: "session", by: "Card", also: "idle detach 1m30s"},
+	{what: "Ended then, but not for one group", rules: "a group=staff idle=never\nb idle=end:1h", token: "card.9", want: "session", by: "Card", also: "idle end 1h0m0s"},
+	{what: "which is this one", token: "card.1", want: "session", by: "Card", also: "user ann"},
 	{what: "Locked by the card's removal", rules: "a removal=lock", token: "card.9", want: "session", by: "Card", also: "removal lock"},
 	{what: "Ended by it", rules: "a removal=end", token: "card.9", want: "session", by: "Card", also: "removal end"},
 
@@ -152,6 +156,9 @@ func also(d Decision, presented alp.Token) string {
 	say(d.Limits.Processes > 0, "processes %d", d.Limits.Processes)
 	say(d.Limits.CPUWeight > 0, "cpu-weight %d", d.Limits.CPUWeight)
 	say(d.Disconnected > 0, "disconnected %v", d.Disconnected)
+	say(d.Idle.Lock, "idle lock %v", d.Idle.After)
+	say(d.Idle.Detach, "idle detach %v", d.Idle.After)
+	say(d.Idle.End, "idle end %v", d.Idle.After)
 	say(d.Removal.Lock, "removal lock")
 	say(d.Removal.End && d.Removal.After == 0, "removal end")
 	say(d.Removal.After > 0, "removal end %v", d.Removal.After)

@@ -13,3 +13,16 @@ func (k *Keeper) Release(reason string) {
 	k.mu.Unlock()
 	k.notify(client.EventDetached, was)
 }
+
+// Quiet has media tell of quiet at what is attached, or of its end.
+func (k *Keeper) Quiet(quiet bool) {
+	k.mu.Lock()
+	k.status.Quiet = quiet
+	c := client.Change{Terminal: k.status.Terminal, Gen: k.status.Gen}
+	k.mu.Unlock()
+	op := client.EventStirred
+	if quiet {
+		op = client.EventQuiet
+	}
+	k.notify(op, c)
+}

@@ -81,6 +81,7 @@ type events chan string
 
 func (e events) Attached(client.Change)       { e <- client.EventAttached }
 func (e events) Detached(client.Change)       { e <- client.EventDetached }
+func (e events) Quiet(client.Change, bool)    {}
 func (e events) MediaRestarted(client.Change) { e <- client.EventMedia }
 func (e events) Ended(x client.Ended)         { e <- x.Reason }
 

@@ -29,6 +29,8 @@ const (
 	EventDetached = "detached" // Change: it is gone
 	EventMedia    = "media"    // Change: media was restarted; attachments up to Gen are void
 	EventEnded    = "ended"    // Ended: the session is over, the keeper is about to exit
+	EventQuiet    = "quiet"    // Change: no input came for Attach's Quiet
+	EventStirred  = "stirred"  // Change: some does again
 )
 
 // Attach asks for a ticket for a terminal. What was attached before stays
@@ -39,7 +41,15 @@ type Attach struct {
 	Width    int            `json:"width"`
 	Height   int            `json:"height"`
 	Layout   string         `json:"layout,omitempty"` // keyboard, "us" when empty
+	Quiet    int64          `json:"quiet,omitempty"`  // milliseconds without input that are to be told of, at least MinQuiet; 0: none
 }
+
+// MinQuiet and MaxQuiet bound Attach.Quiet, in milliseconds: media runs as the
+// session's user, and must not be able to tell of quiet all the time.
+const (
+	MinQuiet = 500
+	MaxQuiet = 1 << 35
+)
 
 // Offer is how the terminal gets in.
 type Offer struct {
@@ -63,6 +73,7 @@ type Status struct {
 	Last     int64          `json:"last"`               // Unix milliseconds of its last connection, 0 if none
 	Terminal alp.TerminalID `json:"terminal,omitempty"` // attached now
 	Gen      uint64         `json:"gen"`                // highest number given out; the attached one's, when Terminal is set
+	Quiet    bool           `json:"quiet,omitempty"`    // EventQuiet was the last word of the attached one
 	Display  string         `json:"display"`            // X display, ":7"
 	Media    int            `json:"media"`              // process id of media, for the tools
 	X        int            `json:"x"`                  // process id of the X server
@@ -93,6 +104,7 @@ type Events interface {
 	Attached(Change)
 	Detached(Change)
 	MediaRestarted(Change)
+	Quiet(c Change, quiet bool) // false: it was, and is not any more
 	Ended(Ended)
 }
 
@@ -119,6 +131,8 @@ func New(conn net.Conn, ev Events) *Keeper {
 			ev.Detached(c)
 		case EventMedia:
 			ev.MediaRestarted(c)
+		case EventQuiet, EventStirred:
+			ev.Quiet(c, op == EventQuiet)
 		}
 		return nil, nil // later keepers may say more
 	}

@@ -15,10 +15,11 @@ import (
 
 type recorder chan any
 
-func (r recorder) Attached(c Change)       { r <- [2]any{EventAttached, c} }
-func (r recorder) Detached(c Change)       { r <- [2]any{EventDetached, c} }
-func (r recorder) MediaRestarted(c Change) { r <- [2]any{EventMedia, c} }
-func (r recorder) Ended(e Ended)           { r <- [2]any{EventEnded, e} }
+func (r recorder) Attached(c Change)          { r <- [2]any{EventAttached, c} }
+func (r recorder) Detached(c Change)          { r <- [2]any{EventDetached, c} }
+func (r recorder) Quiet(c Change, quiet bool) { r <- [2]any{EventQuiet, c} }
+func (r recorder) MediaRestarted(c Change)    { r <- [2]any{EventMedia, c} }
+func (r recorder) Ended(e Ended)              { r <- [2]any{EventEnded, e} }
 
 // pair returns a client and the connection of a keeper that answers with
 // handle.

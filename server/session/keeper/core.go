@@ -76,6 +76,8 @@ type core struct {
 	terminal alp.TerminalID
 	attached uint64 // number of what is attached, while terminal is set
 	last     time.Time
+	quiet    bool          // nothing has been typed there for its time
+	moved    time.Time     // when what is attached came, or stirred
 	pid      int           // of media
 	media    *rpc.Conn     // answering offers, or nil
 	mediaErr error         // why there is none
@@ -93,6 +95,7 @@ type core struct {
 type offered struct {
 	terminal alp.TerminalID
 	came     bool
+	quiet    time.Duration // that is to be told of; 0: none
 }
 
 // maxOffered bounds the numbers that are remembered; what is attached is always
@@ -100,9 +103,9 @@ type offered struct {
 const maxOffered = 64
 
 // offer gives out the next number. mu is held.
-func (c *core) offer(to alp.TerminalID) uint64 {
+func (c *core) offer(a client.Attach) uint64 {
 	c.gen++
-	c.offered[c.gen] = offered{terminal: to}
+	c.offered[c.gen] = offered{terminal: a.Terminal, quiet: time.Duration(a.Quiet) * time.Millisecond}
 	for gen := range c.offered {
 		if gen+maxOffered <= c.gen && gen != c.attached {
 			delete(c.offered, gen)
@@ -236,7 +239,9 @@ func (c *core) mediaGone(err error) {
 
 // fromMedia handles media's events.
 func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (any, error) {
-	if op != mediaapi.EventAttached && op != mediaapi.EventDetached {
+	switch op {
+	case mediaapi.EventAttached, mediaapi.EventDetached, mediaapi.EventQuiet, mediaapi.EventStirred:
+	default:
 		return nil, fmt.Errorf("keeper: unknown request %.40q", op)
 	}
 	var change client.Change
@@ -245,6 +250,9 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if op == mediaapi.EventQuiet || op == mediaapi.EventStirred {
+		return nil, c.hush(change, op == mediaapi.EventQuiet)
+	}
 	was, ok := c.offered[change.Gen]
 	if !ok || change.Terminal != was.terminal || was.came == (op == mediaapi.EventAttached) {
 		return nil, fmt.Errorf("keeper: no such attachment: %d", change.Gen)
@@ -252,7 +260,8 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 	if was.came {
 		delete(c.offered, change.Gen)
 	} else {
-		c.offered[change.Gen] = offered{was.terminal, true}
+		was.came = true
+		c.offered[change.Gen] = was
 	}
 	c.last = time.Now()
 	switch {
@@ -267,6 +276,23 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 		c.tell(client.EventDetached, change)
 	}
 	return nil, nil
+}
+
+// hush is word of quiet, or of its end, which come in turns and take their time.
+// mu is held.
+func (c *core) hush(change client.Change, quiet bool) error {
+	was, now := c.offered[change.Gen], time.Now()
+	if !was.came || change.Gen != c.attached || change.Terminal != c.terminal || quiet == c.quiet ||
+		was.quiet == 0 || quiet && now.Sub(c.moved) < was.quiet/2 {
+		return fmt.Errorf("keeper: attachment %d is not quiet, or not any more", change.Gen)
+	}
+	c.quiet, c.moved = quiet, now
+	op := client.EventStirred
+	if quiet {
+		op = client.EventQuiet
+	}
+	c.tell(op, client.Change{Terminal: change.Terminal, Gen: change.Gen})
+	return nil
 }
 
 // handle answers a gateway's requests.
@@ -308,7 +334,7 @@ func (c *core) status() client.Status {
 		X:        c.start.x,
 	}
 	if c.terminal != "" {
-		s.Gen = c.attached
+		s.Gen, s.Quiet = c.attached, c.quiet
 	}
 	if c.coreConfig.services != nil {
 		s.Services = c.coreConfig.services()
@@ -323,6 +349,9 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 	if !a.Terminal.Valid() || !a.Addr.IsValid() {
 		return client.Offer{}, errors.New("keeper: an attach names its terminal and its address")
 	}
+	if a.Quiet != 0 && (a.Quiet < client.MinQuiet || a.Quiet > client.MaxQuiet) {
+		return client.Offer{}, fmt.Errorf("keeper: an attach that is quiet after %d ms", a.Quiet)
+	}
 	ctx, cancel := context.WithTimeout(ctx, ReadyTime)
 	defer cancel()
 	for {
@@ -331,7 +360,7 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 			return client.Offer{}, err
 		}
 		c.mu.Lock()
-		offer := mediaapi.Offer{Attach: a, Gen: c.offer(a.Terminal)}
+		offer := mediaapi.Offer{Attach: a, Gen: c.offer(a)}
 		c.mu.Unlock()
 		var out client.Offer
 		err = conn.Call(ctx, mediaapi.OpOffer, offer, &out)
@@ -361,7 +390,7 @@ func (c *core) forget(conn *rpc.Conn) {
 
 // shownAt notes which terminal shows the session, "" for none. mu is held.
 func (c *core) shownAt(terminal alp.TerminalID) {
-	c.terminal = terminal
+	c.terminal, c.quiet, c.moved = terminal, false, time.Now()
 	if c.connection != nil {
 		c.connection(terminal)
 	}

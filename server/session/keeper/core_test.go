@@ -105,8 +105,9 @@ func (w *twin) begin() {
 // events collects what a keeper reports, as text.
 type events chan string
 
-func (e events) Attached(c client.Change) { e <- fmt.Sprintf("attached %s %d", c.Terminal, c.Gen) }
-func (e events) Detached(c client.Change) { e <- fmt.Sprintf("detached %s %d", c.Terminal, c.Gen) }
+func (e events) Attached(c client.Change)          { e <- fmt.Sprintf("attached %s %d", c.Terminal, c.Gen) }
+func (e events) Detached(c client.Change)          { e <- fmt.Sprintf("detached %s %d", c.Terminal, c.Gen) }
+func (e events) Quiet(c client.Change, quiet bool) { e <- fmt.Sprintf("quiet %d %v", c.Gen, quiet) }
 func (e events) MediaRestarted(c client.Change) {
 	e <- fmt.Sprintf("media %d", c.Gen)
 }

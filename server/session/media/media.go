@@ -204,12 +204,13 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		return client.Offer{}, errNotSetUp
 	}
 	change := client.Change{Terminal: o.Terminal, Gen: o.Gen}
+	sink, begin, end := m.watched(o.Quiet, change)
 	ticket, err := m.endpoint.Offer(attach.Spec{
 		Terminal: o.Terminal,
 		Addr:     o.Addr,
 		Gen:      o.Gen,
 		Source:   m.screen,
-		Sink:     m.display,
+		Sink:     sink,
 		Terms:    m.terms,
 		Cards:    m.cardServer(),
 		Attached: func() {
@@ -225,8 +226,10 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 			if err := m.display.SetLayout(o.Layout); err != nil {
 				m.log.Warn("the keyboard keeps its layout", "err", err, "terminal", string(o.Terminal))
 			}
+			begin()
 		},
 		Detached: func(reason string) {
+			end()
 			change.Reason = reason
 			m.tell(mediaapi.EventDetached, change)
 			m.mu.Lock()
@@ -243,6 +246,21 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		return client.Offer{}, fmt.Errorf("media: %w", err)
 	}
 	return client.Offer{Port: m.port, Cert: m.cert, Ticket: ticket, Gen: o.Gen}, nil
+}
+
+// watched is the display, with its vigil where one is wanted.
+func (m *media) watched(quiet int64, c client.Change) (s attach.Sink, begin, end func()) {
+	if quiet <= 0 {
+		return m.display, func() {}, func() {}
+	}
+	v := &vigil{Sink: m.display, after: time.Duration(quiet) * time.Millisecond, tell: func(quiet bool) {
+		event := mediaapi.EventStirred
+		if quiet {
+			event = mediaapi.EventQuiet
+		}
+		m.tell(event, c)
+	}}
+	return v, v.begin, v.end
 }
 
 // tell reports to the keeper; where it is gone, Serve ends.

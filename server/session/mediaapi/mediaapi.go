@@ -24,6 +24,8 @@ const (
 
 	EventAttached = "attached" // client.Change: a terminal redeemed its ticket
 	EventDetached = "detached" // client.Change: it is gone
+	EventQuiet    = "quiet"    // client.Change: no input came for client.Attach's Quiet
+	EventStirred  = "stirred"  // client.Change: some does again
 )
 
 // Descriptors that a media process inherits.

@@ -121,6 +121,7 @@ type deaf struct{}
 
 func (deaf) Attached(client.Change)       {}
 func (deaf) Detached(client.Change)       {}
+func (deaf) Quiet(client.Change, bool)    {}
 func (deaf) MediaRestarted(client.Change) {}
 func (deaf) Ended(client.Ended)           {}
 
