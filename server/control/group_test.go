@@ -164,7 +164,8 @@ func TestRedirected(t *testing.T) {
 	})
 }
 
-// TestRedirectOften: who goes to and fro with a card is sent on each time.
+// TestRedirectOften: who goes to and fro with a card is sent on each time, and
+// nobody is warned of that.
 func TestRedirectOften(t *testing.T) {
 	run(t, func(r *rig) {
 		r.group.Answer = func(local.Lookup) (local.Answer, error) {
@@ -178,6 +179,9 @@ func TestRedirectOften(t *testing.T) {
 			u.next(alp.CmdRedirectInf)
 			u.send(u.identity().DiscReq("redirect"))
 			u.hungUp()
+		}
+		if text := r.log.String(); strings.Contains(text, "level=WARN") {
+			t.Errorf("that is nothing to warn of:\n%s", text)
 		}
 	})
 }

@@ -98,12 +98,15 @@ func (s *Server) send(c *conn, m alp.Message) {
 }
 
 // hangUp ends a connection once what is queued is sent.
-func (s *Server) hangUp(c *conn, reason string) {
+func (s *Server) hangUp(c *conn, reason string) { s.part(c, slog.LevelWarn, reason) }
+
+// part ends a connection, for a reason of that weight.
+func (s *Server) part(c *conn, weight slog.Level, reason string) {
 	if c.closed {
 		return
 	}
 	s.gate.notes.note(func(more ...any) {
-		s.log.Warn("control connection closed", append([]any{"terminal", c.terminal(), "peer", c.peer(), "reason", reason}, more...)...)
+		s.log.Log(s.ctx, weight, "control connection closed", append([]any{"terminal", c.terminal(), "peer", c.peer(), "reason", reason}, more...)...)
 	})
 	c.closed = true
 	close(c.out)
@@ -185,10 +188,12 @@ func (s *Server) message(c *conn, m alp.Message) error {
 		case alp.CmdKeepAliveReq:
 			s.send(c, alp.KeepAliveCnf())
 		case alp.CmdDiscReq:
-			if st.Cause == "redirect" {
+			weight := slog.LevelWarn
+			if st.Cause == "redirect" { // we have sent it
 				s.clear(c.t)
+				weight = slog.LevelInfo
 			}
-			s.hangUp(c, "the terminal leaves: "+st.Cause)
+			s.part(c, weight, "the terminal leaves: "+st.Cause)
 		}
 	case alp.CmdDeskReq:
 		r, err := alp.ParseDeskReq(m)
