@@ -18,6 +18,7 @@ package adminapi
 
 import (
 	"cmp"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -92,6 +93,7 @@ var Schemas = []Schema{
 	{KindTerminal, "a terminal", "its id: 12 hex digits", []Field{
 		{"name", "what people call it", nil},
 		{"location", "where it stands", nil},
+		{"key", "SHA-256 of its own key, 64 hex digits as the server's log has it: whoever has another key, or none, is not this terminal", keyHash},
 		note,
 	}, terminal},
 	{KindPolicy, "a rule; of those that fit and say something of a matter the one of the lowest order decides it", "a word", append(slices.Clone(conditions), append(slices.Clone(Matters), note)...), word},
@@ -282,6 +284,13 @@ func terminal(s string) error {
 func login(s string) error {
 	if s == "" || len(s) > 32 || s[0] == '-' || !only(s, "_.-") {
 		return fmt.Errorf("not a login name: letters, digits, _ . and -, at most 32, not - first")
+	}
+	return nil
+}
+
+func keyHash(s string) error {
+	if b, err := hex.DecodeString(s); err != nil || len(b) != 32 || strings.ToLower(s) != s {
+		return fmt.Errorf("not 64 hex digits, small letters")
 	}
 	return nil
 }

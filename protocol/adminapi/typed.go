@@ -26,6 +26,7 @@ type User struct {
 type Terminal struct {
 	ID             alp.TerminalID
 	Name, Location string
+	Key            string // hash of the only key that it has, in hex; "" for any
 }
 
 // Policy is one rule.
@@ -55,7 +56,7 @@ func (r Record) User() User {
 }
 
 func (r Record) Terminal() Terminal {
-	return Terminal{alp.TerminalID(r.Name), r.Fields["name"], r.Fields["location"]}
+	return Terminal{alp.TerminalID(r.Name), r.Fields["name"], r.Fields["location"], r.Fields["key"]}
 }
 
 func (r Record) Policy() Policy {

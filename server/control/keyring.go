@@ -3,6 +3,7 @@ package control
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -29,10 +30,28 @@ func keyOf(st tls.ConnectionState) (k terminalKey) {
 	return k
 }
 
+// String is the form that the registry has; "" for none.
+func (k terminalKey) String() string {
+	if k == (terminalKey{}) {
+		return ""
+	}
+	return hex.EncodeToString(k[:])
+}
+
+// owns reports whether the registry lets the owner of a key be that terminal.
+// What it says holds from the next connection on.
+func (s *Server) owns(id alp.TerminalID, k terminalKey) bool {
+	if s.conf.View == nil {
+		return true
+	}
+	t, _ := s.conf.View().Terminal(id)
+	return t.Key == "" || t.Key == k.String()
+}
+
 // errOtherKey ends a connection whose terminal is told otherKey on its screen.
 var errOtherKey = errors.New("the id belongs to a terminal with another key")
 
-const otherKey = "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator restart the server program; sessions go on."
+const otherKey = "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator take the key out of the registry, if it is there, and restart the server program; sessions go on."
 
 // A keyring remembers which key first came with a terminal's id: from then on
 // nobody without it is that terminal. It is pure, and not safe for concurrent

@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/server/policy"
 )
 
 func TestKeyring(t *testing.T) {
@@ -41,5 +43,32 @@ func TestKeyring(t *testing.T) {
 	}
 	if len(r) != maxKeys {
 		t.Errorf("%d are remembered, want %d", len(r), maxKeys)
+	}
+}
+
+// registered is a View that knows one key of every terminal.
+type registered struct {
+	policy.View
+	key string
+}
+
+func (r registered) Terminal(id alp.TerminalID) (adminapi.Terminal, bool) {
+	return adminapi.Terminal{ID: id, Key: r.key}, true
+}
+
+func TestOwns(t *testing.T) {
+	one := terminalKey{1}
+	for _, c := range []struct {
+		key  string
+		k    terminalKey
+		want bool
+	}{{"", one, true}, {"", terminalKey{}, true}, {one.String(), one, true}, {one.String(), terminalKey{2}, false}, {one.String(), terminalKey{}, false}} {
+		s := &Server{conf: Config{View: func() policy.View { return registered{key: c.key} }}}
+		if s.owns("0800200a0b0c", c.k) != c.want {
+			t.Errorf("%q for %s", c.key, c.k)
+		}
+	}
+	if !(&Server{}).owns("0800200a0b0c", one) {
+		t.Error("no registry")
 	}
 }

@@ -162,3 +162,17 @@ func TestDisconnectedEnds(t *testing.T) {
 		}
 	})
 }
+
+// A terminal whose key is registered is nobody without it.
+func TestRegisteredKey(t *testing.T) {
+	run(t, ruled("terminal "+string(a)+" key="+strings.Repeat("ab", 32)), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		if c := u.denied(); !strings.Contains(c.Cause, "another key") {
+			t.Errorf("%+v", c)
+		}
+		v := r.dial(b) // which nobody has registered
+		v.insert("card.1")
+		v.shown()
+	})
+}

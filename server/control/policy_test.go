@@ -34,6 +34,11 @@ func (r *records) Token(t alp.Token) (adminapi.Token, bool) {
 	return x.Token(), ok
 }
 
+func (r *records) Terminal(id alp.TerminalID) (adminapi.Terminal, bool) {
+	x, ok := r.find(adminapi.KindTerminal, string(id))
+	return x.Terminal(), ok
+}
+
 func (r *records) User(n string) (adminapi.User, bool) {
 	x, ok := r.find(adminapi.KindUser, n)
 	return x.User(), ok

@@ -221,7 +221,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 		}
 		return nil
 	}
-	if !s.keys.admit(id, c.key, time.Now()) {
+	if !s.owns(id, c.key) || !s.keys.admit(id, c.key, time.Now()) {
 		return errOtherKey
 	}
 	t := s.terminals[id]
@@ -239,7 +239,7 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 	}
 	c.t, t.conn, t.addr = t, c, c.addr
 	s.tellRules(c)
-	s.say(t, slog.LevelInfo, "terminal connected", "peer", c.peer())
+	s.say(t, slog.LevelInfo, "terminal connected", "peer", c.peer(), "key", c.key.String())
 	return nil
 }
 

@@ -15,6 +15,11 @@ func (r records) Token(t alp.Token) (adminapi.Token, bool) {
 	return x.Token(), ok
 }
 
+func (r records) Terminal(id alp.TerminalID) (adminapi.Terminal, bool) {
+	x, ok := adminapi.Find(r, adminapi.KindTerminal, string(id))
+	return x.Terminal(), ok
+}
+
 func (r records) User(n string) (adminapi.User, bool) {
 	x, ok := adminapi.Find(r, adminapi.KindUser, n)
 	return x.User(), ok
@@ -75,7 +80,8 @@ func FuzzDecide(f *testing.F) {
 // rules is a View of rules that nothing has checked.
 type rules []adminapi.Policy
 
-func (rules) Token(alp.Token) (adminapi.Token, bool) { return adminapi.Token{}, false }
-func (rules) User(string) (adminapi.User, bool)      { return adminapi.User{}, false }
-func (rules) Kiosk(string) (adminapi.Kiosk, bool)    { return adminapi.Kiosk{}, false }
-func (r rules) Policies() []adminapi.Policy          { return r }
+func (rules) Token(alp.Token) (adminapi.Token, bool)            { return adminapi.Token{}, false }
+func (rules) Terminal(alp.TerminalID) (adminapi.Terminal, bool) { return adminapi.Terminal{}, false }
+func (rules) User(string) (adminapi.User, bool)                 { return adminapi.User{}, false }
+func (rules) Kiosk(string) (adminapi.Kiosk, bool)               { return adminapi.Kiosk{}, false }
+func (r rules) Policies() []adminapi.Policy                     { return r }

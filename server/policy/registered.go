@@ -15,6 +15,7 @@ import (
 type View interface {
 	Token(alp.Token) (adminapi.Token, bool)
 	User(name string) (adminapi.User, bool)
+	Terminal(alp.TerminalID) (adminapi.Terminal, bool)
 	Kiosk(name string) (adminapi.Kiosk, bool)
 	// Policies are all rules, those of the lowest order first.
 	Policies() []adminapi.Policy
