@@ -32,6 +32,7 @@ type Config struct {
 	Resting  int // -1: as the scenario says
 	Hosts    int // 0: as the scenario says
 	Lasts    time.Duration
+	Soak     time.Duration // faults for so long, at the scenario's own pace; 0: no soak
 	Seed     uint64
 	Faults   bool
 	Every    time.Duration
@@ -55,6 +56,7 @@ func flags(c *Config, list *bool) *flag.FlagSet {
 	fl.IntVar(&c.Resting, "resting", -1, "`NUMBER` of terminals at which nobody is (default: as the scenario says)")
 	fl.IntVar(&c.Hosts, "hosts", 0, "`NUMBER` of session servers (default: as the scenario says)")
 	fl.DurationVar(&c.Lasts, "duration", 0, "`TIME` that people are there; the scenario's times are scaled to it (default: as the scenario says)")
+	fl.DurationVar(&c.Soak, "soak", 0, "`TIME` to break things for, in place of -duration and -faults; the scenario's times stay as they are")
 	fl.Uint64Var(&c.Seed, "seed", 0, "`NUMBER` that repeats a run's choices (default: a new one, which is printed)")
 	fl.BoolVar(&c.Faults, "faults", false, "break things meanwhile")
 	fl.DurationVar(&c.Every, "every", 3*time.Second, "with -faults: mean `TIME` from one fault's end to the next one")

@@ -100,6 +100,12 @@ func (r *run) plan() (err error) {
 	if r.Hosts <= 0 {
 		r.Hosts = r.scene.Hosts
 	}
+	if r.Soak > 0 {
+		if r.Lasts > 0 {
+			return errors.New("-soak says how long the run is: leave -duration out")
+		}
+		r.Lasts, r.Faults = r.Soak, true
+	}
 	if r.Lasts <= 0 {
 		r.Lasts = r.scene.Lasts
 	}
@@ -180,7 +186,7 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 		servers = append(servers, a)
 	}
 	cfg := crowd.Config{
-		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Seed: r.Seed,
+		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Own: r.Soak > 0, Seed: r.Seed,
 		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
 		Width: width, Height: height, Judge: r.judge, Book: r.book, Evening: r.evening,
 	}

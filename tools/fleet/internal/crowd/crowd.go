@@ -39,6 +39,7 @@ type Config struct {
 	People    int
 	Resting   int
 	Lasts     time.Duration
+	Own       bool // the scenario's own times, however long the run is
 	Seed      uint64
 	Servers   []netip.AddrPort
 	Authority string
@@ -69,6 +70,9 @@ type Crowd struct {
 // New prepares a crowd.
 func New(cfg Config) *Crowd {
 	c := &Crowd{Config: cfg, start: time.Now(), scale: float64(cfg.Lasts) / float64(cfg.Scenario.Lasts)}
+	if cfg.Own {
+		c.scale = 1
+	}
 	total := max(cfg.People, cfg.People*cfg.Scenario.Terminals/100)
 	c.free = make(chan *seat, total)
 	for n := range total + cfg.Resting {
