@@ -113,7 +113,7 @@ func (n *network) silence(c *client) {
 
 // A client is a terminal that does only what a test tells it to.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	sock *simnet.SimConn
 	tr   *quic.Transport
 	conn *quic.Conn
