@@ -51,6 +51,8 @@ type Config struct {
 	SessionServices string
 	SessionUser     string
 	SessionGroup    string
+	KioskGroup      string
+	KioskSkeleton   string
 	GatewayUser     string
 	FrameBuffer     string
 	Most            image.Point
@@ -118,6 +120,8 @@ func flags(c *Config) *flag.FlagSet {
 	fs.IntVar(&c.SessionLimits.CPUWeight, "session-cpu-weight", 0, "share of a session when the processors are busy, 1 to 10000 (0: 100, as everybody)")
 	fs.StringVar(&c.SessionScript, "session-script", "", "`FILE` that starts the programs of a session (empty: Hotdesk's own)")
 	fs.StringVar(&c.SessionUser, "session-user", "", "`NAME` of the user of every session; without meaning with -local")
+	fs.StringVar(&c.KioskGroup, "kiosk-group", "", "`NAME` of the group whose members kiosks run as, accounts for nothing else and without homes of their own (empty: no kiosks)")
+	fs.StringVar(&c.KioskSkeleton, "kiosk-skeleton", "/etc/skel", "`DIR` whose copy is the home of each kiosk while it runs (empty: an empty home)")
 	fs.StringVar(&c.SessionGroup, "session-group", "", "`NAME` of the group whose members may have a session (empty: every user that is not a system's)")
 	fs.StringVar(&c.GatewayUser, "gateway-user", c.GatewayUser, "`NAME` of the account without rights that talks to terminals; without meaning with -local")
 	fs.StringVar(&c.FrameBuffer, "fb", "", "`DIR` of the sessions' screens, on tmpfs (empty: /dev/shm/hotdesk-UID)")

@@ -94,7 +94,7 @@ func runGateway(ctx context.Context, c Config) error {
 	})
 	srv = control.New(control.Config{
 		View: office.view, Audit: office.note, Enroll: office.enroll,
-		TLS: who.serverConfig(), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Most: c.Most,
+		TLS: who.serverConfig(), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Local: c.Local, Most: c.Most,
 		Proofs: proofs, Rules: rules,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
 		Logins: logins(ctx),

@@ -74,6 +74,8 @@ func runParent(ctx context.Context, c Config) error {
 		SessionServices: c.SessionServices,
 		Limits:          c.SessionLimits,
 		SessionGroup:    c.SessionGroup,
+		KioskGroup:      c.KioskGroup,
+		KioskSkeleton:   c.KioskSkeleton,
 		Service:         c.service(),
 		Only:            c.only(),
 		FrameBudget:     c.FrameBudget,

@@ -121,6 +121,7 @@ type Config struct {
 	TLS      *tls.Config // nil: lines in the clear, for tests
 	Policy   policy.Config
 	User     string      // whose the sessions are, where the parent has a choice
+	Local    bool        // the parent has none: all sessions are the caller's, kiosks too
 	Most     image.Point // largest screen of a session
 	Group    Group
 	Parent   Parent

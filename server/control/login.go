@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -403,7 +404,11 @@ func (s *Server) enter(p *presentation) bool {
 // and says so.
 func (s *Server) stranger(p *presentation, id alp.SessionID) bool {
 	row, ok := s.table.Get(id)
-	if p.user == "" || !ok || row.User == p.user || s.says(p).Owner == p.user && row.Token == p.token {
+	if p.user == "" || !ok || row.User == p.user {
+		return false
+	}
+	d := s.says(p)
+	if row.Token == p.token && (d.Owner == p.user || d.Kiosk != nil && slices.Contains(d.Kiosk.Accounts, row.User)) {
 		return false
 	}
 	s.log.Warn("session is another user's", "terminal", p.t.id, "token", p.token, "session", id, "user", p.user)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -123,8 +124,7 @@ func (s *Server) mayStart(p *presentation) bool {
 // account is whose session is made for a token that needs no login: its owner's
 // where the card has proven itself, or where a rule says that it need not.
 // Without either a token is a name that anybody may have copied.
-func (s *Server) account(p *presentation) string {
-	d := s.says(p)
+func (s *Server) account(p *presentation, d policy.Decision) string {
 	i := slices.IndexFunc(d.Grounds, func(g adminapi.Ground) bool { return g.Matter == "first" })
 	if d.Owner != "" && (d.First.Proof != proof.None || i >= 0 && d.Grounds[i].Rule != "") {
 		return d.Owner
@@ -136,6 +136,30 @@ func (s *Server) account(p *presentation) string {
 // in, or is about to, and has no session otherwise.
 func (s *Server) mayUse(p *presentation, user string) cgroup.Limits {
 	return cgroup.Limits(s.judge(policy.Request{Token: p.req.Token(), Terminal: p.t.id, User: user}).Limits)
+}
+
+// kioskAccount is whom p's kiosk runs as, the first of its accounts that has no
+// session. ok is false where there is none, and the screen says so.
+func (s *Server) kioskAccount(p *presentation, k *adminapi.Kiosk) (name string, ok bool) {
+	if s.conf.Local { // all run as the caller
+		return s.conf.User, true
+	}
+	taken := map[string]bool{}
+	for _, row := range s.table.All() {
+		taken[row.User] = true
+	}
+	for _, name := range k.Accounts {
+		if !taken[name] {
+			return name, true
+		}
+	}
+	why := fmt.Sprintf("All %d places of %s on this server are taken. Try again when somebody has finished, or ask your administrator.", len(k.Accounts), k.Name)
+	if len(k.Accounts) == 0 {
+		why = fmt.Sprintf("%s has no accounts to run as. Ask your administrator to name some.", k.Name)
+	}
+	s.say(p.t, slog.LevelWarn, "no kiosk", "token", p.token, "kiosk", k.Name, "accounts", len(k.Accounts))
+	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: why})
+	return "", false
 }
 
 // owesLogin reports whether p's user has still to log in for a use; session is the

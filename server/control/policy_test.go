@@ -493,9 +493,44 @@ func TestAccount(t *testing.T) {
 	run(t, ruled("policy p bare=session kiosk=web", "kiosk web command=top"), func(r *rig) {
 		u := r.dial(a)
 		u.insert(bare(a))
-		if s := u.screen(); !strings.Contains(s.Screen.Text, "kiosks") {
+		if s := u.screen(); !strings.Contains(s.Screen.Text, "web has no accounts") {
 			t.Errorf("%+v", s.Screen)
 		}
 		r.starts(0)
+	})
+}
+
+// A kiosk runs as the first of its accounts that is free; a login that another
+// rule asks for is none of its matters.
+func TestKiosk(t *testing.T) {
+	const c = alp.TerminalID("080020000003")
+	pool := ruled("policy p bare=session kiosk=web first=login reattach=login", `kiosk web command="top -d 1" accounts=k1,k2`)
+	run(t, pool, func(r *rig) {
+		for i, want := range []string{"k1", "k2"} {
+			id := []alp.TerminalID{a, b}[i]
+			u := r.dial(id)
+			u.insert(bare(id))
+			u.shown()
+			if got := r.parent.Starts()[i]; got.User != want || got.Kiosk != "top -d 1" || got.Login {
+				t.Errorf("%+v, want %s's", got, want)
+			}
+		}
+		u := r.dial(c)
+		u.insert(bare(c))
+		if s := u.screen(); s.Screen.Kind != greeter.Denied || !strings.Contains(s.Screen.Text, "All 2 places of web") {
+			t.Errorf("%+v", s.Screen)
+		}
+		r.starts(2)
+	})
+	run(t, func(r *rig) {
+		pool(r)
+		r.conf.Local = true
+	}, func(r *rig) {
+		for _, id := range []alp.TerminalID{a, b, c} { // the caller has as many as come
+			u := r.dial(id)
+			u.insert(bare(id))
+			u.shown()
+		}
+		r.starts(3)
 	})
 }

@@ -373,12 +373,20 @@ func (s *Server) start(p *presentation) {
 	if !s.mayStart(p) || !s.mayGoOn(p, proof.First, "", func() { s.afresh(p) }) {
 		return
 	}
-	if s.enter(p) || !s.mayTake(p) {
+	d := s.says(p)
+	if d.Kiosk == nil && s.enter(p) || !s.mayTake(p) {
 		return
 	}
 	var b [8]byte
 	rand.Read(b[:])
-	user := s.account(p)
+	user, command := s.account(p, d), ""
+	if d.Kiosk != nil {
+		var ok bool
+		if user, ok = s.kioskAccount(p, d.Kiosk); !ok {
+			return
+		}
+		command = d.Kiosk.Command
+	}
 	id := alp.SessionID(hex.EncodeToString(b[:]))
 	p.own = id
 	if err := s.table.Add(sessions.Session{ID: id, Token: p.token, User: user, State: sessions.Starting, Last: time.Now()}); err != nil {
@@ -392,7 +400,7 @@ func (s *Server) start(p *presentation) {
 	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}, from: s.strangeFrom(p)}
 	s.keepers[id] = k
 	w, h := s.size(p)
-	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout, Limits: s.mayUse(p, p.user)}
+	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout, Limits: s.mayUse(p, p.user), Kiosk: command}
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, StartWithin)
 		defer cancel()

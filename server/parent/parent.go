@@ -79,6 +79,10 @@ type Config struct {
 	// SessionGroup names the group whose members may have a session; "": every
 	// user that is not a system's.
 	SessionGroup string
+	// KioskGroup names the group whose members kiosks run as, and nothing else
+	// does; "": this host runs none.
+	KioskGroup    string
+	KioskSkeleton string // directory whose copies kiosks' homes are
 	// Service is the PAM service that users log in by.
 	Service string
 	// Only, if not "", is the one user who gets a session without a login,
@@ -120,6 +124,8 @@ type parent struct {
 
 	tried  counter
 	logins sync.WaitGroup // that are counted in tried
+
+	kiosks sync.Mutex // held while an account of a kiosk is taken
 
 	mu      sync.Mutex
 	keepers map[int]*keeperProc
@@ -181,6 +187,11 @@ func (p *parent) check() error {
 	}
 	if _, err := services.Read(p.SessionServices); err != nil {
 		return fmt.Errorf("parent: -session-services: %w", err)
+	}
+	if p.KioskGroup != "" && p.KioskSkeleton != "" {
+		if st, err := os.Stat(p.KioskSkeleton); err != nil || !st.IsDir() {
+			return fmt.Errorf("parent: -kiosk-skeleton %s is no directory", p.KioskSkeleton)
+		}
 	}
 	if err := p.Limits.Check(); err != nil {
 		return fmt.Errorf("parent: -session-memory, -session-processes or -session-cpu-weight: %w", err)

@@ -287,7 +287,7 @@ func TestParentKilled(t *testing.T) {
 	// A process that the keeper was just starting has the lock until it is a
 	// program of its own.
 	for end := time.Now().Add(patience); ; {
-		if lives, _ := alive(r.cfg.Runtime, other); !lives {
+		if lives, _, _ := alive(r.cfg.Runtime, other); !lives {
 			break
 		}
 		if time.Now().After(end) {

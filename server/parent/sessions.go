@@ -38,8 +38,9 @@ const (
 func tryLock(f *os.File) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
 
 // claim makes a session's directory and its locked lock file, which names
-// where the session's frame buffer will be.
-func claim(runtime string, id alp.SessionID, base string) (*os.File, error) {
+// where the session's frame buffer will be and, on a second line, the account
+// of a kiosk.
+func claim(runtime string, id alp.SessionID, base, account string) (*os.File, error) {
 	ids, err := lockFiles(runtime)
 	if err != nil {
 		return nil, err
@@ -58,7 +59,7 @@ func claim(runtime string, id alp.SessionID, base string) (*os.File, error) {
 		lock.Close()
 		return nil, fmt.Errorf("parent: session %s is taken", id)
 	}
-	_, err = lock.WriteString(base)
+	_, err = lock.WriteString(base + "\n" + account)
 	if err == nil {
 		err = os.Mkdir(keeperapi.Dir(runtime, id), 0o700)
 	}
@@ -90,20 +91,19 @@ func lockFiles(runtime string) ([]alp.SessionID, error) {
 }
 
 // alive reports whether a session's keeper lives, and what its lock file says.
-func alive(runtime string, id alp.SessionID) (lives bool, base string) {
+func alive(runtime string, id alp.SessionID) (lives bool, base, account string) {
 	f, err := os.Open(keeperapi.Lock(runtime, id))
 	if err != nil {
-		return false, ""
+		return false, "", ""
 	}
 	defer f.Close()
-	if !tryLock(f) {
-		return true, ""
-	}
+	lives = !tryLock(f)
 	b, err := io.ReadAll(io.LimitReader(f, maxBasePath))
 	if err != nil {
-		return false, ""
+		return lives, "", ""
 	}
-	return false, string(b)
+	base, account, _ = strings.Cut(string(b), "\n")
+	return lives, base, account
 }
 
 // readSome reads a small file of ours.
@@ -130,7 +130,7 @@ func sessions(runtime string, log *slog.Logger) ([]alp.SessionID, error) {
 	}
 	var running []alp.SessionID
 	for _, id := range ids {
-		lives, base := alive(runtime, id)
+		lives, base, _ := alive(runtime, id)
 		if lives {
 			running = append(running, id)
 			continue

@@ -112,6 +112,11 @@ func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
 	switch {
 	case !s.Session.Valid() || !s.Token.Valid() || s.User != "" && !keeperapi.UserName(s.User):
 		return nil, errors.New("parent: a session, a token or a user with a name that is none") // not in the log either
+	case s.Kiosk != "" && s.Login:
+		err = errors.New("a kiosk has no login")
+	case s.Kiosk != "":
+		ks.Kiosk = &keeperapi.Kiosk{Command: s.Kiosk, Skeleton: p.KioskSkeleton}
+		ks.User, err = p.kiosk(s.User)
 	case !s.Login:
 		ks.User, err = p.allowed(s.User)
 	case p.Local:
@@ -145,7 +150,7 @@ func (p *parent) startKeeper(ctx context.Context, ks keeperapi.Start) (*net.Unix
 		return nil, err
 	}
 	defer udp.Close()
-	lock, err := claim(p.Runtime, ks.Session, p.FrameBuffer)
+	lock, err := p.claim(ctx, ks)
 	if err != nil {
 		return nil, err
 	}
@@ -187,13 +192,9 @@ func (p *parent) allowed(name string) (string, error) {
 	if p.Local {
 		return "", nil
 	}
-	u, err := user.Lookup(name)
+	u, err := person(name)
 	if err != nil {
-		return "", fmt.Errorf("parent: no session for %.64q: %w; name an account with -session-user", name, err)
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil || uid < firstUID {
-		return "", fmt.Errorf("parent: no session for %s: uid %s belongs to the system; sessions are for people (uid %d and above)", name, u.Uid, firstUID)
+		return "", err
 	}
 	if p.SessionGroup == "" && p.Only != "" && name != p.Only {
 		return "", fmt.Errorf("parent: no session for %s without a login", name)
@@ -201,18 +202,39 @@ func (p *parent) allowed(name string) (string, error) {
 	if p.SessionGroup == "" {
 		return u.Username, nil
 	}
-	g, err := user.LookupGroup(p.SessionGroup)
+	if err := member(u, p.SessionGroup); err != nil {
+		return "", err
+	}
+	return u.Username, nil
+}
+
+// person finds a user who is not a system's.
+func person(name string) (*user.User, error) {
+	u, err := user.Lookup(name)
 	if err != nil {
-		return "", fmt.Errorf("parent: the group of those who may have sessions: %w", err)
+		return nil, fmt.Errorf("parent: no session for %.64q: %w; name an account with -session-user", name, err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil || uid < firstUID {
+		return nil, fmt.Errorf("parent: no session for %s: uid %s belongs to the system; sessions are for people (uid %d and above)", name, u.Uid, firstUID)
+	}
+	return u, nil
+}
+
+// member refuses a user who is not in a group.
+func member(u *user.User, group string) error {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return fmt.Errorf("parent: the group of those who may have sessions: %w", err)
 	}
 	ids, err := u.GroupIds()
 	if err != nil {
-		return "", fmt.Errorf("parent: groups of %s: %w", name, err)
+		return fmt.Errorf("parent: groups of %s: %w", u.Username, err)
 	}
 	if !slices.Contains(ids, g.Gid) {
-		return "", fmt.Errorf("parent: no session for %s, who is not in group %s", name, p.SessionGroup)
+		return fmt.Errorf("parent: no session for %s, who is not in group %s", u.Username, group)
 	}
-	return u.Username, nil
+	return nil
 }
 
 // mediaSocket binds the UDP socket of a session, with buffers that only root

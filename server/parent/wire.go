@@ -56,6 +56,9 @@ type Start struct {
 	Layout  string        `json:"layout,omitempty"`
 	Limits  cgroup.Limits `json:"limits,omitzero"` // of the session's programs
 
+	// Kiosk, if not "", is the command of a session without a login, in a home
+	// of its own. User is then one of the accounts for that.
+	Kiosk string `json:"kiosk,omitempty"`
 	// Login has the keeper ask for the password, and all else that the login
 	// modules want, before it starts anything. User is then what was typed.
 	Login    bool           `json:"login,omitempty"`

@@ -206,13 +206,13 @@ func (a *about) outcome(d *Decision) (o Outcome, module, reason string) {
 		return deny(a.by("Access", "access"), "You may not use this terminal. Ask your administrator.")
 	case !a.open():
 		return deny(a.by("Hours", "hours"), "The hours in which you may work here are over, or have not begun.")
-	case a.value("kiosk") != "" && d.Kiosk == nil:
+	case a.kioskName() != "" && d.Kiosk == nil:
 		return deny(a.by("Kiosk", "kiosk"), fmt.Sprintf("There is no kiosk %q. Ask your administrator.", a.value("kiosk")))
-	case pseudo && a.value("bare") == string(bareLogin) && a.User == "":
+	case pseudo && a.value("bare") == string(bareLogin) && a.User == "" && d.Kiosk == nil:
 		return Login, a.by("Login", "bare"), ""
 	case pseudo && a.value("bare") == string(BareCard):
 		return InsertCard, a.by("InsertCard", "bare"), ""
-	case pseudo && a.value("bare") == string(BareSession) && a.first() && a.User == "":
+	case pseudo && a.value("bare") == string(BareSession) && a.first() && a.User == "" && d.Kiosk == nil:
 		return Login, a.by("Login", "first"), ""
 	case pseudo:
 		return Session, a.by("Pseudo", "bare"), ""

@@ -119,7 +119,7 @@ func (a *about) defaults() {
 		cards = CardsAny
 	}
 	removal, disconnected := "detach", "never"
-	if a.value("kiosk") != "" { // the next one begins clean
+	if a.kioskName() != "" { // the next one begins clean
 		removal, disconnected = "end", "5m"
 	}
 	for matter, value := range map[string]string{
@@ -133,6 +133,15 @@ func (a *about) defaults() {
 }
 
 func (a *about) value(matter string) string { return a.said[matter].Value }
+
+// kioskName is the kiosk that the rules want, "" for none: a rule may say so
+// before another says which.
+func (a *about) kioskName() string {
+	if name := a.value("kiosk"); name != "no" {
+		return name
+	}
+	return ""
+}
 
 // by names a check and the rule that decided the matter.
 func (a *about) by(check, matter string) string {
@@ -168,10 +177,6 @@ func needOf(s string) Need {
 	return Need{Proof: proof.PIV, Login: true}
 }
 
-// noKiosks is said where a rule wants a kiosk: a user's session in its place
-// would be more than was meant.
-const noKiosks = "This version of the server cannot run kiosks. Ask your administrator."
-
 // settle takes over what the rules say beside the outcome.
 func (a *about) settle() Decision {
 	d := Decision{Token: a.as, User: a.user, Owner: a.owner, Groups: a.groups, Choose: a.value("choose") == "yes"}
@@ -179,13 +184,13 @@ func (a *about) settle() Decision {
 	if strings.HasPrefix(string(a.Token), "pseudo.") { // there is no card to prove anything
 		d.First.Proof, d.Reattach.Proof = proof.None, proof.None
 	}
-	if name := a.value("kiosk"); name != "" {
+	if name := a.kioskName(); name != "" {
 		if k, ok := a.kiosk(name); ok {
 			d.Kiosk = &k
-			d.NotHere = noKiosks
+			d.First.Login, d.Reattach.Login = false, false // nobody's session, and nobody's password
 		}
 	}
-	if hosts := a.value("hosts"); hosts != "" && d.NotHere == "" && !slices.ContainsFunc(strings.Split(hosts, ","), func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
+	if hosts := a.value("hosts"); hosts != "" && !slices.ContainsFunc(strings.Split(hosts, ","), func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
 		d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.ReplaceAll(hosts, ",", ", "))
 	}
 	d.Most, _ = strconv.Atoi(a.value("sessions")) // 0 where no rule says anything
@@ -200,8 +205,8 @@ func (a *about) settle() Decision {
 		d.Idle.Lock = !d.Idle.Detach && !d.Idle.End // what a later version says too
 	}
 	switch word, after, _ := strings.Cut(a.value("removal"), ":"); word {
-	case "lock":
-		d.Removal.Lock = true
+	case "lock": // of a kiosk: nobody could unlock it
+		d.Removal.Lock, d.Removal.End = d.Kiosk == nil, d.Kiosk != nil
 	case "end":
 		d.Removal.End = true
 		d.Removal.After, _ = adminapi.ParseTime(after) // none: at once

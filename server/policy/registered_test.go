@@ -103,9 +103,14 @@ var table = []line{
 	{what: "The flag -proof-rules", rules: none, conf: Config{Proof: func(alp.Token, proof.Use) proof.Kind { return proof.PIN }}, token: "piv.01", want: "session", by: "Card", also: "first pin reattach pin"},
 	{what: "A terminal has no card to ask", rules: "a bare=session\nb first=pin reattach=pin", token: "pseudo.080020000001", want: "session", by: "Pseudo:a"},
 
-	{part: "Kiosks", what: "A terminal without a card runs a kiosk", rules: "hall terminal=080020* bare=session kiosk=web", token: "pseudo.080020000001", want: "session", by: "Pseudo:hall", also: "not here kiosk web disconnected 5m0s removal end"},
+	{part: "Kiosks", what: "A terminal without a card runs a kiosk", rules: "hall terminal=080020* bare=session kiosk=web", token: "pseudo.080020000001", want: "session", by: "Pseudo:hall", also: "kiosk web disconnected 5m0s removal end"},
 	{what: "that is not there", rules: "hall bare=session kiosk=nosuch", token: "pseudo.080020000001", want: "denied", by: "Kiosk:hall", also: "disconnected 5m0s removal end"},
-	{what: "A visitor's card runs one, for a while after its removal", rules: "v token=visitor.* kiosk=web removal=end:1m", token: "visitor.1", want: "session", by: "Card", also: "not here kiosk web disconnected 5m0s removal end 1m0s"},
+	{what: "A visitor's card runs one, for a while after its removal", rules: "v token=visitor.* kiosk=web removal=end:1m", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s removal end 1m0s"},
+	{what: "Nobody logs in to one", rules: "hall terminal=080020* bare=login first=login kiosk=web", token: "pseudo.080020000001", want: "session", by: "Pseudo:hall", also: "kiosk web disconnected 5m0s removal end"},
+	{what: "and nobody could unlock it", rules: "v token=visitor.* kiosk=web removal=lock reattach=login", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s removal end"},
+	{what: "The screen that asks for a card stays", rules: "v kiosk=web", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "kiosk web disconnected 5m0s removal end"},
+	{what: "A kiosk for all but one group", rules: "a group=staff kiosk=no\nb kiosk=web", token: "card.1", want: "session", by: "Card", also: "user ann"},
+	{what: "One that only some hosts run", rules: "v token=visitor.* kiosk=web hosts=south", token: "visitor.1", want: "session", by: "Card", also: "not here kiosk web disconnected 5m0s removal end"},
 
 	{part: "Sessions", what: "Several, one chosen at card-in", rules: "many choose=yes sessions=3", token: "card.1", want: "session", by: "Card", also: "user ann choose most 3"},
 	{what: "Ended when shown nowhere for so long", rules: "times disconnected=8h", token: "card.9", want: "session", by: "Card", also: "disconnected 8h0m0s"},

@@ -149,6 +149,9 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	}
 	defer k.fam.Close()
 	defer func() { err = errors.Join(err, k.clean(ctx, dir)) }()
+	if err := k.forsake(ctx); err != nil { // what was left by one that was killed
+		return err
+	}
 	if err := k.separate(); err != nil {
 		return err
 	}
@@ -165,7 +168,7 @@ func (k *keeper) run(ctx context.Context) (err error) {
 		MaxWidth: k.MaxWidth, MaxHeight: k.MaxHeight,
 		Width: k.Start.Width, Height: k.Start.Height, Layout: k.Start.Layout,
 		Script: k.Script, Output: k.out, Log: k.log,
-		Env: k.env, Desktop: k.desktop,
+		Env: k.env, Desktop: k.desktop, Kiosk: k.Start.Kiosk,
 		Before: func(ctx context.Context, x *xsession.Session) []string {
 			address := "DBUS_SESSION_BUS_ADDRESS=" + busAddress(x.RuntimeDir())
 			k.minder = newMinder(serviceSpecs, k.Start.Session, k.log, func(cmd *exec.Cmd) (*family.Child, error) {
@@ -280,7 +283,7 @@ func (k *keeper) clean(ctx context.Context, dir string) error {
 		errs = append(errs, k.x.Close())
 	}
 	k.fam.Close() // its thread is in the group
-	errs = append(errs, k.group.Remove(endCtx))
+	errs = append(errs, k.group.Remove(endCtx), k.forsake(endCtx))
 	errs = append(errs, os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
 	return errors.Join(errs...)
 }

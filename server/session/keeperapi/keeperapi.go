@@ -40,11 +40,13 @@ const (
 
 const (
 	// MaxStart bounds a Start, in bytes.
-	MaxStart = 4 << 10
+	MaxStart = 16 << 10
 	// MaxReady bounds a Ready, in bytes.
 	MaxReady = 8 << 10
 	// MaxError bounds the error text of a Ready, in bytes.
 	MaxError = 1 << 10
+	// MaxCommand bounds the command line of a kiosk, in bytes.
+	MaxCommand = 1 << 10
 	// MaxPath bounds the path of a unix socket (unix(7): sun_path).
 	MaxPath = 107
 )
@@ -71,6 +73,23 @@ type Start struct {
 	Addr     string         `json:"addr,omitempty"`     // the terminal's
 	Group    string         `json:"group,omitempty"`    // whose members may have a session; "": everybody from LeastUID on
 	LeastUID uint32         `json:"least_uid,omitempty"`
+
+	Kiosk *Kiosk `json:"kiosk,omitempty"` // nil for a user's session
+}
+
+// A Kiosk is a session without a login: a command in place of a desktop, in a
+// home that is made for it and goes with it. User is an account that nothing
+// else runs as.
+type Kiosk struct {
+	Command  string `json:"command"`            // for /bin/sh
+	Skeleton string `json:"skeleton,omitempty"` // directory whose copy the home is, "" for an empty one
+}
+
+func (k Kiosk) check() error {
+	if k.Command == "" || len(k.Command) > MaxCommand || strings.ContainsFunc(k.Command, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("keeperapi: a kiosk's command of %d bytes: it is one line of at most %d", len(k.Command), MaxCommand)
+	}
+	return nil
 }
 
 // MaxUser bounds a user's name, in bytes.
@@ -87,10 +106,17 @@ func (s Start) Check() error {
 		return fmt.Errorf("keeperapi: user name of %d bytes", len(s.User))
 	case s.Service != "" && (!UserName(s.User) || !serviceName(s.Service) || !s.Terminal.Valid() || len(s.Addr) > 64 || s.LeastUID == 0 || len(s.Group) > MaxUser):
 		return fmt.Errorf("keeperapi: a login that names no user, service or terminal")
+	case s.Service != "" && s.Kiosk != nil:
+		return fmt.Errorf("keeperapi: a kiosk has no login")
 	case s.Width != 0 && (s.Width < alp.MinSide || s.Width > alp.MaxSide) || s.Height != 0 && (s.Height < alp.MinSide || s.Height > alp.MaxSide):
 		return fmt.Errorf("keeperapi: screen of %dx%d", s.Width, s.Height)
 	case !plainName(s.Layout):
 		return fmt.Errorf("keeperapi: bad keyboard layout %.40q", s.Layout)
+	}
+	if s.Kiosk != nil {
+		if err := s.Kiosk.check(); err != nil {
+			return err
+		}
 	}
 	return s.Limits.Check()
 }

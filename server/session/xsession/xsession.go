@@ -37,6 +37,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/desktops"
 	"hotdesk/server/session/keeper/family"
+	"hotdesk/server/session/keeperapi"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +73,9 @@ type Config struct {
 	Env map[string]string
 	// Desktop is the one that the user chose (package desktops), "" for Script.
 	Desktop string
+	// Kiosk is run in place of script and desktop, in a home that is made here
+	// and removed with all else; nil for a user's session.
+	Kiosk *keeperapi.Kiosk
 	// Before, if not nil, is called when the X server runs and before the script
 	// does; what it returns is added to the environment of programs.
 	Before func(context.Context, *Session) []string
@@ -115,6 +119,9 @@ func Start(ctx context.Context, cfg Config) (_ *Session, err error) {
 		cfg.number = drawNumber
 	}
 	s := &Session{cfg: cfg, dir: Dir(cfg.Base, cfg.Session), done: make(chan struct{})}
+	if cfg.Kiosk != nil {
+		s.cfg.User.Home, s.cfg.User.Shell = filepath.Join(s.dir, "home"), "/bin/sh"
+	}
 	if err := s.makeDirs(); err != nil {
 		return nil, err
 	}
@@ -272,6 +279,11 @@ func (s *Session) makeDirs() error {
 		}
 		if err := s.cfg.User.own(run); err != nil {
 			return err
+		}
+		if s.cfg.Kiosk != nil {
+			if err := s.makeHome(); err != nil {
+				return err
+			}
 		}
 		files := map[string][]byte{s.Authority(): newCookie()}
 		if s.cfg.Script == "" {
@@ -437,11 +449,13 @@ func quoted(words []string) string {
 }
 
 func (s *Session) startScript() error {
-	if s.cfg.Desktop != "" {
-		return s.startDesktop()
-	}
 	cmd := exec.Command("/bin/sh", s.ownScript())
-	if s.cfg.Script != "" {
+	switch {
+	case s.cfg.Kiosk != nil:
+		cmd = exec.Command("/bin/sh", "-c", s.cfg.Kiosk.Command)
+	case s.cfg.Desktop != "":
+		return s.startDesktop()
+	case s.cfg.Script != "":
 		cmd.Args[1] = s.cfg.Script
 		if st, err := os.Stat(s.cfg.Script); err == nil && st.Mode()&0o111 != 0 {
 			cmd = exec.Command(s.cfg.Script) // it names its own interpreter
@@ -483,6 +497,9 @@ func (s *Session) Env() []string {
 		env = append(env, "PATH="+pathRoot)
 	} else {
 		env = append(env, "PATH="+path)
+	}
+	if s.cfg.Kiosk != nil {
+		env = append(env, "TMPDIR="+s.tmp())
 	}
 	if s.display != "" {
 		env = append(env, "DISPLAY="+s.display)

@@ -1,0 +1,241 @@
+package parent
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/server/session/keeperapi"
+
+	"golang.org/x/sys/unix"
+)
+
+// A kiosk has a home of its own, a copy of the skeleton that follows no link
+// out of it, and nothing of it is there for the next: also when its keeper was
+// killed.
+func TestKiosk(t *testing.T) {
+	r := newRig(t)
+	dir := filepath.Dir(r.cfg.Runtime)
+	r.cfg.KioskGroup, r.cfg.KioskSkeleton = "unasked-in-local-mode", filepath.Join(dir, "skel")
+	secret := filepath.Join(dir, "secret")
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(r.cfg.KioskSkeleton, "sub"), 0o755),
+		os.WriteFile(filepath.Join(r.cfg.KioskSkeleton, "sub", "settings"), []byte("plain\n"), 0o640),
+		os.WriteFile(secret, []byte("not the kiosk's\n"), 0o600),
+		os.Symlink(secret, filepath.Join(r.cfg.KioskSkeleton, "link")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := r.script("") // for its pipe
+	r.cfg.SessionScript = ""
+	r.run()
+	g := r.gateway()
+	if _, err := g.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(said)
+	command := fmt.Sprintf(`{ echo $HOME $TMPDIR $(find . -printf '%%P %%l %%m,') $(cat sub/settings); touch kept $TMPDIR/kept; echo done; } >%s; exec sleep 1000`, filepath.Join(dir, "said"))
+	for id, how := range map[alp.SessionID]string{one: "killed", other: "stopped"} {
+		conn, err := g.Start(t.Context(), Start{Session: id, Token: "pseudo.0800200a0b0c", Kiosk: command})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := watch(t, conn)
+		own := filepath.Join(r.cfg.FrameBuffer, string(id))
+		for _, want := range []string{own + "/home " + own + "/tmp", "done"} {
+			got, err := lines.ReadString('\n')
+			if err != nil || !strings.HasPrefix(got, want) || strings.Contains(got, "kept") {
+				t.Fatalf("%s: said %q, %v", how, got, err)
+			}
+			if want != "done" && (!strings.Contains(got, "sub/settings 640") || !strings.Contains(got, "link "+secret) || !strings.HasSuffix(got, " plain\n")) {
+				t.Errorf("%s: the home is %q", how, got)
+			}
+		}
+		if how == "stopped" {
+			if err := k.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			k.ended(id)
+			r.nothingLeft()
+			continue
+		}
+		if err := unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		gone(t, k.pidfd)
+		for { // until the parent has heard of it
+			list, err := g.List(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Lstat(keeperapi.Lock(r.cfg.Runtime, id)); len(list) == 0 && err != nil {
+				break
+			}
+		}
+		r.nothingLeft()
+	}
+	if text, err := os.ReadFile(secret); err != nil || string(text) != "not the kiosk's\n" {
+		t.Errorf("what a link of the skeleton leads to is %q, %v", text, err)
+	}
+	for _, bad := range []Start{
+		{Session: one, Token: "card.1", Kiosk: "top", Login: true, User: "nobody", Terminal: "0800200a0b0c"},
+		{Session: one, Token: "card.1", Kiosk: "top\nrm"},
+		{Session: one, Token: "card.1", Kiosk: strings.Repeat("x", keeperapi.MaxCommand+1)},
+	} {
+		if _, err := g.Start(t.Context(), bad); err == nil {
+			t.Errorf("started: %+v", bad)
+		}
+	}
+	r.nothingLeft()
+}
+
+// Kiosks run as the accounts of their group alone, of which nothing is to last.
+func TestKioskAccounts(t *testing.T) {
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := user.LookupGroupId(nobody.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ group, name, says string }{
+		{"", "nobody", "-kiosk-group"},
+		{"daemon", "nobody", "not in group daemon"},
+		{"no-such-group", "nobody", "group"},
+		{group.Name, "root", "belongs to the system"},
+		{"daemon", "daemon", "belongs to the system"},
+		{group.Name, "", "no session for"},
+		{group.Name, "0", "no session for"},
+	} {
+		p := &parent{Config: Config{KioskGroup: c.group, SessionGroup: group.Name}}
+		if name, err := p.kiosk(c.name); name != "" || err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %q, %v", c, name, err)
+		}
+	}
+	p := &parent{Config: Config{KioskGroup: group.Name}}
+	if name, err := p.kiosk("nobody"); name != "nobody" || err != nil {
+		t.Errorf("%q, %v", name, err)
+	}
+}
+
+// One session at a time has an account; the next waits for the end of the one
+// of before, and not for ever.
+func TestKioskAccountTaken(t *testing.T) {
+	runtime := t.TempDir()
+	if err := os.Mkdir(keeperapi.Sessions(runtime), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &parent{Config: Config{Runtime: runtime, FrameBuffer: "/dev/shm/x"}}
+	ks := keeperapi.Start{Session: one, User: "k1", Kiosk: &keeperapi.Kiosk{Command: "top"}}
+	first, err := p.claim(t.Context(), ks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ks.Session = other
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.claim(ended, ks); err == nil || !strings.Contains(err.Error(), "runs as k1 already") {
+		t.Errorf("a second session as k1: %v", err)
+	}
+	ks.User = "k2"
+	second, err := p.claim(ended, ks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	if lives, base, account := alive(runtime, other); lives || base != "/dev/shm/x" || account != "k2" {
+		t.Errorf("the lock says %v %q %q", lives, base, account)
+	}
+	removeSession(runtime, other, "")
+	first.Close() // its keeper has ended
+	ks.User = "k1"
+	third, err := p.claim(t.Context(), ks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third.Close()
+}
+
+// As root: the account's own processes and files elsewhere go too, at the end
+// and, where the keeper was killed, when the next begins.
+func TestKioskLeftovers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // only root has accounts to choose from
+	}
+	name := fmt.Sprintf("hdkiosk%d", os.Getpid())
+	if out, err := exec.Command("useradd", "--no-create-home", "--user-group", "--shell", "/usr/sbin/nologin", name).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("userdel", name).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	r := newRig(t)
+	r.cfg.Local, r.cfg.GatewayUser, r.cfg.KioskGroup = false, "nobody", name
+	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	said := r.script("")
+	r.cfg.SessionScript = ""
+	r.run()
+	g := r.gateway()
+	if _, err := g.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(said)
+	litter := filepath.Join("/var/tmp", name)
+	command := fmt.Sprintf(`{ id -un; test -e %[1]s && echo littered || echo clean; } >%[2]s; ln -s /etc %[1]s; mkdir -p %[1]s.d/x; setsid sleep 7531 & echo $! >%[2]s; exec sleep 7532`, litter, filepath.Join(filepath.Dir(r.cfg.Runtime), "said"))
+	say := func() string {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(line)
+	}
+	for _, id := range []alp.SessionID{one, other} {
+		conn, err := g.Start(t.Context(), Start{Session: id, Token: "pseudo.0800200a0b0c", User: name, Kiosk: command})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := watch(t, conn)
+		if who, found := say(), say(); who != name || found != "clean" {
+			t.Errorf("%s: the kiosk is %q's, and what it finds is %s", id, who, found)
+		}
+		pid := say()
+		if id == one {
+			if err := unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			gone(t, k.pidfd)
+			continue
+		}
+		if err := k.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		k.ended(id)
+		for _, path := range []string{litter, litter + ".d", "/proc/" + pid} {
+			if _, err := os.Lstat(path); err == nil {
+				t.Errorf("left: %s", path)
+			}
+		}
+	}
+	if _, err := os.Stat("/etc/passwd"); err != nil {
+		t.Error(err)
+	}
+}
