@@ -188,13 +188,15 @@ func (a *attachment) display() {
 	defer timer.Stop()
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
+	var terms encode.Terms
+	view := func(v encode.View) { buf = enc.EncodeOn(buf, v, terms) } // made once: a frame allocates nothing here
 	for {
 		if !a.turn(over) {
 			return
 		}
 		pace.last = time.Now()
-		terms := pace.terms(a.spec.Terms, pace.last, pace.last.Sub(a.start), a.sent.Load()-a.acked.Load())
-		a.spec.Source.View(func(v encode.View) { buf = enc.EncodeOn(buf, v, terms) })
+		terms = pace.terms(a.spec.Terms, pace.last, pace.last.Sub(a.start), a.sent.Load()-a.acked.Load())
+		a.spec.Source.View(view)
 		if a.spec.Still && (a.spec.Awake == nil || !a.spec.Awake()) {
 			enc.Rest() // before the terminal takes its time
 		}
