@@ -203,6 +203,9 @@ func (a *about) settle() Decision {
 		d.Idle.After, _ = adminapi.ParseTime(after)
 		d.Idle.Detach, d.Idle.End = word == "detach", word == "end"
 		d.Idle.Lock = !d.Idle.Detach && !d.Idle.End // what a later version says too
+		if d.Idle.Lock && d.Kiosk != nil {          // nobody could unlock it
+			d.Idle.Lock, d.Idle.End = false, true
+		}
 	}
 	switch word, after, _ := strings.Cut(a.value("removal"), ":"); word {
 	case "lock": // of a kiosk: nobody could unlock it

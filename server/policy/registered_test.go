@@ -108,6 +108,7 @@ var table = []line{
 	{what: "A visitor's card runs one, for a while after its removal", rules: "v token=visitor.* kiosk=web removal=end:1m", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s removal end 1m0s"},
 	{what: "Nobody logs in to one", rules: "hall terminal=080020* bare=login first=login kiosk=web", token: "pseudo.080020000001", want: "session", by: "Pseudo:hall", also: "kiosk web disconnected 5m0s removal end"},
 	{what: "and nobody could unlock it", rules: "v token=visitor.* kiosk=web removal=lock reattach=login", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s removal end"},
+	{what: "not either when nobody types", rules: "v token=visitor.* kiosk=web idle=lock:10m", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s idle end 10m0s removal end"},
 	{what: "The screen that asks for a card stays", rules: "v kiosk=web", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "kiosk web disconnected 5m0s removal end"},
 	{what: "A kiosk for all but one group", rules: "a group=staff kiosk=no\nb kiosk=web", token: "card.1", want: "session", by: "Card", also: "user ann"},
 	{what: "One that only some hosts run", rules: "v token=visitor.* kiosk=web hosts=south", token: "visitor.1", want: "session", by: "Card", also: "not here kiosk web disconnected 5m0s removal end"},
