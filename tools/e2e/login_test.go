@@ -85,6 +85,13 @@ func (r *realm) changes(t *lab.Terminal, hash string) string {
 	return now
 }
 
+// writes types at a screen, once that is shown.
+func (r *realm) writes(t *lab.Terminal, text string) {
+	r.t.Helper()
+	r.see(t, "picture")
+	r.hands(t, "type", text)
+}
+
 // A user logs in by typing at terminals without cards: a wrong password, the
 // right one, the session that is theirs with what the modules gave it, the same
 // session at a terminal of another host without a second login, a password
@@ -112,13 +119,13 @@ func TestLogin(t *testing.T) {
 	r.see(a, "picture")
 	empty := r.rest(a)
 	r.shot(a, "login")
-	r.hands(a, "type", r.user.Name+"\nwrong\n")
+	r.writes(a, r.user.Name+"\nwrong\n")
 	r.logged(north.Server, `msg="login failed" addr=`, 1)
 	wrong := r.changes(a, empty)
 	r.shot(a, "login-wrong")
 
 	began := time.Now()
-	r.hands(a, "type", secret+"\n")
+	r.writes(a, secret+"\n")
 	r.desk(a)
 	t.Logf("from Return to the desktop at rest: %v", time.Since(began))
 	r.shot(a, "login-desk")
@@ -126,7 +133,7 @@ func TestLogin(t *testing.T) {
 		t.Error("nothing was said of the wrong password")
 	}
 	told := filepath.Join(r.user.Home, "told")
-	r.hands(a, "type", "(id -un; ulimit -Sn; ulimit -Hn; echo $HD_GREETING) > $HOME/told.new; mv $HOME/told.new $HOME/told\n")
+	r.writes(a, "(id -un; ulimit -Sn; ulimit -Hn; echo $HD_GREETING) > $HOME/told.new; mv $HOME/told.new $HOME/told\n")
 	want := r.user.Name + "\n555\n777\nhello\n"
 	r.eventually("what the modules gave", func() (bool, string) {
 		text, _ := os.ReadFile(told)
@@ -138,7 +145,7 @@ func TestLogin(t *testing.T) {
 	b := r.terminal("b", "-server", r.at("south"))
 	r.see(b, "picture")
 	r.rest(b)
-	r.hands(b, "type", r.user.Name+"\n"+secret+"\n")
+	r.writes(b, r.user.Name+"\n"+secret+"\n")
 	r.colour(b, "2a7f62")
 	if at := r.status(b, "server"); at != r.at("north") {
 		t.Errorf("b is at %s", at)
@@ -150,14 +157,14 @@ func TestLogin(t *testing.T) {
 	c := r.terminal("c", "-server", r.at("north"))
 	r.see(c, "picture")
 	before := r.rest(c)
-	r.hands(c, "type", r.user.Name+"\n"+secret+"\n")
+	r.writes(c, r.user.Name+"\n"+secret+"\n")
 	before = r.changes(c, before)
 	r.shot(c, "login-expired")
-	r.hands(c, "type", secret+"\n")
+	r.writes(c, secret+"\n")
 	before = r.changes(c, before)
-	r.hands(c, "type", better+"\n")
+	r.writes(c, better+"\n")
 	r.changes(c, before)
-	r.hands(c, "type", better+"\n")
+	r.writes(c, better+"\n")
 	r.colour(c, "2a7f62")
 }
 
@@ -186,10 +193,10 @@ func TestLoginCard(t *testing.T) {
 	})
 	log := func(t *lab.Terminal, name, code, shot string) {
 		before := r.rest(t)
-		r.hands(t, "type", name+"\n"+secret+"\n")
+		r.writes(t, name+"\n"+secret+"\n")
 		r.changes(t, before)
 		r.shot(t, shot)
-		r.hands(t, "type", code+"\n")
+		r.writes(t, code+"\n")
 	}
 	at := func(name, size string) *lab.Terminal {
 		u := r.terminal(name, "-server", r.at("north"), "-size", size)

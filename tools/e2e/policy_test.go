@@ -71,7 +71,7 @@ func TestPolicy(t *testing.T) {
 	empty := r.rest(a)
 	r.hands(a, "insert", "card1")
 	r.changes(a, empty)
-	r.hands(a, "type", r.user.Name+"\n"+secret+"\n")
+	r.writes(a, r.user.Name+"\n"+secret+"\n")
 	r.desk(a)
 	r.paint(a, "2a7f62")
 	token := string(r.only("north").Token)
@@ -98,11 +98,11 @@ func TestPolicy(t *testing.T) {
 	r.hands(a, "insert", "card1")
 	locked := r.changes(a, empty)
 	r.shot(a, "lock-1280x1024")
-	r.hands(a, "type", "wrong\n")
+	r.writes(a, "wrong\n")
 	r.logged(north.Server, `msg="login failed" addr=`, 1)
 	r.changes(a, locked)
 	r.shot(a, "lock-wrong")
-	r.hands(a, "type", secret+"\n")
+	r.writes(a, secret+"\n")
 	r.colour(a, "2a7f62")
 	for name, size := range map[string]string{"b": "800x600", "c": "3840x2160"} {
 		u := r.terminal(name, "-server", r.at("north"), "-size", size)
@@ -122,7 +122,7 @@ func TestPolicy(t *testing.T) {
 	r.manage("north", "session", "lock", id)
 	r.changes(a, before)
 	r.shot(a, "locked-by-admin")
-	r.hands(a, "type", secret+"\n")
+	r.writes(a, secret+"\n")
 	r.colour(a, "2a7f62")
 
 	// Not at these hours.
@@ -150,7 +150,7 @@ func TestPolicy(t *testing.T) {
 	r.hands(a, "key", "tab")
 	r.hands(a, "key", "enter")
 	before = r.changes(a, before)
-	r.hands(a, "type", r.user.Name+"\n"+secret+"\n")
+	r.writes(a, r.user.Name+"\n"+secret+"\n")
 	r.desk(a)
 	r.paint(a, "7f2a62")
 	for name, size := range map[string]string{"b": "800x600", "c": "3840x2160"} {
@@ -185,6 +185,27 @@ func TestPolicy(t *testing.T) {
 	r.manage("north", "session", "end", string(r.latest("north").ID))
 	r.eventually("one session", func() (bool, string) { n := r.sessions(); return n == 1, fmt.Sprint(n) })
 	r.manage("north", "policy", "set", "own", "first=", "choose=")
+
+	// A session at which nobody types is taken off the screen, with a warning
+	// before that, and is there again when somebody asks.
+	r.manage("north", "policy", "set", "own", "idle=detach:8s")
+	before = r.rest(a)
+	r.hands(a, "insert", "card1")
+	r.changes(a, before)
+	r.logged(north.Server, `msg="session is idle" `, 1)
+	r.shot(a, "idle-warning")
+	r.logged(north.Server, `msg="session is idle for too long"`, 1)
+	r.eventually("no session on a screen", func() (bool, string) {
+		out := r.manage("north", "session", "list", "-host", "north")
+		return !strings.Contains(out, " connected"), out
+	})
+	r.rest(a)
+	r.shot(a, "idle")
+	r.manage("north", "policy", "set", "own", "idle=")
+	r.hands(a, "key", "enter")
+	r.desk(a)
+	r.hands(a, "remove")
+	r.shows(a, empty)
 
 	// The end of a session whose card is out.
 	r.manage("north", "policy", "set", "own", "removal=end:2s")

@@ -85,7 +85,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "-run=^TestPCSC", "./tools/e2e")
 		}},
 		{"tests, logins", func(ctx context.Context, c config) error {
-			return goTool(ctx, c, "test", "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin", "./tools/e2e", "./server/parent")
+			return goTool(ctx, c, "test", "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin|^TestKiosk|^TestPolicy", "./tools/e2e", "./server/parent")
 		}},
 		{"codecs, 32 bit", codecs386},
 		{"fuzz", fuzz},
