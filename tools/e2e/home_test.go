@@ -25,7 +25,8 @@ exec sleep 1000
 // Two hosts have a user's home on one shared directory: the same script runs on
 // both, nothing that a session locks or listens on lies in the home, and the
 // end of one session is not the other's. Their services are started, told of
-// terminals, started again, and reported.
+// terminals, started again, and reported. Frames that are late, as all are here,
+// leave a trace.
 func TestSharedHome(t *testing.T) {
 	w := openWorld(t)
 	home := w.lab.Path("home")
@@ -46,7 +47,7 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 	ids := map[string]alp.SessionID{}
 	terminals := map[string]*lab.Terminal{}
 	for host, card := range map[string]string{"north": "card1", "south": "card2"} {
-		h, err := w.lab.Host(w.ctx, host, "-session-script", script, "-session-services", dir)
+		h, err := w.lab.Host(w.ctx, host, "-session-script", script, "-session-services", dir, "-frame-budget", "1ns")
 		must(t, err)
 		w.hosts[host] = h
 		x, err := w.lab.Terminal(w.ctx, "at-"+host, "-server", h.Addr)
@@ -74,6 +75,18 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 				t.Errorf("in the home: %s", path)
 			}
 		}
+	}
+	for host := range own {
+		until(t, "a trace of a late frame on "+host, func() string {
+			b, err := os.ReadFile(filepath.Join(own[host][1], "frame-0.trace"))
+			if err != nil {
+				return err.Error()
+			}
+			if !strings.HasPrefix(string(b), "go 1.") {
+				return "it is no trace"
+			}
+			return ""
+		})
 	}
 	for _, path := range own["north"] {
 		if slices.Contains(own["south"], path) || len(own["north"]) != 4 {
