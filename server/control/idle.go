@@ -73,8 +73,12 @@ func (s *Server) stirs(k *keeper) {
 	}
 }
 
-// idled does what the policy says of a session that nobody uses.
+// idled does what the policy says of a session that nobody uses, where that is
+// still shown.
 func (s *Server) idled(k *keeper, c client.Change, d policy.Idle) {
+	if row, ok := s.table.Get(k.id); !ok || row.Terminal != c.Terminal || row.Gen != c.Gen {
+		return
+	}
 	s.log.Info("session is idle for too long", "session", k.id, "token", k.token, "after", d.After.String())
 	switch t := s.terminals[c.Terminal]; {
 	case d.End:

@@ -130,6 +130,7 @@ func moment(ms int64) time.Time {
 // up gives a keeper its connection.
 func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 	k.client, k.upAt = c, time.Now()
+	k.stirred() // whoever typed meanwhile was not heard
 	s.table.Up(k.id)
 	if st.Terminal.Valid() {
 		last := moment(st.Last)
@@ -187,7 +188,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 		s.lookup(p)
 		return
 	}
-	if s.stranger(p, id) {
+	if s.stranger(p, id) || s.outsider(p, id) {
 		return
 	}
 	if (id != p.own || s.isLocked(id)) && !s.mayGoOn(p, proof.Reattach, id, func() { s.attach(p, id) }) {

@@ -162,6 +162,19 @@ func (s *Server) kioskAccount(p *presentation, k *adminapi.Kiosk) (name string, 
 	return "", false
 }
 
+// outsider reports whether a session is none of the kiosk that p is to have,
+// and says so: a kiosk asks for no password, and the session is somebody's.
+func (s *Server) outsider(p *presentation, id alp.SessionID) bool {
+	d := s.says(p)
+	row, ok := s.table.Get(id)
+	if !ok || d.Kiosk == nil || s.conf.Local || p.user == row.User && p.user != "" || slices.Contains(d.Kiosk.Accounts, row.User) {
+		return false
+	}
+	s.say(p.t, slog.LevelWarn, "session is none of the kiosk", "token", p.token, "session", id, "kiosk", d.Kiosk.Name)
+	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This terminal is for visitors, and your card has a session elsewhere. Use another terminal for it."})
+	return true
+}
+
 // owesLogin reports whether p's user has still to log in for a use; session is the
 // one to be shown, "" for a new one.
 func (s *Server) owesLogin(p *presentation, use proof.Use, session alp.SessionID) bool {

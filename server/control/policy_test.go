@@ -502,6 +502,24 @@ func TestAccount(t *testing.T) {
 
 // A kiosk runs as the first of its accounts that is free; a login that another
 // rule asks for is none of its matters.
+// A kiosk asks for no password: at its terminals a card shows no session that
+// somebody has elsewhere, whatever their rules ask for.
+func TestKioskShowsNobodysSession(t *testing.T) {
+	rules := ruled("policy a terminal="+string(b)+" kiosk=web", "policy b reattach=login", `kiosk web command="top -d 1" accounts=k1`)
+	run(t, rules, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		u.shown()
+		u.remove("card.1")
+		v := r.dial(b)
+		v.insert("card.1")
+		if s := v.screen(); s.Screen.Kind != greeter.Denied || !strings.Contains(s.Screen.Text, "for visitors") {
+			t.Errorf("%+v", s.Screen)
+		}
+		r.starts(1)
+	})
+}
+
 func TestKiosk(t *testing.T) {
 	const c = alp.TerminalID("080020000003")
 	pool := ruled("policy p bare=session kiosk=web first=login reattach=login", `kiosk web command="top -d 1" accounts=k1,k2`)

@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// accountTime bounds the wait for the end of an account's session of before.
-const accountTime = 8 * time.Second
+// accountTime bounds the wait for the end of an account's session of before,
+// for which its keeper takes 10 s at most.
+const accountTime = 12 * time.Second
 
 // kiosk returns the account that a kiosk runs as, "" for the caller, if it is
 // one for that. Nothing but kiosks may run as it, since whatever of it is left
@@ -44,6 +45,8 @@ func (p *parent) kiosk(name string) (string, error) {
 // runs at a time: the one of before may still be ending.
 func (p *parent) claim(ctx context.Context, ks keeperapi.Start) (*os.File, error) {
 	if ks.Kiosk == nil || ks.User == "" {
+		p.kiosks.Lock() // who waits for an account tries every lock
+		defer p.kiosks.Unlock()
 		return claim(p.Runtime, ks.Session, p.FrameBuffer, "")
 	}
 	ctx, cancel := context.WithTimeout(ctx, accountTime)

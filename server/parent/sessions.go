@@ -56,6 +56,7 @@ func claim(runtime string, id alp.SessionID, base, account string) (*os.File, er
 		return nil, fmt.Errorf("parent: session %s: %w", id, err)
 	}
 	if !tryLock(lock) {
+		os.Remove(lock.Name())
 		lock.Close()
 		return nil, fmt.Errorf("parent: session %s is taken", id)
 	}

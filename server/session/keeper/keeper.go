@@ -100,6 +100,7 @@ func Run(ctx context.Context, cfg Config) error {
 type keeper struct {
 	Config
 	ready   bool
+	cleaned bool
 	log     *slog.Logger
 	user    xsession.User
 	lobby   *lobby            // nil where nobody had to log in
@@ -270,8 +271,13 @@ func (k *keeper) sayReady(display string) {
 	k.Ready.Close()
 }
 
-// clean ends all processes and removes all files. A second call finds nothing.
+// clean ends all processes and removes all files. A second call does nothing:
+// a kiosk's account may be the next session's by then.
 func (k *keeper) clean(ctx context.Context, dir string) error {
+	if k.cleaned {
+		return nil
+	}
+	k.cleaned = true
 	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 	defer cancel()
 	var x *family.Child

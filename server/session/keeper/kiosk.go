@@ -65,8 +65,12 @@ func killAll(uid uint32) (n int) {
 			continue
 		}
 		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
+		if errors.Is(err, unix.ESRCH) {
 			continue // it has ended
+		}
+		if err != nil {
+			n++
+			continue
 		}
 		if runs(pid, uid) { // the number is still that process's
 			n++
@@ -84,16 +88,18 @@ func runs(pid int, uid uint32) bool {
 	if err != nil {
 		return false
 	}
-	its := false
+	its, dead := false, false
 	for l := range strings.Lines(string(text)) {
 		switch f := strings.Fields(l); {
 		case len(f) > 1 && f[0] == "State:" && (f[1] == "Z" || f[1] == "X"):
-			return false
+			dead = true
+		case len(f) > 1 && f[0] == "Threads:" && f[1] != "1":
+			dead = false // its first thread has ended, others run
 		case len(f) > 1 && f[0] == "Uid:":
 			for _, id := range f[1:] {
 				its = its || id == strconv.FormatUint(uint64(uid), 10)
 			}
 		}
 	}
-	return its
+	return its && !dead
 }
