@@ -317,7 +317,7 @@ func (s *shell) perform(actions []terminal.Action) {
 			if a.Text == "" {
 				s.screen.Notice(nil)
 			} else {
-				s.screen.Notice(osd.Corner(osd.Message{Code: terminal.CodeDisconnected, Title: a.Text}))
+				s.screen.Notice(osd.Corner(osd.Message{Code: a.Code, Title: a.Text}))
 			}
 		case terminal.AskPIN:
 			s.lockOf(a.Card).reserve()

@@ -133,8 +133,12 @@ type (
 	// Blank takes the picture and the notice off the screen at once, ends every
 	// decoder, and shows OSD.
 	Blank struct{ OSD OSD }
-	// Notice shows a text in a corner over the picture; empty takes it away.
-	Notice struct{ Text string }
+	// Notice shows a text in a corner over the picture, with the code of what is
+	// wrong, 0 of what a server wants to be read; no text takes it away.
+	Notice struct {
+		Code int
+		Text string
+	}
 
 	// Locate asks for servers. Answered by Found; a later Locate takes the
 	// place of one that is under way.
@@ -217,6 +221,9 @@ func (a Blank) String() string {
 func (a Notice) String() string {
 	if a.Text == "" {
 		return "notice: none"
+	}
+	if a.Code != 0 {
+		return fmt.Sprintf("notice: %d %s", a.Code, a.Text)
 	}
 	return "notice: " + a.Text
 }

@@ -33,19 +33,19 @@ func (m *Machine) noticeInf(n alp.NoticeInf) {
 // speak has the corner say what there is to say: of a lost connection first,
 // else what a server told, once there is a picture to read it over.
 func (m *Machine) speak() {
-	text := ""
+	code, text := 0, ""
 	switch {
 	case m.noticed && m.link == linkUp:
-		text = textStill
+		code, text = CodeDisconnected, textStill
 	case m.noticed:
-		text = textReconnect
+		code, text = CodeDisconnected, textReconnect
 	case m.osd == (OSD{}) && m.med.drawn:
 		if text = m.told; text != "" && m.tellFor > 0 && m.tellAt.IsZero() {
 			m.tellAt = m.now.Add(m.tellFor)
 		}
 	}
-	if text != m.corner {
-		m.corner = text
-		m.do(Notice{text})
+	if n := (Notice{code, text}); n != m.corner {
+		m.corner = n
+		m.do(n)
 	}
 }

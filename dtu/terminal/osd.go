@@ -11,7 +11,7 @@ func (m *Machine) say(o OSD) {
 
 // blank shows an on-screen display, which takes away whatever was there.
 func (m *Machine) blank(o OSD) {
-	m.osd, m.noticed, m.noticeAt, m.corner = o, false, time.Time{}, ""
+	m.osd, m.noticed, m.noticeAt, m.corner = o, false, time.Time{}, Notice{}
 	m.do(Blank{o})
 }
 

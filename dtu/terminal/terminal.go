@@ -294,7 +294,7 @@ type Machine struct {
 	noticed   bool                    // a connection is lost, and the user was told
 	told      string                  // what a server wants to be read over the picture
 	tellFor   time.Duration
-	corner    string // what the corner says
+	corner    Notice // what the corner says
 	linkOut   bool   // the network's link is down
 
 	quietAt time.Time // control was asked, as media was quiet, and says nothing; zero: it was not
