@@ -128,7 +128,7 @@ func (s *Server) session(r *http.Request) (any, error) {
 
 func actable(id, reason string) error {
 	if len(reason) > adminapi.MaxReason {
-		return adminapi.Invalid{Text: fmt.Sprintf("a reason has at most %d bytes", adminapi.MaxReason)}
+		return adminapi.Invalid{Text: fmt.Sprintf("a reason, or a message, has at most %d bytes", adminapi.MaxReason)}
 	}
 	if !alp.SessionID(id).Valid() {
 		return adminapi.Invalid{Text: clip(id) + " is no session's id: it has 16 hex digits, as `hotdesk session list` shows it"}

@@ -69,6 +69,11 @@ const (
 	Fail     = "fail"     // a login was refused, of Who, as far as the name was given
 )
 
+// Whats are the words for it, for whoever asks for entries of one kind.
+func Whats() []string {
+	return []string{Login, Fail, Begin, Attach, Detach, End, Deny, Admin, Refuse, Registry, Start, Torn}
+}
+
 // An Entry is one line.
 type Entry struct {
 	N    uint64    `json:"n"`

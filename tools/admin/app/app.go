@@ -26,6 +26,7 @@ import (
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/program"
+	"hotdesk/server/audit"
 )
 
 // Exit codes, for scripts. Only ever appended to.
@@ -156,7 +157,7 @@ func (c *command) program() (*program.Command, *error) {
 	fs.StringVar(&c.since, "since", "", "of audit list: `TIME` from which on, as 15:04, 2006-01-02, '2006-01-02 15:04' or 90m for the last so many")
 	fs.StringVar(&c.query.Token, "token", "", "of audit list: of that `TOKEN` only")
 	fs.StringVar(&c.query.User, "user", "", "of audit list: of that `USER` or admin only")
-	fs.StringVar(&c.query.What, "what", "", "of audit list: that `WORD` only: login, fail, begin, attach, detach, end, deny, admin, refuse, registry")
+	fs.StringVar(&c.query.What, "what", "", "of audit list: that `WORD` only: "+strings.Join(audit.Whats(), ", "))
 	c.setup.flags(fs)
 	var last error
 	var usage []string
@@ -251,6 +252,13 @@ func (c *command) do(ctx context.Context, fs *flag.FlagSet, args []string) error
 		if len(rest) < v.least || v.most >= 0 && len(rest) > v.most {
 			return program.Usagef("usage: hotdesk %s", strings.TrimSpace(v.words+" "+v.args))
 		}
+		// What a script found nothing for must not stand for whatever there is.
+		if len(rest) > 0 && rest[0] == "" {
+			return program.Usagef("the first argument is empty: usage: hotdesk %s", v.words+" "+v.args)
+		}
+		if c.setup.host != "" && !hasHost(v.words) {
+			return program.Usagef("hotdesk %s is about the host whose server answers, and has no -host: run it there", v.words)
+		}
 		return v.run(c, ctx, rest)
 	}
 	var near []string
@@ -263,6 +271,11 @@ func (c *command) do(ctx context.Context, fs *flag.FlagSet, args []string) error
 		return program.Usagef("hotdesk %s: want one of: %s", words[0], strings.Join(near, ", "))
 	}
 	return program.Usagef("unknown %q: `hotdesk help` lists what there is", words[0])
+}
+
+// hasHost reports whether -host means something to a verb.
+func hasHost(words string) bool {
+	return slices.Contains([]string{"session", "audit", "setup"}, strings.Fields(words)[0]) || words == "terminal list" || words == "terminal show"
 }
 
 func (c *command) runtimeDir() string { return cmp.Or(c.runtime, program.RuntimeDir(c.local)) }

@@ -85,6 +85,9 @@ func (c *command) auditList(ctx context.Context, args []string) (err error) {
 	if c.query.Since, err = sinceWhen(c.since, time.Now()); err != nil {
 		return err
 	}
+	if w := c.query.What; w != "" && !slices.Contains(audit.Whats(), w) {
+		return program.Usagef("-what %q: it is one of %s", w, strings.Join(audit.Whats(), ", "))
+	}
 	if len(args) == 0 && c.state == "" {
 		var g adminapi.GroupAudit
 		v := c.query.Values()
@@ -128,7 +131,7 @@ func (c *command) printAudit(all []adminapi.AuditEntry) error {
 		row(w, "WHEN", "HOST", "N", "WHAT", "WHO", "TOKEN", "TERMINAL", "ADDRESS", "SESSION", "TEXT")
 		for _, e := range all {
 			text := e.Text
-			if e.After != e.Before {
+			if e.After != e.Before && e.What != audit.Refuse { // what was refused changed nothing
 				text += fmt.Sprintf(" (revision %d -> %d)", e.Before, e.After)
 			}
 			row(w, at(e.When), e.Host, e.N, e.What, e.Who, e.Token, e.Terminal, e.Addr, e.Session, text)

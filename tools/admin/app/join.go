@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"time"
 
@@ -55,6 +56,11 @@ func (c *command) setupInvite(ctx context.Context, _ []string) error {
 	}
 	if c.setup.within <= 0 || c.setup.within > maxInvite {
 		return program.Usagef("-within %v: up to %v", c.setup.within, maxInvite)
+	}
+	if r := c.setup.registry; r != "" {
+		if u, err := url.Parse(r); err != nil || u.Scheme != "https" || u.Port() == "" || u.Path != "" {
+			return program.Usagef("-registry %q is not https://ADDRESS:PORT", r)
+		}
 	}
 	name, err := c.hostName()
 	if err != nil {

@@ -19,6 +19,9 @@ const (
 	minKeyLine = 8
 )
 
+// maxKeyLine bounds a key that is added, in bytes.
+const maxKeyLine = 1 << 10
+
 // A groupKey is a line of the key file.
 type groupKey struct {
 	ID    string `json:"id"`
@@ -143,11 +146,15 @@ func (c *command) keyShow(_ context.Context, args []string) error {
 }
 
 func (c *command) keyAdd(context.Context, []string) error {
-	line, err := bufio.NewReader(io.LimitReader(c.stdin, 1024)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxKeyLine)).ReadString('\n')
 	if err != nil && line == "" {
 		return adminapi.Invalid{Text: "there is no key on standard input: `hotdesk key show ID` prints it on the other host"}
 	}
-	k, err := keyOf(strings.TrimSpace(line))
+	line = strings.TrimSpace(line)
+	if len(line) >= maxKeyLine || strings.HasPrefix(line, "#") { // in the file it would be cut, or a remark
+		return adminapi.Invalid{Text: fmt.Sprintf("this is no key: a key is one line of fewer than %d characters, as `hotdesk key show ID` prints it", maxKeyLine)}
+	}
+	k, err := keyOf(line)
 	if err != nil {
 		return err
 	}

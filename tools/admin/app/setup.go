@@ -46,7 +46,7 @@ func (s *setup) flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.sessionUser, "session-user", "", "of setup: `NAME` of the user of every session, for the server's configuration")
 	fs.StringVar(&s.listen, "listen", "", "of setup invite: `ADDRESS[:PORT]` where the other host reaches this one (empty: this host's first address, port "+strconv.Itoa(adminapi.JoinPort)+")")
 	fs.DurationVar(&s.within, "within", inviteFor, "of setup invite: `TIME` until the line is no longer good")
-	fs.StringVar(&s.registry, "registry", "", "of setup invite: https://ADDRESS:PORT of this host's -registry-listen, which the joining host is to follow")
+	fs.StringVar(&s.registry, "registry", "", "of setup invite: `https://ADDRESS:PORT` of this host's -registry-listen, which the joining host is to follow")
 }
 
 func (c *command) hostName() (string, error) {

@@ -14,6 +14,7 @@ import (
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/group/local"
+	"hotdesk/protocol/program"
 )
 
 // print writes v as JSON, or has people's form written.
@@ -258,7 +259,14 @@ func (c *command) terminalShow(ctx context.Context, args []string) error {
 		return err
 	}
 	all := g.Terminals
-	i := slices.IndexFunc(all, func(t adminapi.TerminalState) bool { return string(t.ID) == args[0] || t.Name == args[0] })
+	i := slices.IndexFunc(all, func(t adminapi.TerminalState) bool { return string(t.ID) == args[0] })
+	if i < 0 { // names are people's matter: several may have the same
+		named := func(t adminapi.TerminalState) bool { return t.Name == args[0] }
+		i = slices.IndexFunc(all, named)
+		if i >= 0 && slices.ContainsFunc(all[i+1:], named) {
+			return adminapi.Invalid{Text: fmt.Sprintf("more than one terminal has the name %q: give an id, as `hotdesk terminal list` shows it", args[0])}
+		}
+	}
 	if i < 0 {
 		_ = c.missing(g.Missing) // it may be there
 		return adminapi.Error{Code: adminapi.CodeNotFound, Text: fmt.Sprintf("no terminal %q is connected or has a name: `hotdesk terminal list` shows them", args[0])}
@@ -291,6 +299,9 @@ func (c *command) terminalName(ctx context.Context, args []string) error {
 
 func host(what string) func(*command, context.Context, []string) error {
 	return func(c *command, ctx context.Context, _ []string) error {
+		if c.deadline < 0 {
+			return program.Usagef("-deadline %v: it is a time from now, as 30m", c.deadline)
+		}
 		q := local.StateRequest{State: what, Within: int64(c.deadline.Round(time.Second) / time.Second)}
 		if what == "drain" {
 			q.State = local.Offline
