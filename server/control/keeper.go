@@ -132,6 +132,15 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 	k.client, k.upAt = c, time.Now()
 	k.stirred() // whoever typed meanwhile was not heard
 	s.table.Up(k.id)
+	switch {
+	case st.Locked:
+		s.locks[k.id] = struct{}{}
+		if st.Terminal.Valid() { // the gateway that locked it did not come to take it away
+			k.asked = max(k.asked, st.Gen)
+		}
+	case s.isLocked(k.id):
+		s.hide(k)
+	}
 	if st.Terminal.Valid() {
 		last := moment(st.Last)
 		if row, ok := s.table.Get(k.id); ok && row.Last.After(last) {

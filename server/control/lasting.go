@@ -55,7 +55,7 @@ func (s *Server) pulled(t *terminal) {
 func (s *Server) unseen(k *keeper) {
 	d := s.limits(k)
 	if d.Removal.Lock && (!k.left || k.pulled) {
-		s.locks[k.id] = struct{}{}
+		s.hide(k)
 	}
 	after, ends, why := d.Disconnected, d.Disconnected > 0, "Your session has ended: it was shown nowhere for too long."
 	if d.Removal.End && k.pulled && (!ends || d.Removal.After < after) {

@@ -211,13 +211,30 @@ func (s *Server) Lock(ctx context.Context, id alp.SessionID) (was bool, err erro
 	return was, err
 }
 
+// hide keeps a session from whoever does not log in, in this gateway's life and
+// in that of the next: the keeper remembers it.
+func (s *Server) hide(k *keeper) {
+	s.locks[k.id] = struct{}{}
+	c := k.client
+	if c == nil {
+		return // up tells it
+	}
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, KeeperWithin)
+		defer cancel()
+		if err := c.Lock(ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("keeper does not remember that its session is locked", "session", k.id, "err", err)
+		}
+	})
+}
+
 // lock does, and has the terminals that show it show the lock screen. It
 // reports whether there was one.
 func (s *Server) lock(id alp.SessionID) (was bool) {
 	if s.keepers[id] == nil {
 		return false
 	}
-	s.locks[id] = struct{}{}
+	s.hide(s.keepers[id])
 	s.log.Info("session locked", "session", id)
 	for _, t := range s.terminals {
 		if t.shown.session == id && t.now != nil {

@@ -15,6 +15,7 @@ import (
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/greeter"
 	"hotdesk/server/policy"
+	"hotdesk/server/session/client"
 )
 
 // records is a registry in memory, in the order of adminapi.Sort.
@@ -227,13 +228,70 @@ func TestLock(t *testing.T) {
 			t.Fatalf("%+v", f)
 		}
 		d.fill(0, nil, "pw")
-		if again := u.session(); again.Session != c.Session {
+		if again := u.shown(); again.Session != c.Session {
 			t.Errorf("%+v", again)
 		}
 		if _, err := r.srv.Lock(context.Background(), "00112233445566ff"); err == nil {
 			t.Error("a session that is not there")
 		}
+		if r.parent.Keeper(c.Session).Status().Locked {
+			t.Error("it is locked, and shown")
+		}
 	})
+}
+
+// What was locked is locked for the gateway that comes after too, whether it
+// had been taken off its terminal by then or not.
+func TestLockOutlivesGateway(t *testing.T) {
+	run(t, ruled(), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		if _, err := r.srv.Lock(context.Background(), c.Session); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if !r.parent.Keeper(c.Session).Status().Locked {
+			t.Error("the keeper knows nothing of it")
+		}
+	})
+	run(t, ruled("policy p removal=lock"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		u.remove("card.1")
+		synctest.Wait()
+		if !r.parent.Keeper(c.Session).Status().Locked {
+			t.Error("the keeper knows nothing of a removal's lock")
+		}
+	})
+	for _, at := range []alp.TerminalID{"", a} {
+		run(t, func(r *rig) {
+			ruled()(r)
+			r.parent.Add(client.Status{Session: "00000000000000c1", Token: "card.1", User: "ann", Terminal: at, Gen: 3, Locked: true})
+		}, func(r *rig) {
+			k := r.parent.Keeper("00000000000000c1")
+			synctest.Wait()
+			if st := k.Status(); st.Terminal != "" {
+				t.Errorf("it is still shown: %+v", st)
+			}
+			u := r.dial(a)
+			q := u.request("card.1")
+			q.Connected, q.Session, q.Gen = at != "", "00000000000000c1", 3
+			u.send(q.Message())
+			f := u.form()
+			if f.form().Title != "Locked" {
+				t.Fatalf("at %q: %+v", at, f.form())
+			}
+			if st := k.Status(); st.Terminal != "" || k.Offers() != 0 {
+				t.Errorf("at %q: shown: %+v", at, st)
+			}
+			f.fill(0, nil, "pw")
+			if c := u.session(); c.Session != "00000000000000c1" {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
 }
 
 // The lock screen of a user without a card asks for that user's password, and

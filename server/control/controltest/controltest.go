@@ -310,6 +310,11 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 			k.notify(client.EventDetached, had)
 		}
 		return nil, nil
+	case client.OpLock:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.status.Locked = true
+		return nil, nil
 	case client.OpStop:
 		k.End("") // whose word overtakes the answer
 		return nil, nil
@@ -342,7 +347,7 @@ func (k *Keeper) Redeem(gen uint64) bool {
 		return false
 	}
 	was := client.Change{Terminal: k.status.Terminal, Gen: k.status.Gen, Reason: "shown elsewhere"}
-	k.status.Terminal, k.status.Gen = a.Terminal, gen
+	k.status.Terminal, k.status.Gen, k.status.Locked = a.Terminal, gen, false
 	k.mu.Unlock()
 	if was.Terminal != "" {
 		k.notify(client.EventDetached, was)

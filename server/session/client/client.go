@@ -24,6 +24,7 @@ const (
 	OpAttach = "attach" // Attach -> Offer
 	OpDetach = "detach" // Detach -> nothing; a gen that is no longer shown is no error
 	OpStop   = "stop"   // nothing -> nothing; the session ends
+	OpLock   = "lock"   // nothing -> nothing; Status.Locked until an attachment comes that was offered later
 
 	EventAttached = "attached" // Change: a terminal redeemed its ticket
 	EventDetached = "detached" // Change: it is gone
@@ -74,6 +75,7 @@ type Status struct {
 	Terminal alp.TerminalID `json:"terminal,omitempty"` // attached now
 	Gen      uint64         `json:"gen"`                // highest number given out; the attached one's, when Terminal is set
 	Quiet    bool           `json:"quiet,omitempty"`    // EventQuiet was the last word of the attached one
+	Locked   bool           `json:"locked,omitempty"`   // it is for nobody who has not logged in: kept for gateways to come
 	Display  string         `json:"display"`            // X display, ":7"
 	Media    int            `json:"media"`              // process id of media, for the tools
 	X        int            `json:"x"`                  // process id of the X server
@@ -170,6 +172,10 @@ func (k *Keeper) Attach(ctx context.Context, a Attach) (Offer, error) {
 func (k *Keeper) Detach(ctx context.Context, gen uint64) error {
 	return k.conn.Call(ctx, OpDetach, Detach{gen}, nil)
 }
+
+// Lock has the keeper remember, beyond this gateway's life, that the session is
+// shown to nobody who has not logged in.
+func (k *Keeper) Lock(ctx context.Context) error { return k.conn.Call(ctx, OpLock, nil, nil) }
 
 // Stop ends the session.
 func (k *Keeper) Stop(ctx context.Context) error { return k.conn.Call(ctx, OpStop, nil, nil) }

@@ -76,6 +76,8 @@ type core struct {
 	terminal alp.TerminalID
 	attached uint64 // number of what is attached, while terminal is set
 	last     time.Time
+	locked   bool          // by the gateway, which may not live as long
+	lockGen  uint64        // highest number given out before that
 	quiet    bool          // nothing has been typed there for its time
 	moved    time.Time     // when what is attached came, or stirred
 	pid      int           // of media
@@ -267,6 +269,9 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 	switch {
 	case op == mediaapi.EventAttached:
 		c.attached = change.Gen
+		if change.Gen > c.lockGen { // a gateway offered it to whoever may see it
+			c.locked = false
+		}
 		c.shownAt(change.Terminal)
 		c.tell(client.EventAttached, change)
 	case change.Gen == c.attached:
@@ -315,6 +320,11 @@ func (c *core) handle(ctx context.Context, op string, body json.RawMessage) (any
 	case client.OpStop:
 		c.end("Your session was ended.")
 		return nil, nil
+	case client.OpLock:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.locked, c.lockGen = true, c.gen
+		return nil, nil
 	}
 	return nil, fmt.Errorf("keeper: unknown request %.40q", op)
 }
@@ -332,6 +342,7 @@ func (c *core) status() client.Status {
 		Display:  c.desktop.Display(),
 		Media:    c.pid,
 		X:        c.start.x,
+		Locked:   c.locked,
 	}
 	if c.terminal != "" {
 		s.Gen, s.Quiet = c.attached, c.quiet

@@ -214,6 +214,50 @@ func TestAttachments(t *testing.T) {
 	})
 }
 
+// A lock is for gateways to come, and ends with an attachment that was offered
+// after it: those offered before are whose session was hidden.
+func TestLocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwin(t)
+		w.begin()
+		k, e, _ := w.connect()
+		for range 2 {
+			if _, err := k.Attach(t.Context(), ask); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := k.Lock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		locked := func(want bool) {
+			t.Helper()
+			if s, err := k.Status(t.Context()); err != nil || s.Locked != want {
+				t.Errorf("%+v, %v", s, err)
+			}
+		}
+		come := func(gen uint64) {
+			if err := w.run(0).conn.Notify(mediaapi.EventAttached, client.Change{Terminal: ask.Terminal, Gen: gen}); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+		}
+		locked(true)
+		come(2)
+		locked(true)
+		come(3) // which nobody was offered
+		locked(true)
+		if o, err := k.Attach(t.Context(), ask); err != nil || o.Gen != 3 {
+			t.Fatalf("%+v, %v", o, err)
+		}
+		locked(true)
+		come(3)
+		locked(false)
+		w.want(e, "attached 0800200a0b0c 2", "attached 0800200a0b0c 3")
+		w.end()
+		<-w.stopped
+	})
+}
+
 // Invariant 1 and 2: media dies under an offer; its successor answers, with a
 // higher number.
 func TestMediaDies(t *testing.T) {
