@@ -162,7 +162,8 @@ type Server struct {
 	conns     map[*conn]struct{}
 	keys      keyring
 	backoff   *login.Backoff
-	logins    int                        // whose modules are at work
+	logins    int // whose modules are at work
+	pool      pool
 	locks     map[alp.SessionID]struct{} // sessions that are shown to nobody who has not logged in
 }
 
@@ -191,6 +192,7 @@ func New(conf Config) *Server {
 		conns:     map[*conn]struct{}{},
 		keys:      keyring{},
 		backoff:   login.NewBackoff(),
+		pool:      pool{},
 		locks:     map[alp.SessionID]struct{}{},
 	}
 }

@@ -29,6 +29,7 @@ type keeper struct {
 	ended   bool
 	upAt    time.Time  // when client came
 	again   bool       // client is not the first
+	kiosk   string     // the account of a kiosk that starts
 	from    netip.Addr // whose terminal asked for it, where nothing else vouches for its token
 
 	presented alp.Token // at the terminal that was offered it last
@@ -173,10 +174,16 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 
 // started is what came of start.
 func (s *Server) started(k *keeper, nc net.Conn, err error) {
+	if k.kiosk != "" {
+		s.kioskStarted(k.kiosk, err)
+	}
 	if err != nil {
 		s.log.Error("session did not start", "session", k.id, "token", k.token, "err", err)
 		s.gone(k, "")
 		for _, p := range k.waiting {
+			if k.kiosk != "" && s.anotherAccount(p) {
+				continue
+			}
 			s.deny(p, osdNoSession, "Your session could not be started. "+err.Error())
 		}
 		return

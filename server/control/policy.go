@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -136,43 +135,6 @@ func (s *Server) account(p *presentation, d policy.Decision) string {
 // in, or is about to, and has no session otherwise.
 func (s *Server) mayUse(p *presentation, user string) cgroup.Limits {
 	return cgroup.Limits(s.judge(policy.Request{Token: p.req.Token(), Terminal: p.t.id, User: user}).Limits)
-}
-
-// kioskAccount is whom p's kiosk runs as, the first of its accounts that has no
-// session. ok is false where there is none, and the screen says so.
-func (s *Server) kioskAccount(p *presentation, k *adminapi.Kiosk) (name string, ok bool) {
-	if s.conf.Local { // all run as the caller
-		return s.conf.User, true
-	}
-	taken := map[string]bool{}
-	for _, row := range s.table.All() {
-		taken[row.User] = true
-	}
-	for _, name := range k.Accounts {
-		if !taken[name] {
-			return name, true
-		}
-	}
-	why := fmt.Sprintf("All %d places of %s on this server are taken. Try again when somebody has finished, or ask your administrator.", len(k.Accounts), k.Name)
-	if len(k.Accounts) == 0 {
-		why = fmt.Sprintf("%s has no accounts to run as. Ask your administrator to name some.", k.Name)
-	}
-	s.say(p.t, slog.LevelWarn, "no kiosk", "token", p.token, "kiosk", k.Name, "accounts", len(k.Accounts))
-	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: why})
-	return "", false
-}
-
-// outsider reports whether a session is none of the kiosk that p is to have,
-// and says so: a kiosk asks for no password, and the session is somebody's.
-func (s *Server) outsider(p *presentation, id alp.SessionID) bool {
-	d := s.says(p)
-	row, ok := s.table.Get(id)
-	if !ok || d.Kiosk == nil || s.conf.Local || p.user == row.User && p.user != "" || slices.Contains(d.Kiosk.Accounts, row.User) {
-		return false
-	}
-	s.say(p.t, slog.LevelWarn, "session is none of the kiosk", "token", p.token, "session", id, "kiosk", d.Kiosk.Name)
-	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: "This terminal is for visitors, and your card has a session elsewhere. Use another terminal for it."})
-	return true
 }
 
 // owesLogin reports whether p's user has still to log in for a use; session is the

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -558,8 +559,6 @@ func TestAccount(t *testing.T) {
 	})
 }
 
-// A kiosk runs as the first of its accounts that is free; a login that another
-// rule asks for is none of its matters.
 // A kiosk asks for no password: at its terminals a card shows no session that
 // somebody has elsewhere, whatever their rules ask for.
 func TestKioskShowsNobodysSession(t *testing.T) {
@@ -578,6 +577,8 @@ func TestKioskShowsNobodysSession(t *testing.T) {
 	})
 }
 
+// A kiosk runs as the first of its accounts that is free; a login that another
+// rule asks for is none of its matters.
 func TestKiosk(t *testing.T) {
 	const c = alp.TerminalID("080020000003")
 	pool := ruled("policy p bare=session kiosk=web first=login reattach=login", `kiosk web command="top -d 1" accounts=k1,k2`)
@@ -608,5 +609,60 @@ func TestKiosk(t *testing.T) {
 			u.shown()
 		}
 		r.starts(3)
+	})
+}
+
+// One account that cannot be cleaned costs nobody the kiosk: whoever meets it
+// gets another at once, and it is taken last until it works again. The log says
+// so once.
+func TestKioskAccountBroken(t *testing.T) {
+	pool := ruled("policy p bare=session kiosk=web", `kiosk web command=top accounts=k1,k2,k3`)
+	run(t, pool, func(r *rig) {
+		var mended atomic.Bool
+		r.parent.FailFor = func(user string) error {
+			if user == "k1" && !mended.Load() {
+				return errors.New("keeper: processes of " + user + " do not end")
+			}
+			return nil
+		}
+		as := func(n int) (users string) {
+			for _, s := range r.parent.Starts()[n:] {
+				users += " " + s.User
+			}
+			return users
+		}
+		show := func(id alp.TerminalID) {
+			u := r.dial(id)
+			u.insert(bare(id))
+			u.shown()
+		}
+		show(a)
+		if got := as(0); got != " k1 k2" {
+			t.Errorf("started as%s", got)
+		}
+		show(b)
+		if got := as(2); got != " k3" {
+			t.Errorf("started as%s", got)
+		}
+		u := r.dial("080020000003")
+		u.insert(bare("080020000003")) // it is all that there is
+		if d := u.denied(); !strings.Contains(d.Cause, "do not end") {
+			t.Errorf("told %s", d.Cause)
+		}
+		if got := as(3); got != " k1" {
+			t.Errorf("started as%s", got)
+		}
+		synctest.Wait()
+		if n := strings.Count(r.log.String(), "account of a kiosk does not start"); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		mended.Store(true)
+		u.remove(bare("080020000003"))
+		u.insert(bare("080020000003"))
+		u.shown()
+		synctest.Wait()
+		if !strings.Contains(r.log.String(), "account of a kiosk starts again") {
+			t.Error("not told that it works")
+		}
 	})
 }

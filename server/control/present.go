@@ -47,6 +47,7 @@ type presentation struct {
 	proof   *proving      // under way
 	vouched proof.Use     // a redirect's proof says that the card has given its own for that
 	own     alp.SessionID // was made for it
+	second  bool          // as a second account of its kiosk
 
 	needsLogin bool   // nothing of a session before
 	user       string // who has logged in; others' sessions are not shown
@@ -398,6 +399,9 @@ func (s *Server) start(p *presentation) {
 	s.report()
 	s.say(p.t, slog.LevelInfo, "session starts", "token", p.token, "session", id)
 	k := &keeper{id: id, token: p.token, waiting: []*presentation{p}, from: s.strangeFrom(p)}
+	if d.Kiosk != nil {
+		k.kiosk = user
+	}
 	s.keepers[id] = k
 	w, h := s.size(p)
 	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout, Limits: s.mayUse(p, p.user), Kiosk: command}

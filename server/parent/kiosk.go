@@ -31,7 +31,7 @@ func (p *parent) kiosk(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := member(u, p.KioskGroup); err != nil {
+	if err := mustBe(u, p.KioskGroup); err != nil {
 		return "", err
 	}
 	var st unix.Stat_t

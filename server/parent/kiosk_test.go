@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"hotdesk/protocol/alp"
@@ -126,6 +128,19 @@ func TestKioskAccounts(t *testing.T) {
 	if name, err := p.kiosk("nobody"); name != "nobody" || err != nil {
 		t.Errorf("%q, %v", name, err)
 	}
+	// And as such an account nothing else runs, whoever may have sessions.
+	for _, c := range []Config{
+		{KioskGroup: group.Name}, {KioskGroup: group.Name, SessionGroup: group.Name}, {KioskGroup: group.Name, Only: "nobody"}, {KioskGroup: "no-such-group"},
+	} {
+		p := &parent{Config: c}
+		if name, err := p.allowed("nobody"); name != "" || err == nil || !strings.Contains(err.Error(), "group "+c.KioskGroup) {
+			t.Errorf("a session that is no kiosk, with %q: %q, %v", c.KioskGroup, name, err)
+		}
+	}
+	p = &parent{Config: Config{KioskGroup: "daemon"}}
+	if name, err := p.allowed("nobody"); name != "nobody" || err != nil {
+		t.Errorf("somebody else's session: %q, %v", name, err)
+	}
 }
 
 // One session at a time has an account; the next waits for the end of the one
@@ -198,9 +213,27 @@ func TestKioskLeftovers(t *testing.T) {
 	if _, err := g.List(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	// Gets its owner's rights only where the system gives any by a file's mode.
+	setuid := filepath.Join(filepath.Dir(r.cfg.Runtime), "id")
+	text, err := os.ReadFile("/usr/bin/id")
+	if err == nil {
+		err = os.WriteFile(setuid, text, 0o755)
+	}
+	if err == nil {
+		err = os.Chmod(setuid, 0o755|os.ModeSetuid)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("setpriv", "--reuid=nobody", "--clear-groups", setuid, "-u").Output(); err != nil || string(out) != "0\n" {
+		t.Logf("such a file gives no rights here, to anybody: %q, %v", out, err)
+	}
 	lines := bufio.NewReader(said)
 	litter := filepath.Join("/var/tmp", name)
-	command := fmt.Sprintf(`{ id -un; test -e %[1]s && echo littered || echo clean; } >%[2]s; ln -s /etc %[1]s; mkdir -p %[1]s.d/x; setsid sleep 7531 & echo $! >%[2]s; exec sleep 7532`, litter, filepath.Join(filepath.Dir(r.cfg.Runtime), "said"))
+	socket := filepath.Join("/tmp/.X11-unix", name)
+	// A process of the session, one that left it, and one whose parent has gone.
+	command := fmt.Sprintf(`{ id -un; test -e %[1]s -o -e %[1]s.d -o -e %[4]s -o -e /run/lock/%[5]s && echo littered || echo clean; %[3]s -u; } >%[2]s; ln -s /etc %[1]s; mkdir -p %[1]s.d/x; : >%[4]s; : >/run/lock/%[5]s; sleep 7531 & echo $! >%[2]s; setsid sleep 7531 & echo $! >%[2]s; (setsid sh -c 'sleep 7531 & echo $!' & ) >%[2]s; exec sleep 7532`,
+		litter, filepath.Join(filepath.Dir(r.cfg.Runtime), "said"), setuid, socket, name)
 	say := func() string {
 		line, err := lines.ReadString('\n')
 		if err != nil {
@@ -208,28 +241,57 @@ func TestKioskLeftovers(t *testing.T) {
 		}
 		return strings.TrimSpace(line)
 	}
+	account, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func(when string, pids []string) {
+		for _, pid := range pids {
+			if text, err := os.ReadFile("/proc/" + pid + "/status"); err == nil && strings.Contains(string(text), "Uid:\t"+account.Uid+"\t") && !strings.Contains(string(text), "State:\tZ") {
+				t.Errorf("%s: left: process %s\n%s", when, pid, text)
+			}
+		}
+	}
+	// And one that another service of the host has started, cron say.
+	jobs := func() *exec.Cmd {
+		cmd := exec.Command("sleep", "7533")
+		uid, err := strconv.Atoi(account.Uid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd
+	}
+	var first []string
 	for _, id := range []alp.SessionID{one, other} {
 		conn, err := g.Start(t.Context(), Start{Session: id, Token: "pseudo.0800200a0b0c", User: name, Kiosk: command})
 		if err != nil {
 			t.Fatal(err)
 		}
 		k := watch(t, conn)
-		if who, found := say(), say(); who != name || found != "clean" {
-			t.Errorf("%s: the kiosk is %q's, and what it finds is %s", id, who, found)
+		if who, found, rights := say(), say(), say(); who != name || found != "clean" || rights != account.Uid {
+			t.Errorf("%s: the kiosk is %q's, what it finds is %s, and a file's mode makes it uid %s", id, who, found, rights)
 		}
-		pid := say()
+		pids := []string{say(), say(), say(), strconv.Itoa(jobs().Process.Pid)}
 		if id == one {
+			first = pids
 			if err := unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0); err != nil {
 				t.Fatal(err)
 			}
 			gone(t, k.pidfd)
 			continue
 		}
+		left("the second has begun", first)
 		if err := k.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		k.ended(id)
-		for _, path := range []string{litter, litter + ".d", "/proc/" + pid} {
+		left("the second has ended", pids)
+		for _, path := range []string{litter, litter + ".d", socket, "/run/lock/" + name} {
 			if _, err := os.Lstat(path); err == nil {
 				t.Errorf("left: %s", path)
 			}

@@ -199,6 +199,11 @@ func (p *parent) check() error {
 	if p.Local {
 		return nil
 	}
+	if p.KioskGroup != "" { // who is in it has no other session: nobody would, without it
+		if _, err := user.LookupGroup(p.KioskGroup); err != nil {
+			return fmt.Errorf("parent: -kiosk-group: %w: make it (groupadd %s), and put the kiosks' accounts and nobody else in it", err, p.KioskGroup)
+		}
+	}
 	if p.Service != "" && !HasService(p.Service) {
 		return fmt.Errorf("parent: there is no PAM service %s: write /etc/pam.d/%s (README.md has an example), or name another with -pam-service", p.Service, p.Service)
 	}

@@ -124,7 +124,8 @@ func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
 	case p.Service == "":
 		err = errors.New("this server has no logins")
 	default: // the keeper asks whether the user may, when it knows who it is
-		ks.User, ks.Service, ks.Terminal, ks.Addr, ks.Group, ks.LeastUID = s.User, p.Service, s.Terminal, s.Addr.String(), p.SessionGroup, firstUID
+		ks.User, ks.Service, ks.Terminal, ks.Addr = s.User, p.Service, s.Terminal, s.Addr.String()
+		ks.Group, ks.Kiosks, ks.LeastUID = p.SessionGroup, p.KioskGroup, firstUID
 	}
 	if err != nil {
 		p.Log.Warn("session refused", "session", s.Session, "token", s.Token, "error", err)
@@ -196,13 +197,20 @@ func (p *parent) allowed(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if p.KioskGroup != "" {
+		if in, err := member(u, p.KioskGroup); err != nil {
+			return "", err
+		} else if in {
+			return "", fmt.Errorf("parent: no session for %s, an account of kiosks, being in group %s: what it leaves goes when a kiosk begins", name, p.KioskGroup)
+		}
+	}
 	if p.SessionGroup == "" && p.Only != "" && name != p.Only {
 		return "", fmt.Errorf("parent: no session for %s without a login", name)
 	}
 	if p.SessionGroup == "" {
 		return u.Username, nil
 	}
-	if err := member(u, p.SessionGroup); err != nil {
+	if err := mustBe(u, p.SessionGroup); err != nil {
 		return "", err
 	}
 	return u.Username, nil
@@ -221,20 +229,26 @@ func person(name string) (*user.User, error) {
 	return u, nil
 }
 
-// member refuses a user who is not in a group.
-func member(u *user.User, group string) error {
+// member reports whether a user is in a group.
+func member(u *user.User, group string) (bool, error) {
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		return fmt.Errorf("parent: the group of those who may have sessions: %w", err)
+		return false, fmt.Errorf("parent: a group that says who may have sessions: %w", err)
 	}
 	ids, err := u.GroupIds()
 	if err != nil {
-		return fmt.Errorf("parent: groups of %s: %w", u.Username, err)
+		return false, fmt.Errorf("parent: groups of %s: %w", u.Username, err)
 	}
-	if !slices.Contains(ids, g.Gid) {
-		return fmt.Errorf("parent: no session for %s, who is not in group %s", u.Username, group)
+	return slices.Contains(ids, g.Gid), nil
+}
+
+// mustBe refuses a user who is not in a group.
+func mustBe(u *user.User, group string) error {
+	in, err := member(u, group)
+	if err == nil && !in {
+		err = fmt.Errorf("parent: no session for %s, who is not in group %s", u.Username, group)
 	}
-	return nil
+	return err
 }
 
 // mediaSocket binds the UDP socket of a session, with buffers that only root

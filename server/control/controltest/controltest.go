@@ -132,6 +132,8 @@ func (g *Group) Lookups() int {
 type Parent struct {
 	Hold chan struct{} // if not nil, Start waits for one thing from it
 	Fail error         // what Start returns, if not nil
+	// FailFor is what it returns for users, if not nil.
+	FailFor func(user string) error
 	// Users log in where Start asks for that.
 	Users *pamtest.Users
 
@@ -146,6 +148,9 @@ func (p *Parent) Start(ctx context.Context, s parent.Start) (net.Conn, error) {
 	p.mu.Lock()
 	p.starts = append(p.starts, s)
 	fail := p.Fail
+	if fail == nil && p.FailFor != nil {
+		fail = p.FailFor(s.User)
+	}
 	p.mu.Unlock()
 	if p.Hold != nil {
 		select {

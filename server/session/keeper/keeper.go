@@ -150,7 +150,10 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	}
 	defer k.fam.Close()
 	defer func() { err = errors.Join(err, k.clean(ctx, dir)) }()
-	if err := k.forsake(ctx); err != nil { // what was left by one that was killed
+	before, cancel := context.WithTimeout(ctx, forsakeTime)
+	err = k.forsake(before) // what was left by one that was killed
+	cancel()
+	if err != nil {
 		return err
 	}
 	if err := k.separate(); err != nil {
@@ -254,6 +257,9 @@ func (k *keeper) separate() error {
 	}
 	err = k.fam.Inside(func() (err error) {
 		missing, err = space{k.FrameBuffer, k.Net}.enter()
+		if k.Start.Kiosk != nil {
+			err = errors.Join(err, noRights())
+		}
 		return errors.Join(err, group.Enter())
 	}, group.Attributes)
 	if err == nil && missing != "" {

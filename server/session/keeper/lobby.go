@@ -227,7 +227,7 @@ func (b *lobby) authenticate(ctx context.Context) client.LoggedIn {
 		_ = keeperapi.Say(b.tries, keeperapi.WasRight) // else the try counts
 	}
 	if err == nil {
-		b.user, err = allowed(name, b.start.Group, b.start.LeastUID)
+		b.user, err = allowed(name, b.start.Group, b.start.Kiosks, b.start.LeastUID)
 	}
 	if err == nil {
 		return client.LoggedIn{User: b.user.Name}
@@ -282,31 +282,38 @@ func (b *lobby) mayTry() bool {
 	return !b.tooMany
 }
 
-// allowed returns a user who has logged in, if that user may have a session.
-func allowed(name, group string, least uint32) (xsession.User, error) {
-	const no = "This account may not have a session here."
+// allowed returns a user who has logged in, if that user may have a session:
+// not one of the kiosks' accounts, whose files and processes go when a kiosk
+// begins.
+func allowed(name, group, kiosks string, least uint32) (xsession.User, error) {
 	u, err := xsession.LookupUser(name)
+	if err == nil && (u.UID < least || u.UID == 0) {
+		err = fmt.Errorf("keeper: uid %d belongs to the system", u.UID)
+	}
+	var in bool
+	if err == nil && kiosks != "" {
+		if in, err = memberOf(u, kiosks); in {
+			err = fmt.Errorf("keeper: %s is an account of kiosks, being in group %s, and nobody logs in as one", name, kiosks)
+		}
+	}
+	if err == nil && group != "" {
+		if in, err = memberOf(u, group); err == nil && !in {
+			err = fmt.Errorf("keeper: %s is not in group %s", name, group)
+		}
+	}
 	if err != nil {
-		return xsession.User{}, pam.Told{Text: no, Err: err}
-	}
-	if u.UID < least || u.UID == 0 {
-		return xsession.User{}, pam.Told{Text: no, Err: fmt.Errorf("keeper: uid %d belongs to the system", u.UID)}
-	}
-	if group == "" {
-		return u, nil
-	}
-	g, err := user.LookupGroup(group)
-	if err != nil {
-		return xsession.User{}, pam.Told{Text: no, Err: err}
-	}
-	ids := make([]string, 0, len(u.Groups)+1)
-	for _, id := range append(slices.Clone(u.Groups), u.GID) {
-		ids = append(ids, fmt.Sprint(id))
-	}
-	if !slices.Contains(ids, g.Gid) {
-		return xsession.User{}, pam.Told{Text: no, Err: fmt.Errorf("keeper: %s is not in group %s", name, group)}
+		return xsession.User{}, pam.Told{Text: "This account may not have a session here.", Err: err}
 	}
 	return u, nil
+}
+
+// memberOf reports whether a user is in a group of that name.
+func memberOf(u xsession.User, group string) (bool, error) {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(append(slices.Clone(u.Groups), u.GID), func(id uint32) bool { return fmt.Sprint(id) == g.Gid }), nil
 }
 
 // maxLang bounds the name of a language, in bytes.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -73,6 +74,20 @@ func visitOf(t *testing.T, users *pamtest.Users, start keeperapi.Start, tries ne
 
 func loginStart(user string) keeperapi.Start {
 	return keeperapi.Start{Session: "00000000000000a1", Token: "pseudo.080020c0ffee", User: user, Service: "hotdesk", Terminal: "080020c0ffee", Addr: "10.0.0.7", LeastUID: 1000}
+}
+
+// groupOf is the name of a user's own group.
+func groupOf(t *testing.T, name string) string {
+	t.Helper()
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := user.LookupGroupId(u.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.Name
 }
 
 func (v *visit) answer(all ...string) {
@@ -150,6 +165,10 @@ func TestNoLogin(t *testing.T) {
 		"system user":     {"daemon", pamtest.User{Password: "right"}, nil, []string{"right"}, false, "may not have a session"},
 		"root":            {"root", pamtest.User{Password: "right"}, nil, []string{"right"}, false, "may not have a session"},
 		"not of the group": {person, pamtest.User{Password: "right"}, func(s *keeperapi.Start) { s.Group = "daemon" },
+			[]string{"right"}, false, "may not have a session"},
+		"an account of kiosks": {person, pamtest.User{Password: "right"}, func(s *keeperapi.Start) { s.Kiosks = groupOf(t, person) },
+			[]string{"right"}, false, "may not have a session"},
+		"no group of kiosks": {person, pamtest.User{Password: "right"}, func(s *keeperapi.Start) { s.Kiosks = "nosuchgroup" },
 			[]string{"right"}, false, "may not have a session"},
 		"no such group": {person, pamtest.User{Password: "right"}, func(s *keeperapi.Start) { s.Group = "nosuchgroup" },
 			[]string{"right"}, false, "may not have a session"},

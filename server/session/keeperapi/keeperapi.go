@@ -72,6 +72,7 @@ type Start struct {
 	Terminal alp.TerminalID `json:"terminal,omitempty"` // of a login
 	Addr     string         `json:"addr,omitempty"`     // the terminal's
 	Group    string         `json:"group,omitempty"`    // whose members may have a session; "": everybody from LeastUID on
+	Kiosks   string         `json:"kiosks,omitempty"`   // group whose members, the kiosks' accounts, may have none; "": there are none
 	LeastUID uint32         `json:"least_uid,omitempty"`
 
 	Kiosk *Kiosk `json:"kiosk,omitempty"` // nil for a user's session
@@ -104,7 +105,7 @@ func (s Start) Check() error {
 		return fmt.Errorf("keeperapi: bad token")
 	case len(s.User) > MaxUser:
 		return fmt.Errorf("keeperapi: user name of %d bytes", len(s.User))
-	case s.Service != "" && (!UserName(s.User) || !serviceName(s.Service) || !s.Terminal.Valid() || len(s.Addr) > 64 || s.LeastUID == 0 || len(s.Group) > MaxUser):
+	case s.Service != "" && (!UserName(s.User) || !serviceName(s.Service) || !s.Terminal.Valid() || len(s.Addr) > 64 || s.LeastUID == 0 || len(s.Group) > MaxUser || len(s.Kiosks) > MaxUser):
 		return fmt.Errorf("keeperapi: a login that names no user, service or terminal")
 	case s.Service != "" && s.Kiosk != nil:
 		return fmt.Errorf("keeperapi: a kiosk has no login")

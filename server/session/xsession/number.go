@@ -3,10 +3,13 @@ package xsession
 import (
 	"errors"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -53,6 +56,27 @@ func lookAt(number int) socket {
 		}
 	}
 	return s
+}
+
+// abandoned removes the socket of a server of that user which ended before it
+// was ready: nobody knows that one by its inode. No socket had the number before
+// that server's start, and it did not find the number taken; nobody listens to
+// the socket of one that is dead.
+func abandoned(number int, uid uint32) error {
+	path := socketOf(number)
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil || st.Uid != uid || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil
+	}
+	conn, err := net.Dial("unix", path)
+	if err == nil {
+		conn.Close()
+		return nil
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return nil
+	}
+	return os.Remove(path)
 }
 
 // remove removes the socket that a killed server leaves, if it is still that

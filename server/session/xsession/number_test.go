@@ -1,11 +1,16 @@
 package xsession
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -96,5 +101,63 @@ func TestSocketStays(t *testing.T) {
 	end(t, s)
 	if _, err := os.Lstat(mine.path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// A server that ends before it is ready leaves no socket either, whether it was
+// killed or does not get ready and is given up; one that somebody listens to
+// stays.
+func TestSocketOfAbandoned(t *testing.T) {
+	xvfb, err := exec.LookPath("Xvfb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, script := range map[string]string{
+		"killed":      xvfb + ` "$1" & until test -S "$2"; do sleep .01; done; kill -9 $!; wait $!; exec 3>&-`,
+		"never ready": `exec ` + xvfb + ` "$1"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t)
+			free := drawNumber()
+			for taken(free) {
+				free++
+			}
+			cfg.number = func() int { return free }
+			bin := t.TempDir()
+			text := fmt.Sprintf("#!/bin/sh\nset -- \"$1\" %s\n%s\n", socketOf(free), script)
+			if err := os.WriteFile(filepath.Join(bin, "Xvfb"), []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if name == "never ready" {
+				var watching sync.WaitGroup
+				defer watching.Wait()
+				watching.Go(func() {
+					for !taken(free) && t.Context().Err() == nil {
+						runtime.Gosched()
+					}
+					cancel()
+				})
+			}
+			s, err := Start(ctx, cfg)
+			if err == nil {
+				t.Error("it started")
+			}
+			end(t, s)
+			if taken(free) {
+				t.Error("its socket is there")
+				os.Remove(socketOf(free))
+			}
+			l, err := net.Listen("unix", socketOf(free))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if err := abandoned(free, cfg.User.UID); err != nil || !taken(free) {
+				t.Errorf("a socket that somebody listens to was removed: %v", err)
+			}
+		})
 	}
 }

@@ -404,7 +404,7 @@ func (s *Session) startAs(ctx context.Context, name string, display int) error {
 	select {
 	case got = <-line:
 	case <-ctx.Done():
-		return fmt.Errorf("xsession: the X server was not ready in %v: %s", StartTime, s.xOut.tail())
+		return errors.Join(fmt.Errorf("xsession: the X server was not ready in %v: %s", StartTime, s.xOut.tail()), s.giveUp(display))
 	}
 	if got != strconv.Itoa(display) {
 		select {
@@ -415,10 +415,24 @@ func (s *Session) startAs(ctx context.Context, name string, display int) error {
 		if s.xOut.says("server already running") {
 			return errTaken
 		}
-		return fmt.Errorf("xsession: the X server did not start (%v): %s", s.x.Err(), s.xOut.tail())
+		return errors.Join(fmt.Errorf("xsession: the X server did not start (%v): %s", s.x.Err(), s.xOut.tail()), s.giveUp(display))
 	}
 	s.display, s.socket = cmd.Args[1], lookAt(display)
 	return nil
+}
+
+// killTime bounds the end of an X server that was killed.
+const killTime = 2 * time.Second
+
+// giveUp ends an X server that did not get ready, and removes its socket.
+func (s *Session) giveUp(display int) error {
+	s.cfg.Family.Signal(s.x, unix.SIGKILL)
+	select {
+	case <-s.x.Done():
+		return abandoned(display, s.cfg.User.UID)
+	case <-time.After(killTime):
+		return fmt.Errorf("xsession: the X server does not end")
+	}
 }
 
 // startsDesktops runs what a system wants to be run before any desktop, and

@@ -1,0 +1,37 @@
+package keeper
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Where nobody can tell what runs, nobody says that nothing does.
+func TestKillAllIsSure(t *testing.T) {
+	const uid = 4294967 // nobody's
+	status := func(dir, text string) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "status"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	proc := t.TempDir()
+	status(filepath.Join(proc, "1"), "State:\tS (sleeping)\nUid:\t0\t0\t0\t0\nThreads:\t1\n")
+	if n, err := killAll(proc, uid); n != 0 || err != nil {
+		t.Errorf("nothing runs: %d, %v", n, err)
+	}
+	if n, err := killAll(procfs, uid); n != 0 || err != nil {
+		t.Errorf("nothing runs here: %d, %v", n, err)
+	}
+	if n, err := killAll(filepath.Join(proc, "nosuch"), uid); err == nil {
+		t.Errorf("without a list of processes: %d", n)
+	}
+	if err := os.MkdirAll(filepath.Join(proc, "2", "status"), 0o700); err != nil { // it is there and cannot be read
+		t.Fatal(err)
+	}
+	if n, err := killAll(proc, uid); err == nil {
+		t.Errorf("without one of them: %d", n)
+	}
+}
