@@ -128,9 +128,10 @@ func TestKills(t *testing.T) {
 	var cancel context.CancelFunc
 	w.ctx, cancel = context.WithTimeout(context.Background(), 30*time.Minute)
 	t.Cleanup(cancel)
-	// Load: a second window that never rests.
+	// Load: a second window that never rests, and that the window manager does
+	// not give the keyboard to, whichever comes first.
 	script := w.lab.Path("desk.sh")
-	if err := os.WriteFile(script, []byte(`xterm -geometry 60x10+60+600 -e sh -c 'while :; do seq 50; sleep 0.05; done' &
+	if err := os.WriteFile(script, []byte(`xterm -xrm '*overrideRedirect: true' -geometry 60x10+60+600 -e sh -c 'while :; do seq 50; sleep 0.05; done' &
 exec openbox --startup "xterm -fa 'DejaVu Sans Mono' -fs 11 -geometry 80x24+60+60 -bg '#fbfaf7' -e sh"
 `), 0o644); err != nil {
 		t.Fatal(err)

@@ -7,19 +7,15 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -202,43 +198,6 @@ func codecs386(ctx context.Context, c config) error {
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=386")
 	cmd.Stdout, cmd.Stderr = c.out, c.out
 	return cmd.Run()
-}
-
-var fuzzName = regexp.MustCompile(`^func (Fuzz\w+)\(\w+ \*testing\.F\)`)
-
-// fuzz runs each target for a few seconds, a minute with -long. The targets
-// are found in the files, so that none is forgotten.
-func fuzz(ctx context.Context, c config) error {
-	length := "3s"
-	if c.long {
-		length = "60s"
-	}
-	n := 0
-	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(p, "_test.go") {
-			return err
-		}
-		f, err := os.Open(p)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		sc := bufio.NewScanner(f)
-		sc.Buffer(nil, 1<<20)
-		for sc.Scan() {
-			if m := fuzzName.FindStringSubmatch(sc.Text()); m != nil {
-				n++
-				if err := goTool(ctx, c, "test", "-run=^$", "-fuzz=^"+m[1]+"$", "-fuzztime="+length, "./"+filepath.Dir(p)); err != nil {
-					return fmt.Errorf("%s in %s: %w", m[1], p, err)
-				}
-			}
-		}
-		return sc.Err()
-	})
-	if err == nil && n == 0 {
-		err = errors.New("no fuzz target found")
-	}
-	return err
 }
 
 func tour(ctx context.Context, c config) error {
