@@ -46,7 +46,9 @@ func TestHistories(t *testing.T) {
 		return
 	}
 	from, to := uint64(0), uint64(500)
-	if long {
+	if testing.Short() {
+		to = 50
+	} else if long {
 		to = 100000
 	}
 	if a, b, ok := strings.Cut(os.Getenv("HOTDESK_SEEDS"), "-"); ok {

@@ -74,7 +74,10 @@ func token(n int) alp.Token {
 // millisecond apart; one that proves itself by its secret, one by a PIN, and one
 // that need not.
 func TestCardStorm(t *testing.T) {
-	const pulls, cards = 100_000, 3
+	pulls, cards := 100_000, 3
+	if testing.Short() {
+		pulls = 5_000
+	}
 	w := New(7)
 	w.faults = false
 	w.proofs = func(t alp.Token) proof.Kind {

@@ -15,7 +15,9 @@ import (
 // hosts. In CI it is a smaller place.
 func TestThousandHosts(t *testing.T) {
 	hosts, units, users := 30, 2000, 200
-	if long {
+	if testing.Short() {
+		hosts, units, users = 20, 500, 50
+	} else if long {
 		hosts, units, users = 1000, 100000, 5000
 	}
 	w := New(1)
