@@ -15,7 +15,7 @@ import (
 
 // TestImage boots what was made: it becomes a terminal, on its own screen.
 func TestImage(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute) // an emulated processor, on a busy machine
 	defer cancel()
 	if err := debian.Need(ctx, t.Output(), debian.Machine...); err != nil {
 		t.Fatal(err)
