@@ -189,7 +189,7 @@ func TestCardStorm(t *testing.T) {
 		must(t, term.rest(ctx))
 		for _, line := range []string{
 			"xsetroot -solid '#" + s.colours[card] + "'",
-			"(while sleep 0.05; do " + bin + "/cardping 20; done) > " + w.lab.Path("ping"+strconv.Itoa(card)) + " 2>&1 &",
+			bin + "/cardping 20 50ms > " + w.lab.Path("ping"+strconv.Itoa(card)) + " 2>&1 &",
 			"cat > " + w.lab.Path("heard"+strconv.Itoa(card)),
 		} {
 			must(t, term.conn.Call(ctx, "type", map[string]string{"text": line + "\n"}, nil))

@@ -51,14 +51,21 @@ func cmdWaits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cardPing is a program: it has COUNT exchanges with the card in the first
-// reader of the PC/SC service, and says what they took.
+// reader of the PC/SC service, and says what they took; with a PAUSE, again and
+// again.
 func cardPing(args []string, out io.Writer) int {
-	err := errors.New("usage: cardping COUNT")
-	if len(args) == 1 {
-		var n int
-		if n, err = strconv.Atoi(args[0]); err == nil {
-			err = pingCard(max(n, 1), out)
+	n, pause, err := 0, time.Duration(0), errors.New("usage: cardping COUNT [PAUSE]")
+	if len(args) == 1 || len(args) == 2 {
+		n, err = strconv.Atoi(args[0])
+	}
+	if len(args) == 2 && err == nil {
+		pause, err = time.ParseDuration(args[1])
+	}
+	for again := err == nil; again; again = pause > 0 {
+		if err = pingCard(max(n, 1), out); err != nil && pause > 0 {
+			fmt.Fprintln(out, "cardping:", err)
 		}
+		<-time.After(pause)
 	}
 	if err != nil {
 		fmt.Fprintln(out, "cardping:", err)

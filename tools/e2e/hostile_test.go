@@ -33,7 +33,7 @@ func hostileSeed(t *testing.T, few, many int) (seed uint64, rounds int) {
 // the log stays short, and with true lines all is well again.
 func TestHostileLines(t *testing.T) {
 	f := newFort(t)
-	seed, pulls := hostileSeed(t, 60, 2000)
+	seed, pulls := hostileSeed(t, 25, 2000)
 	gateway, err := f.host.Gateway()
 	f.must(err)
 	at := netip.MustParseAddrPort(f.host.Addr)
