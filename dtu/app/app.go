@@ -99,12 +99,38 @@ func Run(ctx context.Context, cfg Config) error {
 
 // openTrust reads whom the terminal believes.
 func (c *Config) openTrust() (*trust.Store, error) {
-	s, err := trust.Open(trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: alp.ServerName, ALPN: alp.ALPN, KeyFile: c.KeyFile})
+	if c.State != "" {
+		if err := os.MkdirAll(c.State, 0o700); err != nil {
+			return nil, fmt.Errorf("dtu: -state: %w", err)
+		}
+	}
+	conf := trust.Config{Mode: c.Trust, Authority: c.Authority, File: c.TrustFile, Name: alp.ServerName, ALPN: alp.ALPN}
+	conf.KeyFile = c.ownKey()
+	s, err := trust.Open(conf)
 	if err != nil {
 		return nil, fmt.Errorf("dtu: %w", err)
 	}
 	return s, nil
 }
+
+// ownKey is the file of the terminal's key. Without one that was named the key
+// is kept where the terminal keeps things anyway, if it lasts there: with another
+// key after each start no host would believe that it is the same terminal.
+func (c *Config) ownKey() string {
+	file := c.KeyFile
+	switch {
+	case file != "":
+		return file
+	case c.State != "":
+		return filepath.Join(c.State, keyName)
+	case c.Trust != trust.Configured && trust.Lasts(filepath.Dir(c.TrustFile)):
+		return filepath.Join(filepath.Dir(c.TrustFile), keyName)
+	}
+	c.Log.Info("this terminal has no key of its own, and whoever says its id is taken for it: let it keep one with -state DIR, on a disk")
+	return ""
+}
+
+const keyName = "terminal.key"
 
 // openDisplay makes the display; url is where its page is, if it has one.
 func openDisplay(cfg Config, hot func(uint16, func(uint16) bool) bool) (d backend.Display, url string, err error) {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -32,8 +33,9 @@ type Config struct {
 	Find          []bootstrap.Source // nil: in the usual order
 	Authority     string             // file with the certificate of the group's authority
 	Trust         trust.Mode         // where the authority comes from where no file names it
-	TrustFile     string             // where what was accepted is kept
-	KeyFile       string             // of the terminal's own key; "": none
+	State         string             // directory of what the terminal keeps; "": what the files below say
+	TrustFile     string             // where what was accepted is kept; "": in State
+	KeyFile       string             // of the terminal's own key; "": see ownKey
 	DHCP          string             // interface to ask on; empty: no DHCP
 	DHCPConfigure bool               // give it the lease's address
 	Display       string             // headless, window, fb or workbench
@@ -100,8 +102,9 @@ func flags(c *Config) *flag.FlagSet {
 		}
 		return nil
 	})
-	fs.StringVar(&c.KeyFile, "key-file", "", "`FILE` of the terminal's own key, made when it is missing: hosts that have seen it let nobody else be this terminal (empty: its id is all that it has)")
-	fs.StringVar(&c.TrustFile, "trust-file", "", "`FILE` where the authority that -trust brought is kept; take it away to trust anew")
+	fs.StringVar(&c.State, "state", "", "`DIR` that lasts, made when it is missing, where the terminal keeps what it learns: trusted.pem of -trust, and terminal.key, its own key (empty: as -trust-file and -key-file say)")
+	fs.StringVar(&c.KeyFile, "key-file", "", "`FILE` of the terminal's own key, made when it is missing: hosts that have seen it let nobody else be this terminal (empty: terminal.key in -state or else beside -trust-file, if that is on a disk; without either its id is all that it has)")
+	fs.StringVar(&c.TrustFile, "trust-file", "", "`FILE` where the authority that -trust brought is kept; take it away to trust anew (empty: trusted.pem in -state)")
 	fs.StringVar(&c.DHCP, "dhcp", "", "`INTERFACE` on which a DHCP server is asked for servers (needs the rights of root; empty: no DHCP)")
 	fs.BoolVar(&c.DHCPConfigure, "dhcp-configure", false, "give the interface of -dhcp the address and route of the lease, and take them away at the end")
 	fs.Func("find", "`SOURCES` of servers in the order in which they are tried, with commas (default "+sources(bootstrap.Order)+")", func(s string) error {
@@ -247,9 +250,12 @@ func (c *Config) checkTrust() error {
 		c.Trust = trust.Configured
 	case c.Trust == "":
 		return program.Usagef("no -authority: a terminal talks only to servers of the group it was given; name the file authority.pem of that group's -state directory, or let -trust first-use show the first server's fingerprint")
+	case c.TrustFile == "" && c.State != "":
+		c.TrustFile = filepath.Join(c.State, "trusted.pem")
 	case c.TrustFile == "":
-		return program.Usagef("-trust %s without -trust-file: what is accepted must be kept", c.Trust)
-	case c.Trust == trust.DHCP && c.DHCP == "":
+		return program.Usagef("-trust %s without -state or -trust-file: what is accepted must be kept", c.Trust)
+	}
+	if c.Trust == trust.DHCP && c.DHCP == "" {
 		return program.Usagef("-trust dhcp without -dhcp: which interface?")
 	}
 	return nil

@@ -226,6 +226,7 @@ func TestWayFlags(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"", "-trust first-use"},
 		{"-trust first-use", "-trust-file"},
+		{"-trust first-use -state /proc/nosuch/x", "-state"},
 		{"-trust first-use -trust-file x -authority y", "leave one out"},
 		{"-trust dhcp -trust-file x", "-dhcp"},
 		{"-trust everybody", "first-use"},
@@ -239,5 +240,49 @@ func TestWayFlags(t *testing.T) {
 		if code := Main(strings.Fields(c.args), &out, &out); code == 0 || !strings.Contains(out.String(), c.want) {
 			t.Errorf("%q: exit code %d, %s", c.args, code, out.String())
 		}
+	}
+}
+
+// The terminal's key lies where things are kept, if they last there.
+func TestOwnKeyFile(t *testing.T) {
+	shm, err := os.MkdirTemp("/dev/shm", "dtu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(shm) })
+	beside := "" // what else is there is a matter of the machine
+	if trust.Lasts(".") {
+		beside = "terminal.key"
+	}
+	for _, c := range []struct {
+		conf Config
+		want string
+	}{
+		{Config{Trust: trust.Configured, Authority: "a.pem"}, ""},
+		{Config{Trust: trust.FirstUse, TrustFile: filepath.Join(shm, "trusted.pem")}, ""},
+		{Config{Trust: trust.FirstUse, TrustFile: "nosuch/trusted.pem"}, ""},
+		{Config{Trust: trust.FirstUse, TrustFile: "trusted.pem"}, beside},
+		{Config{Trust: trust.FirstUse, TrustFile: "trusted.pem", KeyFile: "own"}, "own"},
+		{Config{Trust: trust.FirstUse, State: shm, TrustFile: "trusted.pem"}, filepath.Join(shm, "terminal.key")}, // an admin says that it lasts
+		{Config{Trust: trust.Configured, Authority: "a.pem", State: "s"}, "s/terminal.key"},
+		{Config{Trust: trust.Configured, Authority: "a.pem", State: "s", KeyFile: "own"}, "own"},
+	} {
+		c.conf.Log = slog.New(slog.DiscardHandler)
+		if got := c.conf.ownKey(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.conf, got, c.want)
+		}
+	}
+	c := Config{Trust: trust.FirstUse, State: filepath.Join(shm, "state"), DHCP: "x"}
+	if err := c.checkTrust(); err != nil || c.TrustFile != filepath.Join(c.State, "trusted.pem") {
+		t.Errorf("%q, %v", c.TrustFile, err)
+	}
+	c.Log = slog.New(slog.DiscardHandler)
+	for range 2 {
+		if _, err := c.openTrust(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := os.Stat(filepath.Join(c.State, "terminal.key")); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st, err)
 	}
 }

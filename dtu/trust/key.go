@@ -15,6 +15,8 @@ import (
 	"math/big"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // keyBlock is the form of a terminal's key in its file.
@@ -50,6 +52,20 @@ func openKey(file string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("trust: %w", err)
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: signer}, nil
+}
+
+// Lasts reports whether a directory can be written to and is still there after
+// the machine was switched off, as far as its file system tells.
+func Lasts(dir string) bool {
+	var fs unix.Statfs_t
+	if unix.Access(dir, unix.W_OK) != nil || unix.Statfs(dir, &fs) != nil {
+		return false
+	}
+	switch int64(fs.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC: // the last is a live system's, most likely
+		return false
+	}
+	return true
 }
 
 func readKey(file string) (*ecdsa.PrivateKey, error) {

@@ -31,6 +31,7 @@ const MaxBody = 64 << 10
 //	GET    /group/sessions        GroupSessions; ?host=NAME for one host's
 //	GET    /group/terminals       GroupTerminals; ?host=NAME
 //	GET    /group/audit           GroupAudit; ?host=NAME and AuditQuery's values
+//	DELETE /group/terminals/ID/key  Done: the key of that terminal is forgotten
 //	POST   /host/state            local.StateRequest -> local.State
 //	GET    /policy/explain        Explanation; ?token=&terminal=, and &user= for one who has logged in
 //	GET    /records/KIND          []Record
@@ -114,7 +115,9 @@ type TerminalState struct {
 	Addr      string         `json:"addr,omitempty"`
 	Token     alp.Token      `json:"token,omitempty"` // that is in it
 	Session   alp.SessionID  `json:"session,omitempty"`
-	Host      string         `json:"host,omitempty"` // that it is connected to
+	Host      string         `json:"host,omitempty"`  // that it is connected to
+	Key       string         `json:"key,omitempty"`   // SHA-256 of its own key, as the registry has it
+	Shown     string         `json:"shown,omitempty"` // and of the one that it has shown to that host
 }
 
 // Reason is why an admin does something, for the audit and the user.

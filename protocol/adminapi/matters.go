@@ -27,6 +27,7 @@ var Matters = []Field{
 	{"hosts", "which hosts may give a session: NAME,NAME, with * for any bytes", list(pattern)},
 	{"cards", "any: every card gets a session; registered: cards with a record; self: others too, once their user has logged in, which registers them; none: no card does", oneOf("any", "registered", "self", "none")},
 	{"bare", "what a terminal without a card gets: session; card, the screen that asks for one; login, the login screen", oneOf("session", "card", "login")},
+	{"terminal-keys", "how a terminal proves that it is the one of its id: none, its word is taken for it, unless the registry has its key; host, whoever showed a key there first, until the server program is restarted; pin, the same for the whole group and for good, its key being registered when its first session is shown; registered, terminals whose key is in the registry alone", oneOf("none", "host", "pin", "registered")},
 	{"first", "what is to be proven before a session is made: none, or login, pin, piv-card, piv, simple, or one of the last four and login: pin,login", checkNeed},
 	{"reattach", "the same, before a session is shown again", checkNeed},
 	{"kiosk", "the kiosk whose command is the session; no: none", word},

@@ -31,6 +31,10 @@ func (desk) Terminals(context.Context) ([]adminapi.TerminalState, error) { retur
 func (desk) End(context.Context, alp.SessionID) error                    { return nil }
 func (desk) Detach(context.Context, alp.SessionID, string) (bool, error) { return true, nil }
 func (desk) Lock(context.Context, alp.SessionID) (bool, error)           { return true, nil }
+func (desk) ForgetKey(_ context.Context, id alp.TerminalID) (bool, error) {
+	return id == "080020c0ffee", nil
+}
+
 func (desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
 	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
 }

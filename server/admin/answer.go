@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/alp"
 	"hotdesk/server/audit"
 )
 
@@ -164,6 +165,9 @@ func (s *Server) ServePeers(ctx context.Context, p *Peers) {
 			q.Who = q.Who[:adminapi.MaxReason]
 		}
 		return s.act(r.Context(), r.PathValue("id"), r.PathValue("verb"), q.Reason, q.Who+" at "+host)
+	})
+	handle("POST /terminals/{id}/forget", func(r *http.Request) (any, error) {
+		return s.conf.Desk.ForgetKey(r.Context(), alp.TerminalID(r.PathValue("id")))
 	})
 	handle("POST /renew", func(r *http.Request) (any, error) {
 		e, ok := r.Context().Value(peerHost{}).(*endConn)

@@ -36,6 +36,7 @@ func (s *Server) routes() {
 	s.handle("GET /terminals", func(r *http.Request) (any, error) { return s.terminals(r.Context()) })
 	s.handle("GET /group/sessions", s.groupSessions)
 	s.handle("GET /group/terminals", s.groupTerminals)
+	s.handle("DELETE /group/terminals/{id}/key", s.forgetKey)
 	s.handle("GET /group/audit", s.groupAudit)
 	s.handle("GET /group", func(r *http.Request) (any, error) { return s.group(r.Context()) })
 	s.handle("POST /host/state", s.state)
@@ -97,7 +98,7 @@ func (s *Server) terminals(ctx context.Context) ([]adminapi.TerminalState, error
 				all = append(all, adminapi.TerminalState{ID: t.ID})
 				i = len(all) - 1
 			}
-			all[i].Name, all[i].Location = t.Name, t.Location
+			all[i].Name, all[i].Location, all[i].Key = t.Name, t.Location, t.Key
 		}
 	}
 	slices.SortFunc(all, func(a, b adminapi.TerminalState) int { return cmp.Compare(a.ID, b.ID) })

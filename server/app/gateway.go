@@ -93,7 +93,7 @@ func runGateway(ctx context.Context, c Config) error {
 		}
 	})
 	srv = control.New(control.Config{
-		View: office.view, Audit: office.note, Enroll: office.enroll,
+		View: office.view, Audit: office.note, Enroll: office.enroll, Pin: office.pin,
 		TLS: who.serverConfig(), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Local: c.Local, Most: c.Most,
 		Proofs: proofs, Rules: rules,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,

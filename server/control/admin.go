@@ -101,7 +101,7 @@ func (s *Server) Terminals(ctx context.Context) (all []adminapi.TerminalState, e
 		for _, t := range s.terminals {
 			x := adminapi.TerminalState{ID: t.id, Connected: t.conn != nil, Session: t.shown.session}
 			if t.conn != nil {
-				x.Addr = t.conn.addr.String()
+				x.Addr, x.Shown = t.conn.addr.String(), t.conn.key.String()
 			}
 			if t.now != nil {
 				x.Token = t.now.req.Token()

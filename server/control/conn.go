@@ -28,10 +28,11 @@ type conn struct {
 	channel [identity.ChannelSize]byte // the connection's name within TLS
 	key     terminalKey                // that the terminal has shown there
 
-	t      *terminal // nil until it named one
-	proven proven
-	closed bool
-	bad    int // lines that were wrong
+	t       *terminal // nil until it named one
+	proven  proven
+	pinning bool // its key is being registered
+	closed  bool
+	bad     int // lines that were wrong
 }
 
 // serve is the reader of one connection, from its handshake on.

@@ -135,10 +135,13 @@ type Config struct {
 	// Enroll registers a card as a user's, and takes its time; nil: cards
 	// cannot be registered.
 	Enroll func(ctx context.Context, token alp.Token, user string) error
-	Audit  func(audit.Entry) // is told what is to be remembered, and returns at once; may be nil
-	Peers  func(*tls.Conn)   // serves a connection of another host's gateway, to its end; nil: there are none
-	Ready  func()            // called once the sessions of before are known; may be nil
-	Log    *slog.Logger      // nil: silent
+	// Pin registers the hash of a terminal's key as the only one that it has, and
+	// takes its time; ErrOtherKey where there is another. Nil: it cannot.
+	Pin   func(ctx context.Context, id alp.TerminalID, key string) error
+	Audit func(audit.Entry) // is told what is to be remembered, and returns at once; may be nil
+	Peers func(*tls.Conn)   // serves a connection of another host's gateway, to its end; nil: there are none
+	Ready func()            // called once the sessions of before are known; may be nil
+	Log   *slog.Logger      // nil: silent
 }
 
 // A Server has the terminals and the sessions of this host.
@@ -147,6 +150,8 @@ type Server struct {
 	log   *slog.Logger
 	gate  *gate
 	notes notes // of what terminals cause
+
+	refusals, pins notes // of terminals' keys
 
 	ctx     context.Context // of Serve
 	events  chan func()
@@ -184,6 +189,8 @@ func New(conf Config) *Server {
 		log:       conf.Log,
 		gate:      newGate(MaxConns, MaxHalfOpen),
 		notes:     notes{burst: allNotes, rate: allNotesRate},
+		refusals:  notes{burst: keyNotes, rate: keyNotesRate},
+		pins:      notes{burst: keyPins, rate: keyPinsRate},
 		events:    make(chan func()),
 		stopped:   make(chan struct{}),
 		table:     sessions.New(MaxSessions),

@@ -306,6 +306,7 @@ func (s *Server) attached(k *keeper, c client.Change) {
 		// since has not, however late this comes.
 		k.last(nil)
 		delete(s.locks, k.id)
+		s.pin(t)
 	}
 	k.stirred()
 	s.auditKeeper(audit.Attach, k, c.Terminal, "")

@@ -1,13 +1,19 @@
 package control
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/audit"
+	"hotdesk/server/policy"
 )
 
 const (
@@ -38,20 +44,120 @@ func (k terminalKey) String() string {
 	return hex.EncodeToString(k[:])
 }
 
-// owns reports whether the registry lets the owner of a key be that terminal.
-// What it says holds from the next connection on.
-func (s *Server) owns(id alp.TerminalID, k terminalKey) bool {
-	if s.conf.View == nil {
-		return true
+// keysOf is how a terminal proves that it is the one of that id, and the key
+// that the registry has of it, "" for none.
+func (s *Server) keysOf(id alp.TerminalID) (rule policy.Keys, registered string) {
+	if s.conf.View != nil {
+		t, _ := s.conf.View().Terminal(id)
+		registered = t.Key
 	}
-	t, _ := s.conf.View().Terminal(id)
-	return t.Key == "" || t.Key == k.String()
+	return s.judge(policy.Request{Token: alp.Token("pseudo." + string(id)), Terminal: id}).Keys, registered
 }
 
-// errOtherKey ends a connection whose terminal is told otherKey on its screen.
-var errOtherKey = errors.New("the id belongs to a terminal with another key")
+// Errors that end a connection whose terminal is told them on its screen.
+var (
+	// ErrOtherKey means that an id belongs to a terminal with another key.
+	ErrOtherKey = errors.New("control: the id belongs to a terminal with another key")
+	errNoKey    = errors.New("control: the terminal's key is not registered")
+)
 
-const otherKey = "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator take the key out of the registry, if it is there, and restart the server program; sessions go on."
+var keyTexts = map[error]string{
+	ErrOtherKey: "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator forget the old key (hotdesk terminal forget).",
+	errNoKey:    "Terminals need a registered key here, and this one's is not. Have your administrator register it (hotdesk terminal name ID NAME key=HASH; the server's log has it).",
+}
+
+// mayBe tells whether the owner of a key may be that terminal. What the registry
+// says counts more than what this host remembers, and holds from the next
+// connection on.
+func (s *Server) mayBe(id alp.TerminalID, k terminalKey, now time.Time) error {
+	rule, registered := s.keysOf(id)
+	switch e := s.keys[id]; {
+	case registered != "" && registered != k.String():
+		return ErrOtherKey
+	case registered != "":
+		delete(s.keys, id)
+		s.keys.admit(id, k, now)
+		s.keys[id].registered = true
+		return nil
+	case rule == policy.KeysRegistered:
+		return errNoKey
+	case rule == policy.KeysNone:
+		return nil
+	case e != nil && e.registered: // and is no more: an admin wants another
+		delete(s.keys, id)
+	}
+	if !s.keys.admit(id, k, now) {
+		return ErrOtherKey
+	}
+	return nil
+}
+
+// Refusals of keys, and keys that are registered, at once and then a second:
+// whoever makes up terminals fills neither audit nor registry.
+const (
+	keyNotes, keyNotesRate = 100, 1
+	keyPins, keyPinsRate   = 100, 1
+)
+
+// wrongKey has the audit remember whom mayBe has refused.
+func (s *Server) wrongKey(c *conn, id alp.TerminalID, why error) {
+	s.refusals.note(func(more ...any) {
+		s.log.Warn("terminal refused", append([]any{"terminal", id, "peer", c.peer(), "key", c.key.String(), "reason", why.Error()}, more...)...)
+		s.audit(audit.Entry{What: audit.Deny, Terminal: string(id), Addr: c.addr.String(), Text: fmt.Sprintf("terminal key %s: %v", cmp.Or(c.key.String(), "none"), why)})
+	})
+}
+
+// pin has the key of a terminal registered, where a rule says so and there is
+// none yet. It is called when a session is shown there: somebody who may have
+// one has come to the terminal, and found it the right one.
+func (s *Server) pin(t *terminal) {
+	c := t.conn
+	if c == nil || c.key == (terminalKey{}) || c.pinning || s.conf.Pin == nil {
+		return
+	}
+	if rule, registered := s.keysOf(t.id); rule != policy.KeysPin || registered != "" {
+		return
+	}
+	s.pins.note(func(...any) {
+		c.pinning = true
+		key := c.key.String()
+		s.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(s.ctx, EnrollWithin)
+			defer cancel()
+			err := s.conf.Pin(ctx, t.id, key)
+			s.post(func() { s.pinned(c, err) })
+		})
+	})
+}
+
+// pinned is what came of it.
+func (s *Server) pinned(c *conn, err error) {
+	c.pinning = false
+	t, id, key := c.t, c.t.id, c.key.String()
+	switch {
+	case err == nil:
+		s.say(t, slog.LevelInfo, "terminal's key registered at its first use", "key", key)
+		s.audit(audit.Entry{What: audit.Registry, Terminal: string(id), Addr: c.addr.String(), Text: "terminal key " + key + " registered at its first use"})
+	case errors.Is(err, ErrOtherKey): // another host was faster, with another terminal of that id
+		s.wrongKey(c, id, ErrOtherKey)
+		if t.conn == c {
+			s.clear(t)
+			s.hangUp(c, ErrOtherKey.Error())
+		}
+	default:
+		s.say(t, slog.LevelWarn, "terminal's key cannot be registered now; its next session tries again", "err", err)
+	}
+}
+
+// ForgetKey forgets the key of a terminal that this host remembers, and reports
+// whether there was one. The next that comes counts.
+func (s *Server) ForgetKey(ctx context.Context, id alp.TerminalID) (was bool, err error) {
+	err = s.query(ctx, func() {
+		_, was = s.keys[id]
+		delete(s.keys, id)
+	})
+	return was, err
+}
 
 // A keyring remembers which key first came with a terminal's id: from then on
 // nobody without it is that terminal. It is pure, and not safe for concurrent
@@ -59,8 +165,9 @@ const otherKey = "This terminal's id belongs to a terminal with another key. If 
 type keyring map[alp.TerminalID]*keyEntry
 
 type keyEntry struct {
-	key  terminalKey
-	seen time.Time
+	key        terminalKey
+	seen       time.Time
+	registered bool // the registry had it
 }
 
 // admit tells whether the owner of a key may be that terminal.
@@ -85,6 +192,6 @@ func (r keyring) admit(id alp.TerminalID, k terminalKey, now time.Time) bool {
 		}
 		delete(r, oldest)
 	}
-	r[id] = &keyEntry{k, now}
+	r[id] = &keyEntry{key: k, seen: now}
 	return true
 }

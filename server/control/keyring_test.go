@@ -46,29 +46,63 @@ func TestKeyring(t *testing.T) {
 	}
 }
 
-// registered is a View that knows one key of every terminal.
+// registered is a View that knows one key of every terminal, and one rule.
 type registered struct {
 	policy.View
-	key string
+	key, rule string
 }
 
 func (r registered) Terminal(id alp.TerminalID) (adminapi.Terminal, bool) {
 	return adminapi.Terminal{ID: id, Key: r.key}, true
 }
+func (r registered) Token(alp.Token) (adminapi.Token, bool) { return adminapi.Token{}, false }
+func (r registered) Policies() []adminapi.Policy {
+	if r.rule == "" {
+		return nil
+	}
+	return []adminapi.Policy{{Name: "p", Says: map[string]string{"terminal-keys": r.rule}}}
+}
 
-func TestOwns(t *testing.T) {
-	one := terminalKey{1}
-	for _, c := range []struct {
-		key  string
-		k    terminalKey
-		want bool
-	}{{"", one, true}, {"", terminalKey{}, true}, {one.String(), one, true}, {one.String(), terminalKey{2}, false}, {one.String(), terminalKey{}, false}} {
-		s := &Server{conf: Config{View: func() policy.View { return registered{key: c.key} }}}
-		if s.owns("0800200a0b0c", c.k) != c.want {
-			t.Errorf("%q for %s", c.key, c.k)
+// Who may be a terminal, one connection after the other: what the registry says
+// counts more than what the host remembers, and the rule says what counts where
+// it says nothing.
+func TestMayBe(t *testing.T) {
+	const id = alp.TerminalID("0800200a0b0c")
+	no, one, two := terminalKey{}, terminalKey{1}, terminalKey{2}
+	type step struct {
+		rule, key string
+		k         terminalKey
+		want      error
+	}
+	for name, steps := range map[string][]step{
+		"whoever comes first":             {{"", "", one, nil}, {"", "", two, ErrOtherKey}, {"", "", no, ErrOtherKey}, {"", "", one, nil}},
+		"whoever comes, with none before": {{"", "", no, nil}, {"", "", two, nil}, {"", "", no, ErrOtherKey}},
+		"pin, before the registry has it": {{"pin", "", one, nil}, {"pin", "", two, ErrOtherKey}},
+		"pin, of one without":             {{"pin", "", no, nil}, {"pin", "", no, nil}},
+		"the registry has it":             {{"pin", one.String(), two, ErrOtherKey}, {"pin", one.String(), no, ErrOtherKey}, {"pin", one.String(), one, nil}},
+		"an admin exchanges it":           {{"pin", one.String(), one, nil}, {"pin", two.String(), one, ErrOtherKey}, {"pin", two.String(), two, nil}},
+		"an admin registers another":      {{"", "", one, nil}, {"", two.String(), two, nil}, {"", two.String(), one, ErrOtherKey}},
+		"an admin forgets it":             {{"pin", one.String(), one, nil}, {"pin", "", two, nil}, {"pin", "", one, ErrOtherKey}},
+		"registered ones only":            {{"registered", "", one, errNoKey}, {"registered", "", no, errNoKey}, {"registered", one.String(), one, nil}, {"registered", one.String(), two, ErrOtherKey}},
+		"none":                            {{"none", "", one, nil}, {"none", "", two, nil}, {"none", "", no, nil}, {"none", one.String(), two, ErrOtherKey}},
+		"a rule of a later version":       {{"seal", "", one, nil}, {"seal", "", two, ErrOtherKey}},
+	} {
+		var view registered
+		s := &Server{keys: keyring{}, conf: Config{View: func() policy.View { return view }}}
+		for i, c := range steps {
+			view = registered{key: c.key, rule: c.rule}
+			if err := s.mayBe(id, c.k, time.Unix(1e9, 0)); err != c.want {
+				t.Errorf("%s: step %d: %v, want %v", name, i+1, err, c.want)
+			}
 		}
 	}
-	if !(&Server{}).owns("0800200a0b0c", one) {
-		t.Error("no registry")
+	s := &Server{keys: keyring{}}
+	if err := s.mayBe(id, one, time.Unix(1e9, 0)); err != nil {
+		t.Errorf("without a registry: %v", err)
+	}
+	for _, err := range []error{ErrOtherKey, errNoKey} {
+		if text := keyTexts[err]; text == "" || len(text) > alp.MaxText {
+			t.Errorf("%v is told as %q", err, text)
+		}
 	}
 }

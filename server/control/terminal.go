@@ -170,8 +170,8 @@ func (s *Server) message(c *conn, m alp.Message) error {
 			return err
 		}
 		if err := s.bind(c, r.Terminal); err != nil || c.t == nil {
-			if err == errOtherKey {
-				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: otherKey, OSD: osdRefused}.Message())
+			if why := keyTexts[err]; why != "" {
+				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: why, OSD: osdRefused}.Message())
 			}
 			return err
 		}
@@ -221,8 +221,9 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 		}
 		return nil
 	}
-	if !s.owns(id, c.key) || !s.keys.admit(id, c.key, time.Now()) {
-		return errOtherKey
+	if err := s.mayBe(id, c.key, time.Now()); err != nil {
+		s.wrongKey(c, id, err)
+		return err
 	}
 	t := s.terminals[id]
 	if t == nil {

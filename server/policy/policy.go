@@ -106,6 +106,17 @@ func (n Need) String() string {
 	return string(n.Proof)
 }
 
+// Keys is how a terminal proves that it is the one of its id.
+type Keys string
+
+// What a rule says of keys; "" and what a later version says are KeysHost.
+const (
+	KeysNone       Keys = "none"       // not at all, unless the registry has its key
+	KeysHost       Keys = "host"       // by the key that was shown to this host first
+	KeysPin        Keys = "pin"        // by the one that the registry has of it since its first use
+	KeysRegistered Keys = "registered" // by one that an admin has registered
+)
+
 // Removal is what becomes of a session whose card is pulled.
 type Removal struct {
 	Lock  bool
@@ -141,6 +152,7 @@ type Decision struct {
 	User, Owner string
 	Groups      []string
 
+	Keys            Keys // of the terminal's id
 	First, Reattach Need
 	Enroll          bool            // the card is to be registered as User's
 	Kiosk           *adminapi.Kiosk // what the session is; nil for a user's

@@ -124,7 +124,7 @@ func (a *about) defaults() {
 	}
 	for matter, value := range map[string]string{
 		"access": "allow", "cards": string(cards), "bare": string(bare), "first": need(proof.First), "reattach": need(proof.Reattach),
-		"choose": "no", "idle": "never", "disconnected": disconnected, "removal": removal,
+		"terminal-keys": string(KeysHost), "choose": "no", "idle": "never", "disconnected": disconnected, "removal": removal,
 	} {
 		if _, ok := a.said[matter]; !ok {
 			a.said[matter] = adminapi.Ground{Matter: matter, Value: value}
@@ -180,6 +180,7 @@ func needOf(s string) Need {
 // settle takes over what the rules say beside the outcome.
 func (a *about) settle() Decision {
 	d := Decision{Token: a.as, User: a.user, Owner: a.owner, Groups: a.groups, Choose: a.value("choose") == "yes"}
+	d.Keys = Keys(a.value("terminal-keys"))
 	d.First, d.Reattach = needOf(a.value("first")), needOf(a.value("reattach"))
 	if strings.HasPrefix(string(a.Token), "pseudo.") { // there is no card to prove anything
 		d.First.Proof, d.Reattach.Proof = proof.None, proof.None

@@ -103,6 +103,10 @@ var table = []line{
 	{what: "The flag -proof-rules", rules: none, conf: Config{Proof: func(alp.Token, proof.Use) proof.Kind { return proof.PIN }}, token: "piv.01", want: "session", by: "Card", also: "first pin reattach pin"},
 	{what: "A terminal has no card to ask", rules: "a bare=session\nb first=pin reattach=pin", token: "pseudo.080020000001", want: "session", by: "Pseudo:a"},
 
+	{part: "Terminals", what: "Its key is registered when its first session is shown", rules: "lobby terminal=080020* terminal-keys=pin", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "terminal-keys pin"},
+	{what: "of those elsewhere each host remembers it", token: "pseudo.0a0020000001", terminal: "0a0020000001", want: "insert card", by: "InsertCard"},
+	{what: "Registered keys only, but for one room", rules: "a terminal=0800200000* terminal-keys=none\nb terminal-keys=registered", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "terminal-keys none"},
+
 	{part: "Kiosks", what: "A terminal without a card runs a kiosk", rules: "hall terminal=080020* bare=session kiosk=web", token: "pseudo.080020000001", want: "session", by: "Pseudo:hall", also: "kiosk web disconnected 5m0s removal end"},
 	{what: "that is not there", rules: "hall bare=session kiosk=nosuch", token: "pseudo.080020000001", want: "denied", by: "Kiosk:hall", also: "disconnected 5m0s removal end"},
 	{what: "A visitor's card runs one, for a while after its removal", rules: "v token=visitor.* kiosk=web removal=end:1m", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s removal end 1m0s"},
@@ -148,6 +152,7 @@ func also(d Decision, presented alp.Token) string {
 	say(d.User != "", "user %s", d.User)
 	say(d.Enroll, "enroll")
 	say(d.NotHere != "", "not here")
+	say(d.Keys != KeysHost, "terminal-keys %s", d.Keys)
 	say(d.First.String() != "none", "first %s", d.First)
 	say(d.Reattach.String() != "none", "reattach %s", d.Reattach)
 	say(d.Kiosk != nil, "kiosk %s", func() string {

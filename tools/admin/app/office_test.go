@@ -68,6 +68,10 @@ func (d *desk) Detach(_ context.Context, id alp.SessionID, _ string) (bool, erro
 
 func (d *desk) Lock(context.Context, alp.SessionID) (bool, error) { return true, nil }
 
+func (d *desk) ForgetKey(_ context.Context, id alp.TerminalID) (bool, error) {
+	return id == "080020c0ffee", nil
+}
+
 func (d *desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
 	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
 }

@@ -281,6 +281,8 @@ func (c *command) terminalShow(ctx context.Context, args []string) error {
 		row(w, "token", t.Token)
 		row(w, "session", t.Session)
 		row(w, "host", t.Host)
+		row(w, "key", t.Key)
+		row(w, "shown key", t.Shown)
 	})
 }
 
@@ -295,6 +297,10 @@ func (c *command) terminalName(ctx context.Context, args []string) error {
 		err = c.done(ctx, "POST", path, adminapi.RecordRequest{Fields: fields, Create: true})
 	}
 	return err
+}
+
+func (c *command) terminalForget(ctx context.Context, args []string) error {
+	return c.done(ctx, "DELETE", "/group/terminals/"+url.PathEscape(args[0])+"/key", nil)
 }
 
 func host(what string) func(*command, context.Context, []string) error {
