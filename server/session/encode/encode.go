@@ -29,6 +29,9 @@
 // noise would never be the same: a square that only flickers is made exact once
 // while it is damaged still, and again when it rests.
 //
+// Where there is much to code and more than one core, a team (team.go) codes it
+// on all of them; the bytes are those that one core makes.
+//
 // An Encoder is not safe for concurrent use, does no I/O and reads no clock.
 // Limits: draw.MaxSide and draw.MaxPixels (of a larger picture the rest is not
 // shown), draw.MaxCursor, draw.MaxRaw and draw.MaxDrawn (a picture that needs
@@ -112,14 +115,12 @@ type Encoder struct {
 	raw     int                     // bytes of operations in it
 	drawn   int                     // pixels that they touch
 	large   int                     // bytes that its PHOTOs unpack to
-	buf     []byte                  // one operation, or one row packed
 
-	restraint, fruitless int // Views for which no move is searched, see moves
+	coder                      // of what is coded here
+	team                 *team // what helps with the frame in the making; nil: nobody
+	restraint, fruitless int   // Views for which no move is searched, see moves
 	anchor               [anchorMax]image.Point
-	colours              colours
-	indices              []byte
-	pic                  *photo // nil: none was needed yet
-	near                 *lossy // the same
+	near                 *lossy // nil: none was needed yet
 }
 
 // sink collects what zstd writes.
@@ -228,11 +229,13 @@ func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
 	for _, op := range e.early {
 		e.op(op)
 	}
+	e.ask()
 	for i, a := range e.areas {
 		if a.pixels() > 0 {
 			e.area(a, i >= e.finer)
 		}
 	}
+	e.dismiss()
 	if shape {
 		e.op(shapeOp(v.Cursor))
 		e.cursor, e.shaped = v.Cursor.Serial, true
@@ -333,45 +336,81 @@ func (e *Encoder) op(op draw.Op) {
 	e.write(e.buf)
 }
 
-// area writes an area's operation, an exact one if that is asked for.
+// area writes an area's operations, exact ones if that is asked for.
 func (e *Encoder) area(a area, exact bool) {
-	if a.one {
-		px := e.shadow.Row(a.y0, a.x0, a.x0+1)
-		e.op(draw.Op{Code: draw.Fill, X: a.x0, Y: a.y0, W: a.x1 - a.x0, H: a.y1 - a.y0, B: px[0], G: px[1], R: px[2]})
-		return
-	}
 	// Strips, so that no operation needs much memory.
 	rows := min(max(palettePixels/(a.x1-a.x0), 1), stripRows)
+	if a.one {
+		rows = a.y1 - a.y0
+	}
 	for y := a.y0; y < a.y1; y += rows {
-		e.strip(area{x0: a.x0, y0: y, x1: a.x1, y1: min(y+rows, a.y1)}, exact)
+		s := strip{area: a, exact: exact}
+		s.y0, s.y1 = y, min(y+rows, a.y1)
+		if e.team != nil {
+			e.give(s)
+			continue
+		}
+		s.code(&e.coder, &e.shadow, e.terms)
+		e.strip(s, &e.coder)
 	}
 }
 
-// strip writes a part of an area that is sent as one operation.
-func (e *Encoder) strip(a area, exact bool) {
-	switch e.look(a) {
-	case few:
-		e.palette(a)
-		return
-	case smooth:
-		r := image.Rect(a.x0, a.y0, a.x1, a.y1)
-		if !exact && !e.terms.exact() {
-			e.warm(r)
-			if e.terms.first() && a.pixels() >= leastNear {
-				e.later = append(e.later, r)
-				return
-			}
-		}
-		e.photo(a)
+// A strip is a part of an area that is sent as one operation.
+type strip struct {
+	area
+	exact bool    // it must be, whatever the terms
+	is    content // by code
+}
+
+// nearly reports whether s, a photo, is to be sent nearly at first.
+func (s *strip) nearly(t Terms) bool { return !s.exact && t.first() && s.pixels() >= leastNear }
+
+// code decides how to send s and leaves the operation in c.buf, but for what
+// strip does itself.
+func (s *strip) code(c *coder, shadow *draw.Pixmap, t Terms) {
+	if s.one {
 		return
 	}
-	w, h := a.x1-a.x0, a.y1-a.y0
-	e.buf = head(e.buf[:0], draw.Set, a)
-	e.room(len(e.buf)+w*h*3, w*h, 0)
-	e.write(e.buf)
-	for y := a.y0; y < a.y1; y++ {
-		e.buf = pack(e.buf[:0], e.shadow.Row(y, a.x0, a.x1))
-		e.write(e.buf)
+	switch s.is = c.look(shadow, s.area); {
+	case s.is == few:
+		c.palette(s.area)
+	case s.is == smooth && !s.nearly(t):
+		c.photo(shadow, s.area)
+	}
+}
+
+// strip writes s, which c has coded.
+func (e *Encoder) strip(s strip, c *coder) {
+	if s.one {
+		px := e.shadow.Row(s.y0, s.x0, s.x0+1)
+		e.op(draw.Op{Code: draw.Fill, X: s.x0, Y: s.y0, W: s.x1 - s.x0, H: s.y1 - s.y0, B: px[0], G: px[1], R: px[2]})
+		return
+	}
+	n := s.pixels()
+	switch s.is {
+	case few:
+		e.room(len(c.buf), n, 0)
+		e.write(c.buf)
+		return
+	case smooth:
+		r := image.Rect(s.x0, s.y0, s.x1, s.y1)
+		if !s.exact && !e.terms.exact() {
+			e.warm(r)
+		}
+		if s.nearly(e.terms) {
+			e.later = append(e.later, r)
+			return
+		}
+		e.room(len(c.buf), n, n*3)
+		e.write(c.buf)
+		return
+	}
+	c.buf = head(c.buf[:0], draw.Set, s.area)
+	e.room(len(c.buf)+n*3, n, 0)
+	e.write(c.buf)
+	for y := s.y0; y < s.y1; y++ {
+		c.buf = pack(c.buf[:0], e.shadow.Row(y, s.x0, s.x1))
+		e.write(c.buf)
 	}
 }
 

@@ -27,23 +27,20 @@ const (
 	planes
 )
 
-// photo writes a, at most draw.MaxPhoto pixels.
-func (e *Encoder) photo(a area) {
-	w, h := a.x1-a.x0, a.y1-a.y0
-	if e.pic == nil {
-		e.pic = new(photo)
-		e.pic.huff.Reuse = huff0.ReusePolicyNone
+// photo makes the operation of a of p, at most draw.MaxPhoto pixels.
+func (c *coder) photo(p *draw.Pixmap, a area) {
+	if c.pic == nil {
+		c.pic = new(photo)
+		c.pic.huff.Reuse = huff0.ReusePolicyNone
 	}
-	e.pic.residues(&e.shadow, a)
-	e.buf = head(e.buf[:0], draw.Photo, a)
-	e.buf = append(e.buf, 0, 0, 0, 0)
-	body := len(e.buf)
-	for k, plane := range e.pic.plane {
-		e.buf = e.pic.append(e.buf, plane, e.pic.flags[k])
+	c.pic.residues(p, a)
+	c.buf = head(c.buf[:0], draw.Photo, a)
+	c.buf = append(c.buf, 0, 0, 0, 0)
+	body := len(c.buf)
+	for k, plane := range c.pic.plane {
+		c.buf = c.pic.append(c.buf, plane, c.pic.flags[k])
 	}
-	binary.BigEndian.PutUint32(e.buf[body-4:], uint32(len(e.buf)-body))
-	e.room(len(e.buf), w*h, w*h*3)
-	e.write(e.buf)
+	binary.BigEndian.PutUint32(c.buf[body-4:], uint32(len(c.buf)-body))
 }
 
 // append codes one plane.
