@@ -63,6 +63,8 @@ const (
 	// FrameInterval is the least time between the starts of two frames.
 	FrameInterval = 16 * time.Millisecond
 
+	// maxHeld bounds the keys that are known to be down.
+	maxHeld = 64
 	// inputWindow is how many bytes of input a terminal may be ahead of us:
 	// several hundred records.
 	inputWindow = 16 << 10

@@ -84,6 +84,35 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// A key that is held is let go in time whenever the silence begins.
+func TestHeldInSilence(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		c := b.attach(s)
+		expect(t, s.sink, "resize 640 480")
+		const parts = 16
+		for i := range parts {
+			c.record(input.Record{Type: input.Key, Usage: 4, Down: true})
+			expect(t, s.sink, "key 4 true")
+			pass(5*native.AlivePeriod + time.Duration(i)*native.AlivePeriod/parts)
+			synctest.Wait()
+			if e := s.sink.Pending(); len(e) > 0 {
+				t.Errorf("while the terminal was alive the sink got %q", e)
+			}
+			at := time.Now()
+			b.net.silence(c)
+			expect(t, s.sink, "release")
+			if d := time.Since(at); d > native.DeadAfter {
+				t.Errorf("released after %v of silence", d)
+			}
+			b.net.silence(nil)
+			c.record(input.Record{Type: input.Key, Usage: 4})
+			expect(t, s.sink, "key 4 false")
+		}
+		c.close()
+	})
+}
+
 func TestSilenceAtAnIdleScreen(t *testing.T) {
 	inBubble(t, native.AlivePeriodIdle, func(b *bubble) {
 		s := newShown(1)

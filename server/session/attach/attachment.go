@@ -31,6 +31,8 @@ type attachment struct {
 	makers chan struct{} // the Endpoint's
 
 	heard atomic.Int64  // when anything last came, after start
+	held  atomic.Bool   // a key or a button is down there
+	keys  keys          // which: input's
 	sent  atomic.Uint32 // newest frame that was sent
 	acked atomic.Uint32 // newest frame that is on the screen
 	acks  chan struct{} // something to receive after acked has changed
@@ -179,7 +181,7 @@ func (a *attachment) over() bool {
 	}
 }
 
-func (a *attachment) hear() { a.heard.Store(int64(time.Since(a.start))) }
+func (a *attachment) hear(at time.Time) { a.heard.Store(int64(at.Sub(a.start))) }
 
 func (a *attachment) heardAt() time.Time { return a.start.Add(time.Duration(a.heard.Load())) }
 
@@ -187,21 +189,16 @@ func (a *attachment) heardAt() time.Time { return a.start.Add(time.Duration(a.he
 func slowAfter(period time.Duration) time.Duration { return max(SlowAfter, 3*period) }
 
 // input reads records and is the only one to call Sink. Its read deadline is
-// the next moment at which silence means something.
+// past after liveness has found silence that means something.
 func (a *attachment) input() {
 	a.spec.Sink.Resize(a.hello.Width, a.hello.Height)
 	released := false // for the silence that lasts
 	var buf [1024]byte
 	n := 0
 	for {
-		limit := native.SilentAfter(a.period)
-		if released {
-			limit = slowAfter(a.period)
-		}
-		a.in.SetReadDeadline(a.heardAt().Add(limit))
 		k, err := a.in.Read(buf[n:])
 		if k > 0 {
-			a.hear()
+			a.hear(time.Now())
 			released = false
 			rest, bad := a.records(buf[:n+k])
 			if bad != nil {
@@ -211,8 +208,11 @@ func (a *attachment) input() {
 			}
 			n = copy(buf[:], rest)
 		}
+		if err == nil {
+			continue
+		}
+		a.in.SetReadDeadline(time.Time{}) // before the look: what is found after it is told again
 		switch silence := time.Since(a.heardAt()); {
-		case err == nil:
 		case errors.Is(err, io.EOF):
 			a.end(native.CloseProtocol, "the input stream ended")
 			return
@@ -228,7 +228,7 @@ func (a *attachment) input() {
 				a.spec.Sink.Release() // so that no key repeats for ever
 			}
 			released = true
-		default: // a datagram was heard
+		default: // something was heard
 			released = false
 		}
 	}
@@ -247,12 +247,15 @@ func (a *attachment) records(b []byte) (rest []byte, err error) {
 		b = after
 		switch r.Type {
 		case input.Key:
+			a.held.Store(a.keys.key(r.Usage, r.Down))
 			a.spec.Sink.Key(r.Usage, r.Down)
 		case input.Pointer:
+			a.held.Store(a.keys.press(r.Buttons))
 			a.spec.Sink.Pointer(r.X, r.Y, r.Buttons)
 		case input.Wheel:
 			a.spec.Sink.Wheel(r.X, r.Y)
 		case input.Release:
+			a.held.Store(a.keys.release())
 			a.spec.Sink.Release()
 		case input.Resize:
 			a.spec.Sink.Resize(r.X, r.Y)
@@ -268,33 +271,82 @@ func (a *attachment) records(b []byte) (rest []byte, err error) {
 	}
 }
 
-// soon is when, after an Alive, its acknowledgement is looked for; one that
-// takes longer is found when the next is sent.
-const soon = 150 * time.Millisecond
+// keys are those that are down at the terminal, and its pointer's buttons. The
+// calls return whether any is.
+type keys struct {
+	down    map[uint16]struct{}
+	buttons byte
+}
+
+func (k *keys) any() bool { return len(k.down) > 0 || k.buttons != 0 }
+
+func (k *keys) key(usage uint16, down bool) bool {
+	switch {
+	case !down:
+		delete(k.down, usage)
+	case len(k.down) < maxHeld:
+		if k.down == nil {
+			k.down = map[uint16]struct{}{}
+		}
+		k.down[usage] = struct{}{}
+	}
+	return k.any()
+}
+
+func (k *keys) press(buttons byte) bool {
+	k.buttons = buttons
+	return k.any()
+}
+
+func (k *keys) release() bool {
+	clear(k.down)
+	return k.press(0)
+}
 
 // liveness says Alive and hears the terminal: whatever comes from it counts,
-// and an acknowledgement does.
+// and an acknowledgement does. While the terminal answers, it wakes once for
+// each Alive, for an idle session is to cost nothing: what has come is found
+// when the next is due, and counts as an answer to the last.
 func (a *attachment) liveness() {
 	alive := native.AppendAlive(nil, a.period)
-	var sent, look time.Time
+	var sent time.Time
 	next := time.Now()
 	packets := uint64(0)
+	told := time.Duration(0) // the silence that input knows of
 	for {
+		now := time.Now()
 		if n := a.conn.ConnectionStats().PacketsReceived; n != packets {
 			packets = n
-			a.hear()
+			// The answer's own moment is not known.
+			answered := sent.Add(min(a.conn.ConnectionStats().SmoothedRTT, a.period/5))
+			if answered.After(a.heardAt()) && answered.Before(now) {
+				a.hear(answered)
+			}
 		}
-		now := time.Now()
 		if !now.Before(next) {
-			sent, next, look = now, now.Add(native.AliveEvery(a.period)), now.Add(min(soon, a.period/2))
+			sent, next = now, now.Add(native.AliveEvery(a.period))
 			if err := a.conn.SendDatagram(alive); err != nil {
 				a.lost(err)
 				return
 			}
 		}
 		wake := next
-		if now.Before(look) {
-			wake = look
+		silence := now.Sub(a.heardAt())
+		if silence < told {
+			told = 0
+		}
+		for _, limit := range [2]time.Duration{native.SilentAfter(a.period), slowAfter(a.period)} {
+			switch {
+			case silence < limit:
+				// While nothing is held down, it is early enough to look when the last
+				// Alive has not been answered.
+				if at := a.heardAt().Add(limit); (a.held.Load() || silence >= native.AliveEvery(a.period)) && at.Before(wake) {
+					wake = at
+				}
+			case told < limit:
+				told = limit
+				a.in.SetReadDeadline(now)
+			}
 		}
 		ctx, cancel := context.WithDeadline(a.conn.Context(), wake)
 		b, err := a.conn.ReceiveDatagram(ctx)
@@ -307,7 +359,7 @@ func (a *attachment) liveness() {
 			continue // it is time for something
 		}
 		if _, ok := native.ParseAlive(b); ok {
-			a.hear()
+			a.hear(time.Now())
 			if answer := sent.Add(a.period / 5); answer.Before(next) {
 				next = answer // ours was late there
 			}
