@@ -6,7 +6,7 @@
 // is wrong: everybody would pick it until its next message.
 //
 // Invariants:
-//  1. A host that is offline, or at its limit, is never picked.
+//  1. A host that is offline, barred, or at its limit, is never picked.
 //  2. This host is picked where its share is about as large as the other's, so
 //     that an idle group keeps a session where the terminal is: within Near for
 //     the figures that flicker, within NearRoom for its room for sessions.
@@ -55,6 +55,8 @@ type Candidate struct {
 	Load  group.Load
 	State group.State
 	Heard time.Time // when its figures came
+	// Barred: the session's user may have none there.
+	Barred bool
 }
 
 // Balancer is the machine.
@@ -91,12 +93,23 @@ func room(c Candidate, extra int) float64 {
 // Place picks a host and counts the placement, or says why none takes a
 // session.
 func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why string) {
+	host, why = b.Pick(now, candidates)
+	if i := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Name == host }); i >= 0 && !candidates[i].Self {
+		b.placed[host] = append(b.placed[host], now)
+	}
+	return host, why
+}
+
+// Pick is Place for a session that may never be: nothing is counted.
+func (b *Balancer) Pick(now time.Time, candidates []Candidate) (host, why string) {
 	b.expire(now)
 	var open []Candidate
 	self := -1
-	offline, full := 0, 0
+	offline, full, barred := 0, 0, 0
 	for _, c := range candidates {
 		switch {
+		case c.Barred:
+			barred++
 		case c.State != group.Online:
 			offline++
 		case c.Load.Limit > 0 && c.Load.Sessions+b.extra(c) >= c.Load.Limit:
@@ -109,13 +122,7 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 		}
 	}
 	if len(open) == 0 {
-		switch {
-		case offline+full == 0:
-			return "", "no server of the group can be reached from here: tell your administrator"
-		case full == 0:
-			return "", "every server that can be reached is offline: try again later, or tell your administrator"
-		}
-		return "", fmt.Sprintf("the servers that can be reached are full (%d full, %d offline): try again later", full, offline)
+		return "", refusal(offline, full, barred)
 	}
 	i := b.rnd.IntN(len(open))
 	if len(open) > 1 {
@@ -131,10 +138,24 @@ func (b *Balancer) Place(now time.Time, candidates []Candidate) (host, why strin
 	if self >= 0 && b.better(open[i], open[self]) <= 0 {
 		i = self
 	}
-	if !open[i].Self {
-		b.placed[open[i].Name] = append(b.placed[open[i].Name], now)
-	}
 	return open[i].Name, ""
+}
+
+// refusal says why so many hosts take no session.
+func refusal(offline, full, barred int) string {
+	may := "" // of the hosts, who asks may use some
+	if barred > 0 {
+		may = " and that you may use"
+	}
+	switch {
+	case offline+full == 0 && barred > 0:
+		return "no server that you may use can be reached from here: tell your administrator"
+	case offline+full == 0:
+		return "no server of the group can be reached from here: tell your administrator"
+	case full == 0:
+		return "every server that can be reached" + may + " is offline: try again later, or tell your administrator"
+	}
+	return fmt.Sprintf("the servers that can be reached%s are full (%d full, %d offline): try again later", may, full, offline)
 }
 
 // extra is the sessions that are not yet in a host's figures.

@@ -59,6 +59,7 @@ func TestPlace(t *testing.T) {
 		"three sessions more":      {[]Candidate{idle("a"), with(idle("self"), func(c *Candidate) { c.Load.Sessions = 3 })}, "a"},
 		"offline":                  {[]Candidate{idle("a"), with(idle("self"), func(c *Candidate) { c.State = group.Offline })}, "a"},
 		"at its limit":             {[]Candidate{idle("a"), with(idle("self"), func(c *Candidate) { c.Load.Sessions, c.Load.Limit = 4, 4 })}, "a"},
+		"barred":                   {[]Candidate{idle("a"), with(idle("b"), func(c *Candidate) { c.Barred = true }), with(idle("self"), func(c *Candidate) { c.Barred = true })}, "a"},
 		"this host is not reached": {[]Candidate{idle("a")}, "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,11 +73,15 @@ func TestPlace(t *testing.T) {
 func TestRefused(t *testing.T) {
 	off := with(idle("a"), func(c *Candidate) { c.State = group.Offline })
 	full := with(idle("b"), func(c *Candidate) { c.Load.Sessions, c.Load.Limit = 4, 4 })
+	barred := with(idle("c"), func(c *Candidate) { c.Barred = true })
 	for want, hosts := range map[string][]Candidate{
-		"no server of the group can be reached":    nil,
-		"every server that can be reached is offl": {off},
-		"are full (1 full, 0 offline)":             {full},
-		"are full (1 full, 1 offline)":             {full, off},
+		"no server that you may use can be reached":         {barred},
+		"can be reached and that you may use is offline":    {barred, off},
+		"and that you may use are full (1 full, 1 offline)": {barred, off, full},
+		"no server of the group can be reached":             nil,
+		"every server that can be reached is offl":          {off},
+		"are full (1 full, 0 offline)":                      {full},
+		"are full (1 full, 1 offline)":                      {full, off},
 	} {
 		if got, why := newBalancer().Place(start, hosts); got != "" || !strings.Contains(why, want) {
 			t.Errorf("got %q, %q, want %q", got, why, want)
@@ -115,6 +120,20 @@ func TestPlacementsCount(t *testing.T) {
 	host.Self, host.Heard = true, start.Add(40*time.Second)
 	for range 3 {
 		place(start.Add(40*time.Second), "a")
+	}
+}
+
+// What is only asked for takes no room.
+func TestPick(t *testing.T) {
+	b := newBalancer()
+	host := with(idle("a"), func(c *Candidate) { c.Load.Limit = 1 })
+	for range 3 {
+		if got, why := b.Pick(start, []Candidate{host}); got != "a" || why != "" {
+			t.Errorf("got %q, %q", got, why)
+		}
+	}
+	if len(b.placed) != 0 {
+		t.Errorf("%v", b.placed)
 	}
 }
 

@@ -20,6 +20,8 @@
 //  7. A group manager that said goodbye while its gateway stays, or that has
 //     started and not heard its gateway yet, is waited for, for the time of a
 //     restart, before a new session is made.
+//  8. A new session is placed on a host that its lookup allows (local.Lookup,
+//     Hosts), or on none. One that exists is found wherever it is.
 //
 // The package does no I/O and reads no clock; callers pass the time, which must
 // not go back, and the randomness. An Engine is not safe for concurrent use.
@@ -414,7 +416,7 @@ func (e *Engine) packet(now time.Time, p Packet) Output {
 						e.leaving[r.Host] = now.Add(restart)
 					}
 				} else {
-					l.machine.Answer(now, r.Host, r.Found, r.Asking, r.Placed)
+					l.machine.Answer(now, r.Host, kept(l.ask.Lookup, r.Host, r.Found), r.Asking, r.Placed)
 				}
 				return e.drive(now, l)
 			}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"hotdesk/groupmgr/balance"
 	"hotdesk/groupmgr/locate"
 	"hotdesk/groupmgr/lookup"
 	"hotdesk/groupmgr/member"
+	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
 	"hotdesk/protocol/group/local"
@@ -32,6 +34,8 @@ func (e *Engine) ask(now time.Time, a Ask) Output {
 		return answer(a, e.fresh(now, a.Lookup))
 	case local.WantHost:
 		return answer(a, e.other(now, a.Lookup))
+	case local.WantPlace:
+		return answer(a, e.place(now, a.Lookup))
 	}
 	if len(e.lookups) >= MaxLookups {
 		return answer(a, local.Answer{Where: local.Refused, Reason: "the server is overloaded, please try again"})
@@ -47,7 +51,7 @@ func (e *Engine) ask(now time.Time, a Ask) Output {
 		ticket = min(c.ticket+1, group.MaxTicket)
 	}
 	e.count.Lookups++
-	l := &asking{ask: a, id: e.rnd.Uint64(), ticket: ticket, total: map[string]int{}, machine: lookup.New(now, e.cfg.Host, e.own(now, a.Lookup.Token, true), ask)}
+	l := &asking{ask: a, id: e.rnd.Uint64(), ticket: ticket, total: map[string]int{}, machine: lookup.New(now, e.cfg.Host, kept(a.Lookup, e.cfg.Host, e.own(now, a.Lookup.Token, true)), ask)}
 	e.lookups = append(e.lookups, l)
 	return e.drive(now, l)
 }
@@ -107,7 +111,7 @@ func (e *Engine) drive(now time.Time, l *asking) Output {
 	for _, host := range l.machine.Missing() {
 		e.table.Suspect(host)
 	}
-	l.machine.Own(now, e.cfg.Host, e.own(now, l.ask.Lookup.Token, true))
+	l.machine.Own(now, e.cfg.Host, kept(l.ask.Lookup, e.cfg.Host, e.own(now, l.ask.Lookup.Token, true)))
 	out.add(answer(l.ask, e.decide(now, l)))
 	return out
 }
@@ -140,37 +144,66 @@ func (e *Engine) decide(now time.Time, l *asking) local.Answer {
 	}
 	// What was promised a moment ago holds, as long as that host can keep it.
 	host := cmp.Or(e.promised(now, q.Token), l.machine.Placed())
-	if row, ok := e.table.Find(host); ok && host != "" && takes(row) {
+	if row, ok := e.table.Find(host); ok && host != "" && takes(row) && allows(q, host) {
 		if !row.Self {
 			return e.there(now, q, host, "", ways)
 		}
 		e.keepPromise(now, q.Token, host)
 		return local.Answer{Where: local.New, Host: host}
 	}
-	var candidates []balance.Candidate
-	for _, r := range rows {
-		if _, reached := ways[r.Host.Name]; !r.Self && (!reached || !r.Trusted || r.Host.Control == 0 || r.Suspect) {
-			continue
-		}
-		c := balance.Candidate{Name: r.Host.Name, Self: r.Self, CPUs: r.Host.CPUs, Load: r.Host.Load, State: r.Host.State, Heard: r.Told}
-		if n, ok := l.total[c.Name]; ok { // newer than its host message
-			c.Load.Sessions, c.Heard = n, now
-		}
-		if r.Self {
-			c.Load.Sessions, c.Heard = e.total(now), now
-		}
-		candidates = append(candidates, c)
-	}
 	var why string
-	host, why = e.balance.Place(now, candidates)
+	host, why = e.balance.Place(now, e.candidates(now, q, rows, ways, l.total))
 	if host == "" {
-		return local.Answer{Where: local.Refused, Reason: why}
+		return refuse(q, why)
 	}
 	e.keepPromise(now, q.Token, host)
 	if host == e.cfg.Host {
 		return local.Answer{Where: local.New, Host: host}
 	}
 	return e.there(now, q, host, "", ways)
+}
+
+// candidates are the hosts that a terminal can reach, with what they have to
+// give. total is what some have said of their sessions just now.
+func (e *Engine) candidates(now time.Time, q local.Lookup, rows []member.Row, ways map[string]netip.Addr, total map[string]int) []balance.Candidate {
+	var all []balance.Candidate
+	for _, r := range rows {
+		if _, reached := ways[r.Host.Name]; !r.Self && (!reached || !r.Trusted || r.Host.Control == 0 || r.Suspect) {
+			continue
+		}
+		c := balance.Candidate{Name: r.Host.Name, Self: r.Self, CPUs: r.Host.CPUs, Load: r.Host.Load, State: r.Host.State, Heard: r.Told, Barred: !allows(q, r.Host.Name)}
+		if n, ok := total[c.Name]; ok { // newer than its host message
+			c.Load.Sessions, c.Heard = n, now
+		}
+		if r.Self {
+			c.Load.Sessions, c.Heard = e.total(now), now
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// allows reports whether whoever asks may have a new session on a host.
+func allows(q local.Lookup, host string) bool {
+	return len(q.Hosts) == 0 || slices.ContainsFunc(q.Hosts, func(p string) bool { return adminapi.Matches(p, host) })
+}
+
+// kept is what a host has found for whoever asks: a session that is only
+// promised, to somebody with other rights a moment ago, is none for one who may
+// have none there.
+func kept(q local.Lookup, host string, found []group.Found) []group.Found {
+	if allows(q, host) {
+		return found
+	}
+	return slices.DeleteFunc(found, func(f group.Found) bool { return f.State == group.Starting })
+}
+
+// refuse answers who gets no session, and says where there might be one.
+func refuse(q local.Lookup, why string) local.Answer {
+	if len(q.Hosts) > 0 {
+		why = fmt.Sprintf("you may have a session on %s: %s", strings.Join(q.Hosts, ", "), why)
+	}
+	return local.Answer{Where: local.Refused, Reason: why}
 }
 
 // takes reports whether a host takes new sessions, as far as its last words go.

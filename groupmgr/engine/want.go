@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"hotdesk/groupmgr/balance"
 	"hotdesk/groupmgr/locate"
+	"hotdesk/groupmgr/member"
 	"hotdesk/protocol/group"
 	"hotdesk/protocol/group/local"
 )
@@ -14,11 +14,8 @@ import (
 // cannot be reached: nobody is asked whether there is one.
 func (e *Engine) fresh(now time.Time, q local.Lookup) local.Answer {
 	self, _ := e.table.Find(e.cfg.Host)
-	load := self.Host.Load
-	load.Sessions = e.total(now)
-	_, why := e.balance.Place(now, []balance.Candidate{{Name: e.cfg.Host, Self: true, CPUs: self.Host.CPUs, Load: load, State: self.Host.State, Heard: now}})
-	if why != "" {
-		return local.Answer{Where: local.Refused, Reason: why}
+	if _, why := e.balance.Place(now, e.candidates(now, q, []member.Row{self}, nil, nil)); why != "" {
+		return refuse(q, why)
 	}
 	e.keepPromise(now, q.Token, e.cfg.Host)
 	return local.Answer{Where: local.New, Host: e.cfg.Host}
@@ -32,12 +29,27 @@ func (e *Engine) other(now time.Time, q local.Lookup) local.Answer {
 	var hosts []string
 	for _, r := range rows {
 		_, reached := ways[r.Host.Name]
-		if !r.Self && reached && r.Trusted && !r.Down && !r.Suspect && r.Host.Control != 0 && r.Host.State == group.Online {
+		if !r.Self && reached && r.Trusted && !r.Down && !r.Suspect && r.Host.Control != 0 && r.Host.State == group.Online && allows(q, r.Host.Name) {
 			hosts = append(hosts, r.Host.Name)
 		}
 	}
 	if len(hosts) == 0 {
-		return local.Answer{Where: local.Refused, Reason: fmt.Sprintf("%s is %s, and no other server can be reached from here", e.cfg.Host, e.state)}
+		return refuse(q, fmt.Sprintf("%s is %s, and no other server can be reached from here", e.cfg.Host, e.state))
 	}
 	return e.there(now, q, hosts[e.rnd.IntN(len(hosts))], "", ways)
+}
+
+// place answers for somebody who is still to log in: with the host that a new
+// session would be made on. Nothing is promised to it: that may be hours away.
+func (e *Engine) place(now time.Time, q local.Lookup) local.Answer {
+	rows := e.table.Rows()
+	ways := locate.Reach(now, rows, q.Addr, e.cfg.Down)
+	host, why := e.balance.Pick(now, e.candidates(now, q, rows, ways, nil))
+	switch host {
+	case "":
+		return refuse(q, why)
+	case e.cfg.Host:
+		return local.Answer{Where: local.New, Host: host}
+	}
+	return e.there(now, q, host, "", ways)
 }

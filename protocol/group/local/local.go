@@ -7,12 +7,17 @@
 // again at every change. When the connection is lost it connects anew and does
 // the same: the group manager keeps nothing between.
 //
-// The package does no I/O. Limit: MaxSessions sessions in a report.
+// Both ends ignore fields that they do not know, so that those of two versions,
+// which meet during an upgrade, go on.
+//
+// The package does no I/O. Limits: MaxSessions sessions in a report, MaxHosts
+// hosts in a lookup.
 package local
 
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"hotdesk/protocol/alp"
 )
@@ -33,6 +38,12 @@ const maxUser = 64
 
 // MaxSessions bounds a report.
 const MaxSessions = 512
+
+// Bounds of a lookup's Hosts: those of a rule that says them.
+const (
+	MaxHosts   = 64
+	maxPattern = 128 // bytes of each
+)
 
 // Hello tells the group manager where terminals reach this host's gateway.
 type Hello struct {
@@ -69,14 +80,23 @@ type Lookup struct {
 	User      string    `json:"user,omitempty"`
 	Presented alp.Token `json:"presented,omitempty"`
 	Want      Want      `json:"want,omitempty"`
+	// Hosts, if any, are the hosts that may give whoever asks a new session:
+	// names, with * for any bytes. Sessions that exist are found on all. A group
+	// manager of before does not know the field: the gateway judges once more.
+	Hosts []string `json:"hosts,omitempty"`
 }
 
-// Want is what a lookup is for, when it is not for the token's session.
+// Want is what a lookup is for, when it is not for the token's session. A group
+// manager of before refuses those that it does not know.
 type Want string
 
 const (
 	WantNew  Want = "new"  // a session on this host: the user chose to do without one that exists. Answered by New or Refused
 	WantHost Want = "host" // another host, for a terminal without a session. Answered by There, with no session, or Refused
+	// WantPlace is for the host on which a new session would be made, for
+	// somebody who is still to log in. Nothing is promised. Answered by New, There,
+	// with no session, or Refused.
+	WantPlace Want = "place"
 )
 
 // Where says what to do with a token.
@@ -134,8 +154,11 @@ func (l Lookup) Check() error {
 	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() || l.Presented != "" && !l.Presented.Valid() || len(l.User) > maxUser {
 		return fmt.Errorf("local: lookup of token %q, terminal %q at %v", l.Token, l.Terminal, l.Addr)
 	}
-	if l.Want != "" && l.Want != WantNew && l.Want != WantHost {
+	if l.Want != "" && l.Want != WantNew && l.Want != WantHost && l.Want != WantPlace {
 		return fmt.Errorf("local: lookup that wants %q", l.Want)
+	}
+	if len(l.Hosts) > MaxHosts || slices.ContainsFunc(l.Hosts, func(h string) bool { return h == "" || len(h) > maxPattern }) {
+		return fmt.Errorf("local: lookup with %d hosts; at most %d, of at most %d bytes each", len(l.Hosts), MaxHosts, maxPattern)
 	}
 	return nil
 }

@@ -165,11 +165,14 @@ func many(s Session, n int) []Session {
 
 func TestLookupCheck(t *testing.T) {
 	good := Lookup{Token: "card.1", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")}
-	if err := good.Check(); err != nil {
-		t.Error(err)
+	hosts := func(names ...string) Lookup { l := good; l.Hosts = names; return l }
+	for _, good := range []Lookup{good, hosts("north", "so*"), {Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantPlace}} {
+		if err := good.Check(); err != nil {
+			t.Errorf("%+v: %v", good, err)
+		}
 	}
 	for _, bad := range []Lookup{{}, {Token: "card", Terminal: good.Terminal, Addr: good.Addr}, {Token: good.Token, Terminal: "x", Addr: good.Addr}, {Token: good.Token, Terminal: good.Terminal, Addr: netip.MustParseAddr("::1")}, {Token: good.Token, Terminal: good.Terminal},
-		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: "all"}} {
+		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: "all"}, hosts(""), hosts(strings.Repeat("x", maxPattern+1)), hosts(make([]string, MaxHosts+1)...)} {
 		if err := bad.Check(); err == nil || !strings.HasPrefix(err.Error(), "local: ") {
 			t.Errorf("%+v: %v", bad, err)
 		}
@@ -187,6 +190,7 @@ func TestBodiesKeepTheirForm(t *testing.T) {
 		`{"where":"there","target":"127.0.0.2:7443"}`:                               Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
 		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:              Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
 		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","hosts":["so*"]}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Hosts: []string{"so*"}},
 		`{"ok":true}`: Verified{OK: true},
 	} {
 		if got, err := json.Marshal(v); err != nil || string(got) != want {
@@ -213,7 +217,7 @@ func FuzzBodies(f *testing.F) {
 			t.Fatalf("accepted %+v", q)
 		}
 		var l Lookup
-		if json.Unmarshal(data, &l) == nil && l.Check() == nil && !l.Addr.Is4() {
+		if json.Unmarshal(data, &l) == nil && l.Check() == nil && (!l.Addr.Is4() || len(l.Hosts) > MaxHosts) {
 			t.Fatalf("accepted %+v", l)
 		}
 	})

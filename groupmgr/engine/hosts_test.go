@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group"
+	"hotdesk/protocol/group/local"
+)
+
+// asks has h answer any lookup, and waits for that.
+func (w *world) asks(h *host, q local.Lookup) local.Answer {
+	w.t.Helper()
+	if q.Terminal == "" {
+		q.Terminal, q.Addr = terminal, ip("10.0.0.77")
+	}
+	if err := q.Check(); err != nil {
+		w.t.Fatal(err)
+	}
+	h.ids++
+	w.step(h, Ask{h.ids, q})
+	for range 3000 {
+		if a, ok := h.answers[h.ids]; ok {
+			return a
+		}
+		w.run(time.Millisecond)
+	}
+	w.t.Fatalf("%s: no answer for %s", h.name, q.Token)
+	return local.Answer{}
+}
+
+// A new session is placed where its user may have one, though another host is
+// nearer, or has more to give; what exists is found wherever it is.
+func TestHostsOfAPolicy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		hosts  []string
+		want   local.Want
+		before func(w *world, north, south, east *host)
+		where  local.Where
+		host   string
+		reason string
+	}{
+		"any":                                   {nil, "", nil, local.New, "north", ""},
+		"here":                                  {[]string{"north"}, "", nil, local.New, "north", ""},
+		"here, though busy":                     {[]string{"nor*"}, "", func(w *world, n, s, e *host) { n.about.Busy = 900; w.step(n, n.about) }, local.New, "north", ""},
+		"another":                               {[]string{"south"}, "", nil, local.There, "south", ""},
+		"another, though busy":                  {[]string{"s*"}, "", func(w *world, n, s, e *host) { s.about.Busy = 900; w.step(s, s.about); w.run(21 * time.Second) }, local.There, "south", ""},
+		"the better of two":                     {[]string{"south", "east"}, "", func(w *world, n, s, e *host) { s.about.Busy = 900; w.step(s, s.about); w.run(21 * time.Second) }, local.There, "east", ""},
+		"one that is there, of two":             {[]string{"south", "east"}, "", func(w *world, n, s, e *host) { w.step(s, SetState{State: group.Offline}); w.run(time.Second) }, local.There, "east", ""},
+		"none that is there":                    {[]string{"west", "far*"}, "", nil, local.Refused, "", "you may have a session on west, far*: no server that you may use can be reached from here"},
+		"one that is offline":                   {[]string{"south"}, "", func(w *world, n, s, e *host) { w.step(s, SetState{State: group.Offline}); w.run(time.Second) }, local.Refused, "", "that you may use is offline"},
+		"none, but there is a session":          {[]string{"west"}, "", func(w *world, n, s, e *host) { w.has(e) }, local.There, "east", ""},
+		"another, but there is a session here":  {[]string{"south"}, "", func(w *world, n, s, e *host) { w.has(n) }, local.Here, "north", ""},
+		"another, but there is a session there": {[]string{"south"}, "", func(w *world, n, s, e *host) { w.has(e) }, local.There, "east", ""},
+		"promised here to others":               {[]string{"south"}, "", func(w *world, n, s, e *host) { w.asks(n, local.Lookup{Token: "card.1"}) }, local.There, "south", ""},
+		"promised there to others":              {[]string{"south"}, "", func(w *world, n, s, e *host) { w.asks(e, local.Lookup{Token: "card.1"}) }, local.There, "south", ""},
+		"promised, and allowed":                 {[]string{"south", "east"}, "", func(w *world, n, s, e *host) { w.asks(e, local.Lookup{Token: "card.1"}) }, local.There, "east", ""},
+		"chosen here":                           {[]string{"north"}, local.WantNew, nil, local.New, "north", ""},
+		"chosen here in vain":                   {[]string{"south"}, local.WantNew, nil, local.Refused, "", "you may have a session on south: no server that you may use"},
+		"away from here":                        {[]string{"south"}, local.WantHost, nil, local.There, "south", ""},
+		"away from here in vain":                {[]string{"north"}, local.WantHost, nil, local.Refused, "", "no other server can be reached"},
+		"before a login, any":                   {nil, local.WantPlace, nil, local.New, "north", ""},
+		"before a login":                        {[]string{"east"}, local.WantPlace, nil, local.There, "east", ""},
+		"before a login, in vain":               {[]string{"west"}, local.WantPlace, nil, local.Refused, "", "you may have a session on west"},
+		"before a login, from a busy host":      {[]string{"*th"}, local.WantPlace, func(w *world, n, s, e *host) { n.about.Busy = 900; w.step(n, n.about) }, local.There, "south", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			n, s, e := w.add("north", Config{}, "10.0.0.1"), w.add("south", Config{}, "10.0.0.2"), w.add("east", Config{}, "10.0.0.3")
+			for _, h := range w.hosts {
+				w.step(h, Hello{7000})
+			}
+			w.run(time.Second)
+			if tc.before != nil {
+				tc.before(w, n, s, e)
+			}
+			held := n.promised(w.now, "card.1")
+			a := w.asks(n, local.Lookup{Token: "card.1", Want: tc.want, Hosts: tc.hosts})
+			if a.Where != tc.where || tc.host != "" && a.Host != tc.host || !strings.Contains(a.Reason, tc.reason) {
+				t.Errorf("got %+v", a)
+			}
+			if tc.want == local.WantPlace && n.promised(w.now, "card.1") != held {
+				t.Error("a session was promised")
+			}
+		})
+	}
+}
+
+// has gives a host a session of card.1.
+func (w *world) has(h *host) {
+	w.step(h, Report{[]local.Session{w.session(h, s1, "card.1", time.Hour)}})
+}
+
+// Who is sent on after a login, having been placed before with the rights that
+// anybody has, is not held to the place of before: neither by the host that
+// sent, nor by the one that took.
+func TestPlacedAnewAfterALogin(t *testing.T) {
+	const card = alp.Token("card.1")
+	w, a, b := two(t)
+	sent := w.asks(a, local.Lookup{Token: card, Hosts: []string{"b"}})
+	if v := b.Verify(w.now, local.Verify{Props: sent.Props, Token: card, Terminal: terminal}); !v.OK || v.Session != "" {
+		t.Fatalf("%+v", v)
+	}
+	back := w.asks(b, local.Lookup{Token: card, Hosts: []string{"a"}, User: "ann"})
+	if back.Where != local.There || back.Host != "a" || back.Session != "" {
+		t.Fatalf("%+v", back)
+	}
+	if v := a.Verify(w.now, local.Verify{Props: back.Props, Token: card, Terminal: terminal}); v != (local.Verified{OK: true, User: "ann"}) {
+		t.Fatalf("%+v", v)
+	}
+	if got := w.asks(a, local.Lookup{Token: card, Hosts: []string{"a"}, User: "ann"}); got.Where != local.New {
+		t.Errorf("%+v", got)
+	}
+}
