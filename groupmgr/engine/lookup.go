@@ -254,7 +254,7 @@ func (e *Engine) Verify(now time.Time, v local.Verify) local.Verified {
 	}
 	// A new one, unless another terminal with this token was faster.
 	if found := e.own(now, r.Token, true); len(found) > 0 {
-		return local.Verified{OK: true, Session: found[0].ID, User: r.User}
+		return local.Verified{OK: true, Session: found[0].ID, New: found[0].ID != "", User: r.User}
 	}
 	if self, _ := e.table.Find(e.cfg.Host); !takes(self) {
 		return no("this host takes no new sessions by now")

@@ -115,7 +115,7 @@ func TestSecondNewFindsTheFirst(t *testing.T) {
 	got, _ := w.lookup(a, "card.1", "10.0.0.50")
 	proof := local.Verify{Props: got.Props, Token: "card.1", Terminal: terminal}
 	w.step(b, Report{[]local.Session{w.session(b, s2, "card.1", 0)}})
-	if v := b.Verify(w.now, proof); v != (local.Verified{OK: true, Session: s2}) {
+	if v := b.Verify(w.now, proof); v != (local.Verified{OK: true, Session: s2, New: true}) {
 		t.Errorf("got %+v", v)
 	}
 	w.step(b, Report{nil})

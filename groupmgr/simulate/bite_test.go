@@ -55,6 +55,16 @@ func TestInvariantsBite(t *testing.T) {
 			p := &presentation{t: south.gw.terms[u.id], unit: u, token: "card.1", fresh: true}
 			south.gw.here(p, south)
 		}, "that nobody chose"},
+		"a session where none may be": {func(s *Story, _, south, _ *Host) {
+			s.Allow("card.2", "north")
+			s.makeSession(south, "card.2")
+		}, "which is for [north] alone"},
+		"a place where none may be": {func(s *Story, north, _, _ *Host) {
+			s.Allow("card.2", "north")
+			a := ask(s)
+			a.q.Token = "card.2"
+			s.checkAnswer(north, a, local.Answer{Where: local.New, Host: "south"})
+		}, "which is for [north] alone"},
 		"says there is none": {func(s *Story, _, south, _ *Host) {
 			s.checkAnswer(south, ask(s), local.Answer{Where: local.New, Host: "south"})
 		}, "of which there is session 1"},
@@ -176,7 +186,7 @@ func TestWords(t *testing.T) {
 		"start nobody", "kill t1", "crash north", "stop group t1", "insert card1 at nobody", "insert card1 t1", "insert card1", "pull north",
 		"cut north", "cut north -> nobody", "partition north south", "weather rain 3%", "weather loss x", "weather slow x", "clock north", "clock north x",
 		"clock t1 +1s", "keys north 1", "keys north : x", "keys north :", "keys nobody : 1", "replay x", "after", "after x", "table nobody",
-		"state north", "state nobody online", "expect", "expect north has nobody up", "expect t1 shows card1 on south", "expect t1 says hello",
+		"allow card1", "allow card1 north", "state north", "state nobody online", "expect", "expect north has nobody up", "expect t1 shows card1 on south", "expect t1 says hello",
 		"expect 2 sessions of card1", "expect nobody shows card1 on north", "expect nobody has north up",
 	} {
 		s, _, _, _ := two(t)

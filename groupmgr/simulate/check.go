@@ -140,7 +140,13 @@ func (w *World) checkNew(h, asker *Host, token alp.Token) {
 
 // checkAnswer is the rest of invariant 3, and invariant 2.
 func (w *World) checkAnswer(h *Host, q *asked, a local.Answer) {
-	if h.rogue || q.q.Want == local.WantNew {
+	if h.rogue {
+		return
+	}
+	if o, _ := w.named[a.Host].(*Host); o != nil && (a.Where == local.New || a.Where == local.There && a.Session == "") {
+		w.checkAllowed(o, q.q.Token)
+	}
+	if q.q.Want == local.WantNew {
 		return // checkChosen has that
 	}
 	if a.Where == local.There {
@@ -167,6 +173,26 @@ func (w *World) checkAnswer(h *Host, q *asked, a local.Answer) {
 		case named != nil && s.lastAt > named.lastAt+nearly:
 			w.broken("%s takes %v on %s for the newest, which is %v on %s, later by %v", h.name, named, named.host.name, s, s.host.name, s.lastAt-named.lastAt)
 		}
+	}
+}
+
+// Allow has new sessions of a token be for some hosts alone.
+func (w *World) Allow(token alp.Token, hosts ...string) {
+	if w.rules == nil {
+		w.rules = map[alp.Token][]string{}
+	}
+	w.rules[token] = hosts
+}
+
+func (w *World) allows(token alp.Token, h *Host) bool {
+	hosts := w.rules[token]
+	return len(hosts) == 0 || slices.Contains(hosts, h.name)
+}
+
+// checkAllowed is invariant 8.
+func (w *World) checkAllowed(h *Host, token alp.Token) {
+	if !h.rogue && !w.allows(token, h) {
+		w.broken("%s is to give a session of %s, which is for %v alone", h.name, token, w.rules[token])
 	}
 }
 

@@ -223,7 +223,7 @@ func (g *gateway) lookup(p *presentation) {
 		g.openHere(p)
 		return
 	}
-	g.h.lookup(local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.unit.addr}, func(a local.Answer, ok bool) {
+	g.h.lookup(p.question(""), func(a local.Answer, ok bool) {
 		switch {
 		case !g.alive() || p.t.now != p:
 		case !ok:
@@ -232,6 +232,11 @@ func (g *gateway) lookup(p *presentation) {
 			g.answer(p, a)
 		}
 	})
+}
+
+// question is what the group manager is asked for p.
+func (p *presentation) question(want local.Want) local.Lookup {
+	return local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.unit.addr, Want: want, Hosts: p.unit.w.rules[p.token]}
 }
 
 func (g *gateway) noGroup(p *presentation) {
@@ -276,10 +281,18 @@ func (g *gateway) here(p *presentation, asker *Host) {
 		g.attach(p, row.ID)
 		return
 	}
+	w := g.h.w
+	if !w.allows(p.token, g.h) {
+		if p.lookups == 0 { // whoever sent it here went by other rules
+			g.lookup(p)
+		} else {
+			g.screen(p, "You may have a session elsewhere, and not on this server.")
+		}
+		return
+	}
 	if !g.mayGoOn(p, func() { p.lookups = 0; g.lookup(p) }) {
 		return
 	}
-	w := g.h.w
 	if p.fresh {
 		w.checkChosen(p)
 	} else {
@@ -297,6 +310,7 @@ func (g *gateway) here(p *presentation, asker *Host) {
 }
 
 func (w *World) makeSession(h *Host, token alp.Token) *session {
+	w.checkAllowed(h, token)
 	w.made++
 	s := &session{id: alp.SessionID(fmt.Sprintf("%016x", w.made)), n: w.made, token: token, host: h, last: h.clock(), lastAt: w.now}
 	h.run[s.id], w.ids[s.id] = s, s

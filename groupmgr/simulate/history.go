@@ -13,6 +13,7 @@ import (
 func History(seed uint64) []string {
 	t := teller{r: rand.New(rand.NewPCG(seed, 2))}
 	t.begin()
+	t.rules(rand.New(rand.NewPCG(seed, 3)))
 	for range 20 + t.r.IntN(60) {
 		t.say("after %v", t.pause())
 		t.happen()
@@ -90,6 +91,21 @@ func (t *teller) begin() {
 	}
 	t.say("start")
 	t.say("after %v", time.Duration(t.r.IntN(3000))*time.Millisecond)
+}
+
+// rules bar some cards from some hosts, or, as a mistake of the admin's, from all.
+func (t *teller) rules(r *rand.Rand) {
+	for _, c := range t.cards {
+		if r.IntN(3) > 0 {
+			continue
+		}
+		i := r.IntN(len(t.hosts))
+		hosts := t.hosts[i:min(len(t.hosts), i+1+r.IntN(2))]
+		if r.IntN(8) == 0 {
+			hosts = []string{"nowhere"}
+		}
+		t.say("allow %s on %s", c, strings.Join(hosts, " "))
+	}
 }
 
 // happen is one thing that happens. Users are the most frequent.

@@ -36,7 +36,7 @@ func (g *gateway) askLater(p *presentation) {
 		if !asked() {
 			return
 		}
-		g.h.lookup(local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.unit.addr}, func(a local.Answer, ok bool) {
+		g.h.lookup(p.question(""), func(a local.Answer, ok bool) {
 			switch {
 			case !asked():
 			case ok && (p.nobody || a.Where == local.Here || a.Where == local.There && a.Session != "" && a.Target != p.req.Failed):
@@ -92,7 +92,7 @@ func (g *gateway) openHere(p *presentation) {
 		g.here(p, g.h)
 		return
 	}
-	g.h.lookup(local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.unit.addr, Want: local.WantNew}, func(a local.Answer, ok bool) {
+	g.h.lookup(p.question(local.WantNew), func(a local.Answer, ok bool) {
 		switch {
 		case !g.alive() || p.t.now != p:
 		case ok && a.Where == local.Refused:

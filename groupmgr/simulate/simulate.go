@@ -33,6 +33,8 @@
 //     that it was chosen, on a question's screen at that very terminal, for that
 //     very insertion, is asked instead.
 //  4. A machine whose time has come does not want to be called again at once.
+//  8. No session of a token is made on a host that its rule bars, whoever chose
+//     that, and none is promised there.
 //
 // and at rest, after Heal (Agree, Rest):
 //
@@ -97,6 +99,7 @@ type World struct {
 	tickets uint64
 	nonces  uint64
 	proofs  func(alp.Token) proof.Kind // that a token needs; nil: none
+	rules   map[alp.Token][]string     // hosts that may give it a new session; none: all
 
 	cuts     map[[2]string]bool
 	cutAt    map[[2]string]time.Duration // when a cut between two last was

@@ -90,7 +90,7 @@ func (g *gateway) rest(p *presentation) {
 		g.screen(p, "")
 		return
 	}
-	g.h.lookup(local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.unit.addr, Want: local.WantHost}, func(a local.Answer, ok bool) {
+	g.h.lookup(p.question(local.WantHost), func(a local.Answer, ok bool) {
 		switch {
 		case !g.alive() || p.t.now != p:
 		case ok && a.Where == local.There:

@@ -26,6 +26,7 @@ crash group NAME...             a group manager that cannot say goodbye
 state HOST online|offline|down  an admin's word
 insert CARD at TERMINAL         a card is pushed in; several may have one name
 pull TERMINAL                   its card is pulled out
+allow CARD on HOST...           new sessions of it are for these hosts alone
 choose again|here|nothing at TERMINAL|anyone   answers the question on a screen, if there is one
 cut NAME -> NAME                one way; cut NAME - NAME both ways
 partition NAME... | NAME...     both ways between the two sides
@@ -114,6 +115,12 @@ func (s *Story) run(f []string) error {
 			u.Remove()
 		}
 		return err
+	case "allow":
+		if len(f) < 4 || f[2] != "on" {
+			return errWords
+		}
+		s.Allow(card(f[1]), f[3:]...)
+		return nil
 	case "choose":
 		u, err := s.asked(f)
 		if err != nil || len(f) != 4 || f[2] != "at" || f[1] != chooseAgain && f[1] != chooseHere && f[1] != chooseNone {

@@ -24,7 +24,7 @@ var conditions = []Field{
 var Matters = []Field{
 	{"access", "deny: no session; allow", oneOf("allow", "deny")},
 	{"hours", "when, by the host's clock: DAYS/HH:MM-HH:MM,... as mon-fri/08:00-18:00,sat/09:00-12:00", checkHours},
-	{"hosts", "which hosts may give a session: NAME,NAME, with * for any bytes", list(pattern)},
+	{"hosts", "which hosts may give a new session: NAME,NAME, with * for any bytes; one that exists is shown wherever it is", list(pattern)},
 	{"cards", "any: every card gets a session; registered: cards with a record; self: others too, once their user has logged in, which registers them; none: no card does", oneOf("any", "registered", "self", "none")},
 	{"bare", "what a terminal without a card gets: session; card, the screen that asks for one; login, the login screen", oneOf("session", "card", "login")},
 	{"terminal-keys", "how a terminal proves that it is the one of its id: none, its word is taken for it, unless the registry has its key; host, whoever showed a key there first, until the server program is restarted; pin, the same for the whole group and for good, its key being registered when its first session is shown; registered, terminals whose key is in the registry alone", oneOf("none", "host", "pin", "registered")},
@@ -197,5 +197,6 @@ type Explanation struct {
 	Outcome  string         `json:"outcome"`
 	Decided  string         `json:"decided"` // by which check, and rule
 	Reason   string         `json:"reason,omitempty"`
+	Place    string         `json:"place,omitempty"` // the host that a new session would be made on, where that is known
 	Grounds  []Ground       `json:"grounds"`
 }

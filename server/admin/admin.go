@@ -57,7 +57,7 @@ type Desk interface {
 	Message(ctx context.Context, id alp.SessionID, text string) (was bool, err error)
 	Lock(context.Context, alp.SessionID) (was bool, err error)
 	ForgetKey(context.Context, alp.TerminalID) (was bool, err error)
-	Explain(alp.Token, alp.TerminalID, string) adminapi.Explanation
+	Explain(context.Context, alp.Token, alp.TerminalID, string) adminapi.Explanation
 }
 
 // Config is what a Server works with.

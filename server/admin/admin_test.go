@@ -35,7 +35,7 @@ func (desk) ForgetKey(_ context.Context, id alp.TerminalID) (bool, error) {
 	return id == "080020c0ffee", nil
 }
 
-func (desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
+func (desk) Explain(_ context.Context, t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
 	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
 }
 func (desk) Message(context.Context, alp.SessionID, string) (bool, error) { return true, nil }

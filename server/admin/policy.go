@@ -19,5 +19,5 @@ func (s *Server) explain(r *http.Request) (any, error) {
 	case len(user) > adminapi.MaxName:
 		return nil, adminapi.Invalid{Text: "user= is too long for a login name"}
 	}
-	return s.conf.Desk.Explain(alp.Token(token), alp.TerminalID(terminal), user), nil
+	return s.conf.Desk.Explain(r.Context(), alp.Token(token), alp.TerminalID(terminal), user), nil
 }

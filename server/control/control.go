@@ -22,7 +22,11 @@
 //     has it, not before.
 //  5. A lost control connection ends nothing: the media end decides.
 //  6. No session is made, offered or redirected to for a card that has not
-//     given the proof that it needs for that (see mayGoOn).
+//     given the proof that it needs for that, and none is made or offered for a
+//     user who is still to log in (see mayGoOn): that is done where the session
+//     is or is to be, once, and a redirect says whether it was.
+//  7. No session is made on a host that the policy bars from it. The group
+//     manager places by the same rule; here it is judged again.
 //
 // A Server is safe for concurrent use; Serve is its life. Limits: those below
 // and alp.MaxLine.

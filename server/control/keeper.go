@@ -184,6 +184,10 @@ func (s *Server) started(k *keeper, nc net.Conn, err error) {
 			if k.kiosk != "" && s.anotherAccount(p) {
 				continue
 			}
+			if p.sworn { // of most users this host wants the password
+				s.logInHere(p, "Please log in once more, to this server: your session is to be here.")
+				continue
+			}
 			s.deny(p, osdNoSession, "Your session could not be started. "+err.Error())
 		}
 		return

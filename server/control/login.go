@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
 	"hotdesk/server/greeter"
 	"hotdesk/server/login"
@@ -52,8 +53,59 @@ func (v *visit) source(user string) login.Source {
 	return login.Source{User: user, Terminal: string(v.p.t.id), Addr: v.addr}
 }
 
-// logIn shows the login screen, on a host that takes sessions if there is one.
-func (s *Server) logIn(p *presentation) { s.elsewhere(p, func() { s.showLogin(p) }) }
+// PlaceWithin is how long a login screen waits for the group manager.
+const PlaceWithin = 2 * time.Second
+
+// logIn shows the login screen, on the host where the user's session is or is
+// to be, as far as that is known before the login: nobody types a password
+// twice. What is known only then, the rules of the user's groups and where a
+// session without a card is, the lookup after the login goes by.
+func (s *Server) logIn(p *presentation) {
+	stay := func() { s.showLogin(p) }
+	switch {
+	case p.placed || p.why != "": // whoever is told something is told it here
+		stay()
+	case s.closed() && p.token.Pseudo():
+		s.elsewhere(p, stay)
+	default:
+		s.place(p, stay)
+	}
+}
+
+// place sends a terminal whose user is to log in where the session is or would
+// be. Where it can stay stay is run, and where nobody knows.
+func (s *Server) place(p *presentation, stay func()) {
+	p.begun = true
+	if p.t.busy {
+		p.begun = false // kick comes back to it
+		return
+	}
+	p.placed = true
+	if p.req.Failed.IsValid() || p.req.Circle || s.conf.Group.Away() != "" {
+		stay()
+		return
+	}
+	want := local.Want("")
+	if p.token.Pseudo() { // the session will be whose it is
+		want = local.WantPlace
+	}
+	ask := s.question(p, want)
+	s.beside(p, func() (then, stale func()) {
+		ctx, cancel := context.WithTimeout(p.ctx, PlaceWithin)
+		defer cancel()
+		a, err := s.conf.Group.Lookup(ctx, ask)
+		return func() {
+			switch {
+			case err == nil && a.Where == local.There:
+				s.redirect(p, a)
+			case err == nil && a.Where == local.Refused && s.says(p).Owner != "": // the login will change nothing
+				s.answer(p, a)
+			default:
+				stay()
+			}
+		}, nil
+	})
+}
 
 // askLogin has p's user log in before then is run: for session id, if it is not
 // empty, whose screen is locked until its own user is there.
@@ -362,12 +414,11 @@ func userToken(user string) alp.Token {
 // it, and reports whether p is one.
 func (s *Server) enter(p *presentation) bool {
 	v := p.visit
-	if v == nil && p.user == "" {
+	if v == nil && p.user == "" || p.sworn {
 		return false
 	}
-	if v == nil || v.lobby == nil { // seen by another host, used, or gone away: the user logs in once more
-		p.needsLogin, p.user, p.token = true, "", p.req.Token()
-		s.logIn(p)
+	if v == nil || v.lobby == nil { // used, or gone away
+		s.logInHere(p, "")
 		return true
 	}
 	lobby, id := v.lobby, v.id
@@ -398,6 +449,15 @@ func (s *Server) enter(p *presentation) bool {
 		}
 	})
 	return true
+}
+
+// logInHere has p's user log in once more, for a session on this host.
+func (s *Server) logInHere(p *presentation, why string) {
+	p.needsLogin, p.user, p.sworn, p.placed, p.own, p.why = true, "", false, true, "", why
+	if p.req.Token().Pseudo() {
+		p.token = p.req.Token()
+	}
+	s.logIn(p)
 }
 
 // stranger reports whether p may not have a session, being of another user,

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
 	"hotdesk/server/greeter"
 	"hotdesk/server/policy"
@@ -49,13 +51,33 @@ func (s *Server) says(p *presentation) policy.Decision {
 }
 
 // Explain tells what would happen if a token came to a terminal now; user, if
-// not empty, is assumed to have logged in.
-func (s *Server) Explain(token alp.Token, terminal alp.TerminalID, user string) adminapi.Explanation {
+// not empty, is assumed to have logged in. Where a new session would be the
+// group manager says, if the terminal is at this host.
+func (s *Server) Explain(ctx context.Context, token alp.Token, terminal alp.TerminalID, user string) adminapi.Explanation {
 	r := policy.Request{Token: token, Terminal: terminal, User: user}
 	d := s.judge(r)
 	x := d.Explain(r)
-	if x.Reason == "" {
-		x.Reason = d.NotHere
+	if d.Outcome != policy.Session && d.Outcome != policy.Login {
+		return x
+	}
+	x.Reason = d.NotHere
+	var addr netip.Addr
+	if err := s.query(ctx, func() {
+		if t := s.terminals[terminal]; t != nil {
+			addr = t.addr
+		}
+	}); err != nil || !addr.IsValid() || s.conf.Group.Away() != "" {
+		return x
+	}
+	ctx, cancel := context.WithTimeout(ctx, PlaceWithin)
+	defer cancel()
+	a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: d.Token, Terminal: terminal, Addr: addr, User: user, Want: local.WantPlace, Hosts: d.Hosts})
+	switch {
+	case err != nil:
+	case a.Where == local.Refused:
+		x.Reason = sentence(a.Reason)
+	default:
+		x.Place, x.Reason = a.Host, ""
 	}
 	return x
 }
@@ -120,10 +142,14 @@ func (s *Server) mayStart(p *presentation) bool {
 	return false
 }
 
-// account is whose session is made for a token that needs no login: its owner's
+// account is whose session is made for a token that needs no login here: that of
+// whoever has logged in where the terminal was sent from; or its owner's
 // where the card has proven itself, or where a rule says that it need not.
 // Without either a token is a name that anybody may have copied.
 func (s *Server) account(p *presentation, d policy.Decision) string {
+	if p.sworn {
+		return p.user
+	}
 	i := slices.IndexFunc(d.Grounds, func(g adminapi.Ground) bool { return g.Matter == "first" })
 	if d.Owner != "" && (d.First.Proof != proof.None || i >= 0 && d.Grounds[i].Rule != "") {
 		return d.Owner

@@ -16,6 +16,7 @@ import (
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/greeter"
 	"hotdesk/server/parent"
+	"hotdesk/server/policy"
 	"hotdesk/server/proof"
 	"hotdesk/server/session/client"
 	"hotdesk/server/sessions"
@@ -31,6 +32,7 @@ type presentation struct {
 	cancel context.CancelFunc
 
 	begun   bool
+	placed  bool          // it was sent here, or has been found to stay, before anybody logs in
 	must    alp.SessionID // a redirect, or the terminal that showed it, named it: no other is made in its place
 	refused alp.SessionID // its keeper did not attach: if it ends now, that is why
 	lookups int
@@ -51,6 +53,7 @@ type presentation struct {
 
 	needsLogin bool   // nothing of a session before
 	user       string // who has logged in; others' sessions are not shown
+	sworn      bool   // at the host that redirected, which says so: a session of the user's needs no password here
 	visit      *visit // the login, while there is something of it
 	then       func() // what the login is for; nil: the lookup
 	switching  bool   // the switcher is to be shown
@@ -128,41 +131,61 @@ func (s *Server) verify(p *presentation) {
 			case !v.OK:
 				s.say(p.t, slog.LevelWarn, "redirect without proof", "token", p.token, "reason", v.Reason)
 				s.unproven(p)
-			case p.needsLogin && v.User == "": // its sender asked for no login
-				s.logIn(p)
-			case v.Session == "":
-				p.vouched = proof.First
-				p.loggedIn(v)
-				s.here(p)
 			default:
-				p.vouched = proof.Reattach
-				p.loggedIn(v)
-				p.must = v.Session
-				if row, ok := s.table.Get(v.Session); ok && row.Token == p.token {
-					s.attach(p, v.Session)
-				} else {
-					s.lookup(p)
-				}
+				s.sent(p, v)
 			}
 		}, nil
 	})
 }
 
-// loggedIn takes over what the host that redirected knows of the user. Where
-// the session is a new one the user's password is needed once more: the login
-// modules of this host have not seen it.
-func (p *presentation) loggedIn(v local.Verified) {
-	if v.User == "" {
+// sent goes on where another host has sent the terminal to. What its proof says
+// of the card and the user holds; whoever has not logged in there does so here.
+func (s *Server) sent(p *presentation, v local.Verified) {
+	p.placed, p.vouched = true, proof.Reattach
+	if v.Session == "" || v.New { // what a new session needs is not what one that exists does
+		p.vouched = proof.First
+	}
+	if v.User != "" && !s.takesOver(p, v) {
 		return
 	}
-	p.user = v.User
+	if !p.needsLogin || !p.token.Pseudo() { // else the session is that of whoever logs in
+		p.must = v.Session
+	}
+	row, ok := s.table.Get(v.Session)
+	switch {
+	case p.needsLogin:
+		s.logIn(p)
+	case v.Session == "":
+		s.here(p)
+	case ok && row.Token == p.token:
+		s.attach(p, v.Session)
+	default:
+		s.lookup(p)
+	}
+}
+
+// takesOver takes over what the host that redirected knows of the user, and
+// reports whether the rules of this one have nothing against it.
+func (s *Server) takesOver(p *presentation, v local.Verified) bool {
+	d := s.decide(p.req.Token(), p.t.id, v.User)
+	if d.Outcome == policy.Denied {
+		s.say(p.t, slog.LevelWarn, "token denied", "token", p.req.Token(), "user", v.User, "module", d.Module, "reason", d.Reason)
+		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: d.Reason})
+		return false
+	}
+	p.user, p.module, p.needsLogin, p.sworn = v.User, d.Module, false, v.Session == ""
 	if p.token.Pseudo() {
 		p.token = userToken(v.User)
 	}
+	return true
 }
 
 // lookup asks the group where the token's session is.
 func (s *Server) lookup(p *presentation) {
+	if p.needsLogin { // whatever led here, nobody gets past the login
+		s.logIn(p)
+		return
+	}
 	p.lookups++
 	if s.conf.Group.Away() != "" && p.lookups <= MaxLookups {
 		if row, ok := s.table.Latest(p.token); ok {
@@ -178,11 +201,14 @@ func (s *Server) lookup(p *presentation) {
 		s.openHere(p)
 		return
 	}
+	ask := s.question(p, "")
 	if p.another {
-		s.start(p)
-		return
+		if s.says(p).NotHere == "" {
+			s.start(p)
+			return
+		}
+		ask.Want = local.WantPlace
 	}
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token()}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
@@ -196,6 +222,11 @@ func (s *Server) lookup(p *presentation) {
 			s.answer(p, a)
 		}, nil
 	})
+}
+
+// question is what the group manager is asked for p.
+func (s *Server) question(p *presentation, want local.Want) local.Lookup {
+	return local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Want: want, Hosts: s.says(p).Hosts}
 }
 
 // noGroup is what is left without the group manager: a session of the token
@@ -223,8 +254,8 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		}
 		s.lookup(p) // it has ended since
 	case local.There:
-		if a.Session == "" && p.visit != nil && p.visit.lobby != nil && !s.closed() {
-			s.here(p) // the user is logged in here, and would have to do it once more there
+		if a.Session == "" && p.visit != nil && p.visit.lobby != nil && !s.closed() && s.says(p).NotHere == "" {
+			s.here(p) // the user has logged in here, with all that the modules give
 			return
 		}
 		s.redirect(p, a)
@@ -241,6 +272,7 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		}
 		s.ask(p, sentence(cmp.Or(a.Reason, fmt.Sprintf("your session is on the host %s, which this terminal cannot reach", a.Host))), true)
 	case local.Refused:
+		s.say(p.t, slog.LevelWarn, "no host for a session", "token", p.token, "reason", a.Reason)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: sentence(a.Reason)})
 	default:
 		s.log.Error("group manager gave an answer of no known kind", "terminal", p.t.id, "token", p.token, "where", string(a.Where))
@@ -254,16 +286,21 @@ func (s *Server) here(p *presentation) {
 		s.attach(p, row.ID)
 		return
 	}
+	if p.lookups == 0 && s.says(p).NotHere != "" { // whoever sent it here went by other rules
+		s.lookup(p)
+		return
+	}
 	s.start(p)
 }
 
-// redirect sends the terminal to another host.
+// redirect sends the terminal to another host. What the card must prove it
+// proves here, where it is; a user who is still to log in does so there, once.
 func (s *Server) redirect(p *presentation, a local.Answer) {
 	use := proof.Reattach
 	if a.Session == "" {
 		use = proof.First
 	}
-	if !s.mayGoOn(p, use, "", func() { s.afresh(p) }) {
+	if !s.hasProven(p, use, func() { p.placed = false; s.afresh(p) }) {
 		return
 	}
 	if s.unreached(p, a) {

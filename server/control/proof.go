@@ -61,6 +61,11 @@ func (s *Server) mayGoOn(p *presentation, use proof.Use, id alp.SessionID, then 
 		s.askLogin(p, id, then)
 		return false
 	}
+	return s.hasProven(p, use, then)
+}
+
+// hasProven is mayGoOn as far as the card goes.
+func (s *Server) hasProven(p *presentation, use proof.Use, then func()) bool {
 	kind := s.need(p, use)
 	c := p.t.conn
 	switch {

@@ -39,9 +39,14 @@ const (
 // ask says why the token's session cannot be shown, and offers a choice.
 // again: the group manager may find a way a moment later.
 func (s *Server) ask(p *presentation, why string, again bool) {
+	if p.needsLogin { // nobody is offered anything before
+		p.placed = true
+		s.logIn(p)
+		return
+	}
 	p.asking, p.chosen, p.fresh, p.nobody = why, nil, false, false
 	choices := []choice{tryAgain, openHere, giveUp}
-	if s.closed() {
+	if s.closed() || s.says(p).NotHere != "" {
 		choices = []choice{tryAgain, giveUp}
 	}
 	what := greeter.Screen{Kind: greeter.Question, Text: why}
@@ -77,7 +82,7 @@ func (s *Server) askLater(p *presentation) {
 
 // lookAgain looks whether the way is free by now; the screen stays meanwhile.
 func (s *Server) lookAgain(p *presentation) {
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token()}
+	ask := s.question(p, "")
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
@@ -124,7 +129,7 @@ func (s *Server) openHere(p *presentation) {
 		s.here(p)
 		return
 	}
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Want: local.WantNew}
+	ask := s.question(p, local.WantNew)
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()

@@ -196,7 +196,10 @@ func (s *Server) anew(t *terminal) {
 	s.clear(t)
 	p := &presentation{t: t, req: r, token: old.token, module: old.module}
 	if old.needsLogin || old.user != "" { // another host's modules have not seen the user
-		p.needsLogin, p.token = true, r.Token()
+		p.needsLogin = true
+		if r.Token().Pseudo() {
+			p.token = r.Token()
+		}
 	}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
 	t.now = p
@@ -239,7 +242,7 @@ func (s *Server) elsewhere(p *presentation, stay func()) {
 		p.begun = false // kick comes back to it
 		return
 	}
-	ask := local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, Want: local.WantHost}
+	ask := s.question(p, local.WantHost)
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()

@@ -78,8 +78,7 @@ func TestOffline(t *testing.T) {
 	})
 }
 
-// TestOfflineLogin: a login screen without a card goes too, one with a card
-// stays: nobody vouches for the card.
+// TestOfflineLogin: login screens go too, before a password is typed.
 func TestOfflineLogin(t *testing.T) {
 	run(t, func(r *rig) { logins(policy.LoginBare)(r); others(r) }, func(r *rig) {
 		r.set(local.Online, 0)
@@ -91,10 +90,12 @@ func TestOfflineLogin(t *testing.T) {
 		r.starts(0)
 	})
 	run(t, func(r *rig) { logins(policy.LoginAll)(r); others(r) }, func(r *rig) {
-		r.set(local.Offline, 0)
+		r.set(local.Online, 0)
 		u := r.dial(a)
 		u.insert("card.1")
 		u.form()
+		r.set(local.Offline, 0)
+		u.next(alp.CmdRedirectInf)
 		r.starts(0)
 	})
 }

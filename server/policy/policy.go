@@ -157,6 +157,7 @@ type Decision struct {
 	Enroll          bool            // the card is to be registered as User's
 	Kiosk           *adminapi.Kiosk // what the session is; nil for a user's
 	Choose          bool
+	Hosts           []string      // that may give a new session, names with * for any bytes; nil: all
 	NotHere         string        // why no session is made on this host, "" if one may be
 	Most            int           // sessions of one user here; 0: any number
 	Limits          Limits        // of a session's programs

@@ -8,6 +8,7 @@ import (
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/proof"
 )
 
@@ -191,8 +192,12 @@ func (a *about) settle() Decision {
 			d.First.Login, d.Reattach.Login = false, false // nobody's session, and nobody's password
 		}
 	}
-	if hosts := a.value("hosts"); hosts != "" && !slices.ContainsFunc(strings.Split(hosts, ","), func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
-		d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.ReplaceAll(hosts, ",", ", "))
+	if hosts := a.value("hosts"); hosts != "" {
+		d.Hosts = strings.Split(hosts, ",")
+		d.Hosts = d.Hosts[:min(len(d.Hosts), local.MaxHosts)] // more are of a later version
+		if !slices.ContainsFunc(d.Hosts, func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
+			d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.Join(d.Hosts, ", "))
+		}
 	}
 	d.Most, _ = strconv.Atoi(a.value("sessions")) // 0 where no rule says anything
 	memory, _ := strconv.Atoi(a.value("memory"))  // 0 where it is the host that says it

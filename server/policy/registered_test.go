@@ -83,8 +83,8 @@ var table = []line{
 	{part: "Who may use what", what: "One group at these terminals", rules: "a group=staff access=allow\nb terminal=080020* access=deny", token: "card.1", want: "session", by: "Card", also: "user ann"},
 	{what: "and no other", token: "card.9", want: "denied", by: "Access:b"},
 	{what: "A user who logs in is of a group too", rules: "a bare=login\nb group=students access=deny", token: "pseudo.080020000001", user: "ben", want: "denied", by: "Access:b", also: "user ben"},
-	{what: "On this host sessions for staff only", rules: "a group=staff hosts=*\nb hosts=south", token: "card.1", want: "session", by: "Card", also: "user ann"},
-	{what: "Others are let to their sessions elsewhere, but get none here", token: "card.9", want: "session", by: "Card", also: "not here"},
+	{what: "On this host sessions for staff only", rules: "a group=staff hosts=*\nb hosts=south", token: "card.1", want: "session", by: "Card", also: "user ann hosts *"},
+	{what: "Others get a new one on another host, and have what is theirs wherever it is", token: "card.9", want: "session", by: "Card", also: "hosts south not here"},
 	{what: "A rule for this host", rules: "a host=nor* access=deny", token: "card.9", want: "denied", by: "Access:a"},
 	{what: "for another one", rules: "a host=sou* access=deny", token: "card.9", want: "session", by: "Card"},
 
@@ -115,7 +115,7 @@ var table = []line{
 	{what: "not either when nobody types", rules: "v token=visitor.* kiosk=web idle=lock:10m", token: "visitor.1", want: "session", by: "Card", also: "kiosk web disconnected 5m0s idle end 10m0s removal end"},
 	{what: "The screen that asks for a card stays", rules: "v kiosk=web", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "kiosk web disconnected 5m0s removal end"},
 	{what: "A kiosk for all but one group", rules: "a group=staff kiosk=no\nb kiosk=web", token: "card.1", want: "session", by: "Card", also: "user ann"},
-	{what: "One that only some hosts run", rules: "v token=visitor.* kiosk=web hosts=south", token: "visitor.1", want: "session", by: "Card", also: "not here kiosk web disconnected 5m0s removal end"},
+	{what: "One that only some hosts run", rules: "v token=visitor.* kiosk=web hosts=south", token: "visitor.1", want: "session", by: "Card", also: "hosts south not here kiosk web disconnected 5m0s removal end"},
 
 	{part: "Sessions", what: "Several, one chosen at card-in", rules: "many choose=yes sessions=3", token: "card.1", want: "session", by: "Card", also: "user ann choose most 3"},
 	{what: "Ended when shown nowhere for so long", rules: "times disconnected=8h", token: "card.9", want: "session", by: "Card", also: "disconnected 8h0m0s"},
@@ -151,6 +151,7 @@ func also(d Decision, presented alp.Token) string {
 	say(d.Token != presented && d.Outcome != Denied, "as %s", d.Token)
 	say(d.User != "", "user %s", d.User)
 	say(d.Enroll, "enroll")
+	say(d.Hosts != nil, "hosts %s", strings.Join(d.Hosts, ","))
 	say(d.NotHere != "", "not here")
 	say(d.Keys != KeysHost, "terminal-keys %s", d.Keys)
 	say(d.First.String() != "none", "first %s", d.First)

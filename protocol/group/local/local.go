@@ -128,10 +128,12 @@ type Verify struct {
 }
 
 // Verified is the reply to Verify. Session is the one the sender meant, empty
-// where it meant a new one.
+// where it meant a new one; or, with New, the one that somebody else has got
+// since the sender meant a new one.
 type Verified struct {
 	OK      bool          `json:"ok"`
 	Session alp.SessionID `json:"session,omitempty"`
+	New     bool          `json:"new,omitempty"`
 	User    string        `json:"user,omitempty"`   // who has logged in at the sender
 	Reason  string        `json:"reason,omitempty"` // why not, for the log
 }

@@ -72,7 +72,7 @@ func (d *desk) ForgetKey(_ context.Context, id alp.TerminalID) (bool, error) {
 	return id == "080020c0ffee", nil
 }
 
-func (d *desk) Explain(t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
+func (d *desk) Explain(_ context.Context, t alp.Token, id alp.TerminalID, user string) adminapi.Explanation {
 	return adminapi.Explanation{Token: t, Terminal: id, User: user, Outcome: "session", Decided: "Card", Grounds: []adminapi.Ground{{Matter: "cards", Value: "any"}}}
 }
 

@@ -23,6 +23,7 @@ func (c *command) policyExplain(ctx context.Context, args []string) error {
 		row(w, "outcome", x.Outcome)
 		row(w, "decided by", x.Decided)
 		row(w, "reason", x.Reason)
+		row(w, "new session on", x.Place)
 		row(w, "sessions of", x.Token)
 		row(w, "user", x.User)
 		row(w, "groups", strings.Join(x.Groups, ","))
