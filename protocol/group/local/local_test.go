@@ -182,14 +182,14 @@ func TestLookupCheck(t *testing.T) {
 // What one side writes the other reads.
 func TestBodiesKeepTheirForm(t *testing.T) {
 	for want, v := range map[string]any{
-		`{"controlPort":7443}`:                                                      Hello{7443},
-		`{"host":"mud","addr":"127.0.0.2"}`:                                         Welcome{Host: "mud", Addr: netip.MustParseAddr("127.0.0.2")},
-		`{"state":"offline","within":1800}`:                                         StateRequest{Offline, 1800},
-		`{"state":"offline","deadline":1700000000,"sessions":3}`:                    State{Offline, 1700000000, 3},
-		`{"where":"new","host":"mud"}`:                                              Answer{Where: New, Host: "mud"},
-		`{"where":"there","target":"127.0.0.2:7443"}`:                               Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:              Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
+		`{"controlPort":7443}`:                                                         Hello{7443},
+		`{"host":"mud","addr":"127.0.0.2"}`:                                            Welcome{Host: "mud", Addr: netip.MustParseAddr("127.0.0.2")},
+		`{"state":"offline","within":1800}`:                                            StateRequest{Offline, 1800},
+		`{"state":"offline","deadline":1700000000,"sessions":3}`:                       State{Offline, 1700000000, 3},
+		`{"where":"new","host":"mud"}`:                                                 Answer{Where: New, Host: "mud"},
+		`{"where":"there","target":"127.0.0.2:7443"}`:                                  Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:                 Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`:    Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
 		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","hosts":["so*"]}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Hosts: []string{"so*"}},
 		`{"ok":true}`: Verified{OK: true},
 	} {
