@@ -16,11 +16,11 @@ import (
 // HOTDESK_LONG makes it a soak of ten minutes.
 func TestFleetFaults(t *testing.T) {
 	c := fleet.Config{
-		Scenario: "office", People: 6, Resting: 4, Lasts: 25 * time.Second, Seed: 20, Faults: true, Every: 500 * time.Millisecond,
+		Scenario: "office", People: 6, Resting: 4, Lasts: 2 * time.Minute, Seed: 20, Faults: true, Enough: 8, Every: 500 * time.Millisecond,
 		Bin: bin, Size: "800x600", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(),
 	}
 	if os.Getenv("HOTDESK_LONG") == "1" {
-		c.People, c.Lasts, c.Seed = 12, 10*time.Minute, rand.Uint64()
+		c.People, c.Lasts, c.Enough, c.Seed = 12, 10*time.Minute, 0, rand.Uint64()
 	}
 	sum, err := fleet.Run(t.Context(), c)
 	if err != nil {
@@ -37,6 +37,37 @@ func TestFleetFaults(t *testing.T) {
 	}
 	if sum.Violations > 0 || sum.Faults == 0 || sum.Sessions == 0 || sum.Looks == 0 || sum.Counts["keys typed"] == 0 {
 		t.Errorf("%+v", sum)
+	}
+}
+
+// What befalls a host as a whole: its clock is set, memory is used up; and, with
+// HOTDESK_LONG, its registry, its key, its programs or its certificate is another
+// one. Each fault is seen to take effect, and is recovered from.
+func TestFleetHostFaults(t *testing.T) {
+	c := fleet.Config{
+		Scenario: "office", People: 4, Lasts: 2 * time.Minute, Seed: 4, Faults: true, Enough: 3, Every: 200 * time.Millisecond,
+		Kinds: []string{"clock set", "session's memory full", "gateway's memory full"},
+		Bin:   bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(), Verbose: true,
+	}
+	if os.Getenv("HOTDESK_LONG") == "1" {
+		c.Lasts, c.Enough, c.Seed = 4*time.Minute, 0, rand.Uint64()
+		c.Kinds = append(c.Kinds, "registry away", "group key changed", "programs upgraded", "certificate of another authority")
+	}
+	sum, err := fleet.Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum.Violations > 0 || sum.Faults == 0 {
+		t.Errorf("%+v", sum)
+	}
+	text, err := os.ReadFile(c.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, `"is":"fault"`) && strings.Contains(line, `"effect":""`) {
+			t.Error(line)
+		}
 	}
 }
 

@@ -16,11 +16,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"time"
 
 	"hotdesk/protocol/program"
 	"hotdesk/tools/fleet/internal/desk"
 	"hotdesk/tools/fleet/internal/figures"
+	"hotdesk/tools/fleet/internal/harm"
 	"hotdesk/tools/fleet/internal/report"
 	"hotdesk/tools/fleet/internal/scenario"
 )
@@ -36,6 +38,9 @@ type Config struct {
 	Seed     uint64
 	Faults   bool
 	Every    time.Duration
+	Enough   int      // faults; 0: as many as there is time for
+	Kinds    []string // of faults, nil: all
+	Upgrade  string   // folder of programs for the fault of that kind, "": the same ones
 	JSON     string
 	HTML     string
 	Wall     string
@@ -60,6 +65,12 @@ func flags(c *Config, list *bool) *flag.FlagSet {
 	fl.Uint64Var(&c.Seed, "seed", 0, "`NUMBER` that repeats a run's choices (default: a new one, which is printed)")
 	fl.BoolVar(&c.Faults, "faults", false, "break things meanwhile")
 	fl.DurationVar(&c.Every, "every", 3*time.Second, "with -faults: mean `TIME` from one fault's end to the next one")
+	fl.IntVar(&c.Enough, "enough", 0, "with -faults: `NUMBER` of faults with which the run is over before its time (0: none)")
+	fl.Func("kinds", "with -faults: `KINDS` of faults with commas, each in its turn (default: all, at random: "+strings.Join(harm.Names(), ", ")+")", func(s string) error {
+		c.Kinds = strings.Split(s, ",")
+		return nil
+	})
+	fl.StringVar(&c.Upgrade, "upgrade", "", "with -faults: `DIR` of another version's programs that hosts are upgraded to (empty: they are replaced by the same ones)")
 	fl.StringVar(&c.JSON, "json", "", "`FILE` for the figures, an object a line, the last one sums up (empty: none)")
 	fl.StringVar(&c.HTML, "html", "", "`FILE` for a page with plots of the figures (empty: none)")
 	fl.StringVar(&c.Wall, "wall", "", "`ADDRESS:PORT` on loopback for a page with a small picture of every terminal; port 0 is a free one (empty: none)")

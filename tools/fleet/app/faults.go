@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +25,7 @@ const (
 	// recoverWithin is how long that may take before the next fault.
 	recoverWithin = 30 * time.Second
 	// labSize is how large the file system is that is filled.
-	labSize = "256m"
+	labSize = "384m"
 )
 
 // tmpfs puts the lab on a file system that can be full; only root can.
@@ -45,13 +47,23 @@ func (r *run) tmpfs(dir string) (undo func() error, err error) {
 // breaks breaks things till ctx ends, one after the other. The last one is
 // begun early enough that the end finds everything mended.
 func (r *run) breaks(ctx context.Context) error {
-	h := &harm.Harm{Hosts: r.hosts, Bay: r.bay, Calm: r.scene.Weather, Judge: r.judge, Cards: r.tokens(), Full: r.small}
-	h.Seed(r.Seed)
+	h := &harm.Harm{Lab: r.lab, Hosts: r.hosts, Registry: r.registry, Bay: r.bay, Calm: r.scene.Weather, Judge: r.judge, At: r.crowd.At,
+		Cards: r.tokens(), Full: r.small, Upgrade: r.Upgrade, Kinds: r.Kinds}
+	if err := h.Seed(r.Seed); err != nil {
+		return err
+	}
 	rng := h.Pauses()
 	stop := time.NewTimer(r.Lasts - min(r.Lasts/5, 15*time.Second))
 	defer stop.Stop()
-	defer func() { r.doubled = h.Doubled }()
-	for {
+	defer func() { r.doubled = h.Doubled() }()
+	defer func() {
+		if r.Enough > 0 && r.book.Faults() >= r.Enough {
+			close(r.over)
+		}
+	}()
+	// Everybody who is early has come.
+	r.recovered(ctx, r.crowd.At(), patience)
+	for r.Enough == 0 || r.book.Faults() < r.Enough {
 		t := time.NewTimer(time.Duration(float64(r.Every) * (.5 + rng.Float64())))
 		select {
 		case <-t.C:
@@ -63,17 +75,24 @@ func (r *run) breaks(ctx context.Context) error {
 			return nil
 		}
 		at := r.crowd.At()
-		what, cards, err := h.Do(ctx)
+		done, err := h.Do(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("fault at %.1f s, %s: %w", at.Seconds(), what, err)
+			return fmt.Errorf("fault at %.1f s: %w", at.Seconds(), err)
 		}
-		took, waiting := r.recovered(ctx, at)
-		r.book.Fault(figures.Fault{At: at, What: what, Took: took})
-		if r.Verbose {
-			fmt.Fprintf(r.Out, "%6.1f s  %s: recovered after %v\n", at.Seconds(), what, took)
+		if len(done.What) == 0 {
+			h.Sure(done.Cards)
+			continue
+		}
+		took, waiting := r.recovered(ctx, at, recoverWithin)
+		what := strings.Join(done.What, " and ")
+		for i, name := range done.What {
+			r.book.Fault(figures.Fault{At: at, What: name, Effect: done.Effects[i], Took: took})
+			if r.Verbose {
+				fmt.Fprintf(r.Out, "%6.1f s  %s: %s; recovered after %v\n", at.Seconds(), name, done.Effects[i], took)
+			}
 		}
 		if took == 0 && len(waiting) > 0 {
 			r.book.Count("not recovered within 30 s: "+what, at)
@@ -82,12 +101,13 @@ func (r *run) breaks(ctx context.Context) error {
 				fmt.Fprintf(r.Out, "          %+v\n", s)
 			}
 		}
-		h.Sure(cards)
+		h.Sure(done.Cards)
 	}
+	return nil
 }
 
 // recovered waits till every card that is in has its picture, alive.
-func (r *run) recovered(ctx context.Context, at time.Duration) (took time.Duration, waiting []crowd.State) {
+func (r *run) recovered(ctx context.Context, at, within time.Duration) (took time.Duration, waiting []crowd.State) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	last := r.crowd.At()
@@ -99,7 +119,7 @@ func (r *run) recovered(ctx context.Context, at time.Duration) (took time.Durati
 		if now-last > quiet {
 			return last - at, nil
 		}
-		if now-at > recoverWithin {
+		if now-at > within {
 			return 0, waiting
 		}
 		select {
@@ -110,14 +130,32 @@ func (r *run) recovered(ctx context.Context, at time.Duration) (took time.Durati
 	}
 }
 
-// logs copies the programs' logs.
+// logs copies the programs' logs, over those of a run before.
 func (r *run) logs(to string) error {
 	if to == "" {
 		return nil
 	}
-	err := errors.Join(os.MkdirAll(to, 0o755), os.CopyFS(to, os.DirFS(filepath.Join(r.lab.Dir, "log"))))
+	files, err := filepath.Glob(filepath.Join(r.lab.Dir, "log", "*"))
+	err = errors.Join(err, os.MkdirAll(to, 0o755))
 	if r.Verbose {
-		err = errors.Join(err, os.Rename(filepath.Join(filepath.Dir(r.lab.Dir), "fleet.log"), filepath.Join(to, "fleet.log")))
+		files = append(files, filepath.Join(filepath.Dir(r.lab.Dir), "fleet.log"))
+	}
+	for _, f := range files {
+		err = errors.Join(err, copyFile(f, filepath.Join(to, filepath.Base(f))))
 	}
 	return err
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -44,18 +45,20 @@ type run struct {
 	judge *oracle.Judge
 	book  *figures.Book
 
-	view    *live.View
-	wall    string // address of the page, "": none
-	bay     *patchbay.Bay
-	small   string          // file system that can be filled; "": none
-	doubled map[uint16]bool // cards that had reason for two sessions
+	view     *live.View
+	wall     string // address of the page, "": none
+	bay      *patchbay.Bay
+	registry *lab.Host       // what the hosts' registry is, nil: each has its own
+	small    string          // file system that can be filled; "": none
+	over     chan struct{}   // closed when there were faults enough
+	doubled  map[uint16]bool // cards that had reason for two sessions
 }
 
 // Run is one run of the fleet.
 func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 	view := live.New(c.Out)
 	c.Out = view
-	r := &run{Config: c, view: view, judge: oracle.New(), book: figures.New(), doubled: map[uint16]bool{}}
+	r := &run{Config: c, view: view, judge: oracle.New(), book: figures.New(), over: make(chan struct{}), doubled: map[uint16]bool{}}
 	if err := r.plan(); err != nil {
 		return nil, err
 	}
@@ -75,14 +78,14 @@ func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 		return nil, err
 	}
 	routines := runtime.NumGoroutine()
-	err = r.all(ctx, dir, width, height)
+	kept, err := r.all(ctx, dir, width, height)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, kept)
 	}
 	if left := settle(routines); left > 0 {
 		r.judge.Left(r.crowd.At(), fmt.Sprintf("%d goroutines of the fleet", left))
 	}
-	return r.sum, r.report()
+	return r.sum, errors.Join(r.report(), kept)
 }
 
 // plan reads the scenario and completes the configuration from it.
@@ -119,6 +122,9 @@ func (r *run) plan() (err error) {
 }
 
 func (r *run) build(ctx context.Context, dir string) error {
+	if r.Bin != "" && r.Faults {
+		return r.own(dir)
+	}
 	if r.Bin != "" {
 		return nil
 	}
@@ -132,6 +138,30 @@ func (r *run) build(ctx context.Context, dir string) error {
 	}
 	fmt.Fprintln(r.Out, "building the programs")
 	return lab.Build(ctx, root, r.Bin)
+}
+
+// own has the run use programs of its own: an upgrade replaces them.
+func (r *run) own(dir string) error {
+	from := r.Bin
+	r.Bin = filepath.Join(dir, "bin")
+	if err := os.Mkdir(r.Bin, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"groupmgr", "server", "session", "fleet"} {
+		to := filepath.Join(r.Bin, name)
+		if os.Link(filepath.Join(from, name), to) == nil {
+			continue
+		}
+		// They are on another file system; the fleet itself may be anywhere.
+		err := copyFile(filepath.Join(from, name), to)
+		if name == "fleet" && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err = errors.Join(err, os.Chmod(to, 0o755)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func moduleRoot() (string, error) {
@@ -151,16 +181,17 @@ func moduleRoot() (string, error) {
 }
 
 // all is the run from the first host to the last process.
-func (r *run) all(ctx context.Context, dir string, width, height int) (err error) {
+// kept is what hindered the copies of logs.
+func (r *run) all(ctx context.Context, dir string, width, height int) (kept, err error) {
 	undo, err := r.tmpfs(filepath.Join(dir, filepath.Base(dir)))
 	if err != nil {
-		return err
+		return kept, err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
 	// Frame buffers are named by the last part of the folder: that of another run
 	// is another one.
 	if r.lab, err = lab.New(lab.Config{Bin: r.Bin, Dir: filepath.Join(dir, filepath.Base(dir))}); err != nil {
-		return err
+		return kept, err
 	}
 	at := time.Duration(0)
 	defer func() {
@@ -168,27 +199,27 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 		if left != nil && err == nil {
 			r.judge.Left(at, left.Error())
 		}
-		err = errors.Join(err, r.logs(r.Keep))
+		kept = r.logs(r.Keep)
 	}()
 	script, err := r.provide(dir)
 	if err != nil {
-		return err
+		return kept, err
 	}
 	if err := r.start(ctx, script); err != nil {
-		return err
+		return kept, err
 	}
 	var servers []netip.AddrPort
 	for _, h := range r.hosts {
 		a, err := netip.ParseAddrPort(h.Addr)
 		if err != nil {
-			return err
+			return kept, err
 		}
 		servers = append(servers, a)
 	}
 	cfg := crowd.Config{
 		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Own: r.Soak > 0, Seed: r.Seed,
 		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
-		Width: width, Height: height, Judge: r.judge, Book: r.book, Evening: r.evening,
+		Width: width, Height: height, Judge: r.judge, Book: r.book, Over: r.over, Evening: r.evening,
 	}
 	if r.Faults || !r.scene.Weather.Calm() || slices.ContainsFunc(r.scene.Events, func(e scenario.Event) bool { return e.Power == 0 }) {
 		r.bay = patchbay.New(r.Seed)
@@ -198,7 +229,7 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 	if r.Verbose {
 		f, err := os.Create(filepath.Join(dir, "fleet.log"))
 		if err != nil {
-			return err
+			return kept, err
 		}
 		defer f.Close()
 		cfg.Log = slog.New(slog.NewTextHandler(f, nil))
@@ -206,17 +237,17 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (err error
 	r.crowd = crowd.New(cfg)
 	undoWall, err := r.hang()
 	if err != nil {
-		return err
+		return kept, err
 	}
 	defer undoWall()
 	fmt.Fprintf(r.Out, "%s: %s\n%d people, %d terminals, %d hosts, %v, seed %d\n", r.Scenario, r.scene.Purpose, r.People, r.crowd.Terminals(), r.Hosts, r.Lasts, r.Seed)
 	r.sum = &figures.Sum{Scenario: r.Scenario, People: r.People, Terminals: r.crowd.Terminals(), Hosts: r.Hosts, Seed: r.Seed}
 	if err := r.during(ctx); err != nil {
-		return err
+		return kept, err
 	}
 	at = r.crowd.At()
-	r.sum.Seconds = r.Lasts.Seconds()
-	return r.invariants(ctx, at)
+	r.sum.Seconds = math.Round(min(at, r.Lasts).Seconds())
+	return kept, r.invariants(ctx, at)
 }
 
 // provide writes the cards and the sessions' script.
@@ -243,6 +274,14 @@ func (r *run) start(ctx context.Context, script string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	args := []string{"-session-script", script}
+	if r.Faults {
+		h, at, err := r.lab.Registry(ctx, "registry")
+		if err != nil {
+			return err
+		}
+		r.registry = h
+		args = append(args, "-registry", at)
+	}
 	if r.scene.Login {
 		args = append(args, "-login", "bare")
 	}

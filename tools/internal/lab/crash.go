@@ -2,11 +2,21 @@ package lab
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
+
+	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/alp"
 )
 
 // All lists every process of the host: its programs, its sessions, and all
@@ -76,6 +86,88 @@ func (h *Host) Stay() error {
 		h.oldAddr, h.oldPort = []string{"-addr", addr}, []string{"-control-port", port}
 	}
 	return err
+}
+
+// Registry starts a server that has the group's registry and nothing else: no
+// group manager, and so no sessions. It returns what the others' -registry is.
+func (l *Lab) Registry(ctx context.Context, name string) (*Host, string, error) {
+	const addr = "127.0.77.1"
+	c, err := net.Listen("tcp4", addr+":0")
+	if err != nil {
+		return nil, "", err
+	}
+	at := c.Addr().String()
+	c.Close()
+	h := &Host{Name: name, Runtime: l.Path(name), lab: l, serverArgs: []string{"-addr", addr, "-host", name, "-registry-listen", at}}
+	if err := l.mkdir(h.Runtime); err != nil {
+		return nil, "", err
+	}
+	return h, "https://" + at, h.StartServer(ctx)
+}
+
+// Admin asks the host's gateway for what its admins see at a path of
+// protocol/adminapi.
+func (h *Host) Admin(ctx context.Context, path string, to any) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(h.Runtime, adminapi.Socket))
+	}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://hotdesk"+adminapi.Prefix+path, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := t.RoundTrip(r)
+	if err != nil {
+		return fmt.Errorf("lab: %s: %w", h.Name, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("lab: %s answers %s", h.Name, answer.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(answer.Body, maxAnswer)).Decode(to); err != nil {
+		return fmt.Errorf("lab: %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+const (
+	askWithin = 5 * time.Second
+	maxAnswer = 16 << 20 // bytes
+)
+
+// Greets shakes hands with the host's gateway as a terminal that trusts the
+// lab's authority; the error says why it would not go on.
+func (h *Host) Greets(ctx context.Context) (*x509.Certificate, error) {
+	text, err := os.ReadFile(h.lab.Authority())
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(text)
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: alp.ServerName, NextProtos: []string{alp.ALPN}, MinVersion: tls.VersionTLS13}}
+	c, err := d.DialContext(ctx, "tcp", h.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("lab: %s: %w", h.Name, err)
+	}
+	defer c.Close()
+	return c.(*tls.Conn).ConnectionState().PeerCertificates[0], nil
+}
+
+// Kill ends a program and its children at once, and waits for the program.
+func (p *Proc) Kill() {
+	var all []int
+	for id, q := range processes() {
+		if q.parent == p.PID() {
+			all = append(all, id)
+		}
+	}
+	p.Signal(syscall.SIGKILL)
+	Signal(all, syscall.SIGKILL)
+	<-p.done
 }
 
 // Signal sends a signal to processes; those that have ended are passed over.

@@ -127,7 +127,7 @@ func (l *Lab) Installed(ctx context.Context, name string, conf Installed) (*Host
 	if err := os.Chmod(x11, 0o777|os.ModeSticky); err != nil {
 		return nil, err
 	}
-	starts := []func(context.Context) error{h.StartGroupMgr, h.StartServer}
+	starts := []func(context.Context) error{h.StartGroupMgr, func(ctx context.Context) error { return h.StartServer(ctx) }}
 	if conf.ServerFirst {
 		starts[0], starts[1] = starts[1], starts[0]
 	}

@@ -288,10 +288,10 @@ func (h *Host) FrameBuffers() string {
 	return filepath.Join("/dev/shm", filepath.Base(h.lab.Dir)+"-"+h.Name)
 }
 
-// StartServer starts the server, or starts it again.
-func (h *Host) StartServer(ctx context.Context) (err error) {
+// StartServer starts the server, or starts it again; args are added to its own.
+func (h *Host) StartServer(ctx context.Context, args ...string) (err error) {
 	fb := h.FrameBuffers()
-	args := append(h.places(), "-fb", fb)
+	args = slices.Concat(h.places(), []string{"-fb", fb}, args)
 	h.lab.mu.Lock()
 	if !slices.Contains(h.lab.fbs, fb) {
 		h.lab.fbs = append(h.lab.fbs, fb)

@@ -50,7 +50,8 @@ type Config struct {
 	Wire      app.Wire // nil: none
 	Judge     *oracle.Judge
 	Book      *figures.Book
-	Evening   func() // when nobody works any longer, and every terminal is still there
+	Over      <-chan struct{} // ends the work before its time
+	Evening   func()          // when nobody works any longer, and every terminal is still there
 	Log       *slog.Logger
 }
 
@@ -122,7 +123,11 @@ func (c *Crowd) Run(ctx context.Context) {
 		people.Go(func() { newPerson(c, n).work(working) })
 	}
 	people.Go(func() { c.happen(working) })
-	<-working.Done()
+	select {
+	case <-working.Done():
+	case <-c.Over:
+		stop()
+	}
 	people.Wait()
 	if ctx.Err() == nil && c.Evening != nil {
 		c.Evening()

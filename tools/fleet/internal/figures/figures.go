@@ -68,7 +68,9 @@ type Book struct {
 type Fault struct {
 	At   time.Duration
 	What string
-	Took time.Duration // until all pictures were right again; 0: not within patience
+	// Effect is by what it was seen that it took effect.
+	Effect string
+	Took   time.Duration // until all pictures were right again; 0: not within patience
 }
 
 // New returns an empty one.
@@ -216,7 +218,7 @@ func (b *Book) Write(w io.Writer, sum *Sum, kept []oracle.Violation) error {
 		}
 	}
 	for _, f := range b.faults {
-		if err := enc.Encode(map[string]any{"is": "fault", "at": f.At.Seconds(), "what": f.What, "recovered_ms": ms(f.Took)}); err != nil {
+		if err := enc.Encode(map[string]any{"is": "fault", "at": f.At.Seconds(), "what": f.What, "effect": f.Effect, "recovered_ms": ms(f.Took)}); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,7 @@
 // Package harm breaks what a fleet runs on, by seed, and mends it again.
 //
-// Source: design sections 1 and 2: what may be lost with which process, and
-// what must not.
+// Source: design sections 1, 2, 4 and 5: what may be lost with which process,
+// and what must not.
 //
 // Invariants:
 //  1. Before anything is broken the judge is told which sessions may be lost by
@@ -9,88 +9,128 @@
 //     excused.
 //  2. What was stopped goes on, what was killed and is nobody's to restart is
 //     started again, before Do returns.
+//  3. A fault says by what it was seen that it took effect. One that found
+//     nothing to break is none.
 //
 // A Harm is for one goroutine.
 package harm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
-	"os"
-	"syscall"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/session/client"
 	"hotdesk/tools/fleet/internal/oracle"
 	"hotdesk/tools/fleet/internal/patchbay"
 	"hotdesk/tools/fleet/internal/scenario"
+	"hotdesk/tools/fleet/internal/wallclock"
 	"hotdesk/tools/internal/lab"
 )
 
-// bootWithin is how long a program may take to be ready again.
-const bootWithin = 20 * time.Second
-
-// restartAfter is how soon a service manager starts a program again.
-const restartAfter = 300 * time.Millisecond
+const (
+	// bootWithin is how long a program may take to be ready again.
+	bootWithin = 20 * time.Second
+	// restartAfter is how soon a service manager starts a program again.
+	restartAfter = 300 * time.Millisecond
+	// seenWithin is how long a fault may take to be seen, and its end.
+	seenWithin = 20 * time.Second
+	// joinedWithin is how long hosts may take to know each other again: group
+	// managers say that they are there every 20 s.
+	joinedWithin = 45 * time.Second
+	// look is the time between two looks for that.
+	look = 50 * time.Millisecond
+	// twice is how many faults of a hundred have another one beside them.
+	twice = 25
+)
 
 // A Harm breaks things.
 type Harm struct {
-	Hosts []*lab.Host
-	Bay   *patchbay.Bay
-	Calm  scenario.Weather // of the scenario
-	Judge *oracle.Judge
-	Cards map[alp.Token]uint16
-	Full  string // file system of the lab that can be filled; "": none
-	rng   *rand.Rand
+	Lab      *lab.Lab
+	Hosts    []*lab.Host
+	Registry *lab.Host // that has the group's registry and nothing else; nil: none
+	Bay      *patchbay.Bay
+	Calm     scenario.Weather // of the scenario
+	Judge    *oracle.Judge
+	At       func() time.Duration // since the run began
+	Cards    map[alp.Token]uint16
+	Full     string   // file system of the lab that can be filled; "": none
+	Upgrade  string   // folder of the programs that others are replaced by; "": by themselves
+	Kinds    []string // only these, each in its turn; nil: all, at random
+	rng      *rand.Rand
 
-	// Doubled are the cards that had reason for a second session.
-	Doubled map[uint16]bool
+	deck    []fault // of Kinds, still to come
+	mu      sync.Mutex
+	doubled map[uint16]bool
 }
 
 // Seed makes a run's faults those of the seed.
-func (h *Harm) Seed(seed uint64) {
+func (h *Harm) Seed(seed uint64) error {
+	for _, k := range h.Kinds {
+		if !slices.Contains(Names(), k) {
+			return fmt.Errorf("harm: no fault is called %q; there are: %s", k, strings.Join(Names(), ", "))
+		}
+	}
 	h.rng = rand.New(rand.NewPCG(seed, 99))
-	h.Doubled = map[uint16]bool{}
+	h.doubled = map[uint16]bool{}
+	return nil
 }
 
 // Pauses draws the times between faults.
 func (h *Harm) Pauses() *rand.Rand { return rand.New(rand.NewPCG(h.rng.Uint64(), 98)) }
 
+// Doubled are the cards that had reason for a second session.
+func (h *Harm) Doubled() map[uint16]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.doubled
+}
+
 // A fault is one thing that can be broken.
 type fault struct {
 	name   string
 	weight int
-	hosts  int // so many there must be
-	do     func(*Harm, context.Context, *lab.Host) error
+	hosts  int  // so many there must be
+	beside bool // it can be broken beside another that may not be so
+	do     func(*blow, context.Context, *lab.Host) error
 }
 
 var faults = []fault{
-	{"gateway killed", 4, 1, (*Harm).killGateway},
-	{"server parent killed", 2, 1, (*Harm).killServer},
-	{"group manager killed", 3, 1, (*Harm).killGroup},
-	{"media killed", 6, 1, (*Harm).killMedia},
-	{"X server killed", 3, 1, (*Harm).killX},
-	{"keeper killed", 3, 1, (*Harm).killKeeper},
-	{"gateway stopped", 3, 1, (*Harm).stopGateway},
-	{"server parent stopped", 2, 1, (*Harm).stopServer},
-	{"group manager stopped", 2, 1, (*Harm).stopGroup},
-	{"media stopped", 3, 1, (*Harm).stopMedia},
-	{"X server stopped", 3, 1, (*Harm).stopX},
-	{"keeper stopped", 3, 1, (*Harm).stopKeeper},
-	{"host killed", 1, 2, (*Harm).crash},
-	{"host stopped", 1, 2, (*Harm).stall},
-	{"host cut off", 1, 2, (*Harm).cutBoth},
-	{"host hears no terminal", 1, 2, (*Harm).cutTo},
-	{"no terminal hears a host", 1, 2, (*Harm).cutFrom},
-	{"network bad", 4, 1, (*Harm).weather},
-	{"network away", 2, 1, (*Harm).away},
-	{"no more file descriptors", 3, 1, (*Harm).descriptors},
-	{"disk full", 3, 1, (*Harm).full},
+	{"gateway killed", 4, 1, true, (*blow).killGateway},
+	{"server parent killed", 2, 1, false, (*blow).killServer},
+	{"group manager killed", 3, 1, false, (*blow).killGroup},
+	{"media killed", 6, 1, true, (*blow).killMedia},
+	{"X server killed", 3, 1, true, (*blow).killX},
+	{"keeper killed", 3, 1, true, (*blow).killKeeper},
+	{"gateway stopped", 3, 1, false, (*blow).stopGateway},
+	{"server parent stopped", 2, 1, false, (*blow).stopServer},
+	{"group manager stopped", 2, 1, false, (*blow).stopGroup},
+	{"media stopped", 3, 1, true, (*blow).stopMedia},
+	{"X server stopped", 3, 1, true, (*blow).stopX},
+	{"keeper stopped", 3, 1, true, (*blow).stopKeeper},
+	{"host killed", 1, 2, false, (*blow).crash},
+	{"host stopped", 1, 2, false, (*blow).stall},
+	{"host cut off", 1, 2, false, (*blow).cutBoth},
+	{"host hears no terminal", 1, 2, false, (*blow).cutTo},
+	{"no terminal hears a host", 1, 2, false, (*blow).cutFrom},
+	{"network bad", 4, 1, true, (*blow).weather},
+	{"network away", 2, 1, true, (*blow).away},
+	{"no more file descriptors", 3, 1, false, (*blow).descriptors},
+	{"disk full", 3, 1, false, (*blow).full},
+	{clockSet, 4, 1, false, (*blow).clock},
+	{"session's memory full", 3, 1, false, (*blow).memorySession},
+	{"gateway's memory full", 3, 1, false, (*blow).memoryGateway},
+	{registryAway, 3, 1, false, (*blow).registry},
+	{"group key changed", 2, 1, false, (*blow).keys},
+	{"programs upgraded", 2, 1, false, (*blow).upgrade},
+	{"certificate of another authority", 2, 2, false, (*blow).certificate},
 }
 
 // Names are all faults.
@@ -102,33 +142,133 @@ func Names() []string {
 	return all
 }
 
-// Do breaks something, and returns what it was, and the cards of the host that
-// it befell, which are in doubt till Sure.
-func (h *Harm) Do(ctx context.Context) (what string, cards []uint16, err error) {
-	total := 0
-	for _, f := range faults {
-		total += h.weight(f)
-	}
-	n := h.rng.IntN(total)
-	var f fault
-	for _, f = range faults {
-		if n -= h.weight(f); n < 0 {
-			break
-		}
-	}
-	host := h.Hosts[h.rng.IntN(len(h.Hosts))]
-	all, err := h.sessions(ctx, host)
-	for _, s := range all {
-		cards = append(cards, s.card)
-	}
-	if err == nil {
-		err = f.do(h, ctx, host)
-	}
-	return f.name + " (" + host.Name + ")", cards, err
+// A Done is what was broken.
+type Done struct {
+	What    []string // one, or two at the same time; none: there was nothing to break
+	Effects []string // by what that was seen
+	Cards   []uint16 // that are in doubt till Sure
 }
 
+// A blow is one fault being done.
+type blow struct {
+	*Harm
+	rng    *rand.Rand
+	effect string
+	void   bool
+	doubt  []uint16 // cards
+}
+
+// saw says by what it was seen that the fault took effect.
+func (b *blow) saw(format string, args ...any) { b.effect = fmt.Sprintf(format, args...) }
+
+// nothing says why there was nothing to break.
+func (b *blow) nothing(format string, args ...any) error {
+	b.saw(format, args...)
+	b.void = true
+	return nil
+}
+
+// wrong says that something was not as it must be during the fault or after it.
+func (b *blow) wrong(format string, args ...any) {
+	b.Judge.NotBorne(b.At(), fmt.Sprintf(format, args...))
+}
+
+// Do breaks something, or two things at the same time.
+func (h *Harm) Do(ctx context.Context) (d Done, err error) {
+	one, ok := h.next(func(fault) bool { return true })
+	if !ok {
+		return d, errors.New("harm: nothing can be broken")
+	}
+	todo := []fault{one}
+	if h.Kinds == nil && h.rng.IntN(100) < twice {
+		if other, ok := h.next(func(f fault) bool { return f.beside && f.name != one.name && !one.beside }); ok {
+			todo = append(todo, other)
+		}
+	}
+	type result struct {
+		name   string
+		b      blow
+		cards  []uint16
+		failed error
+	}
+	all := make([]result, len(todo))
+	var wg sync.WaitGroup
+	for i, f := range todo {
+		r := &all[i]
+		host := h.Hosts[h.rng.IntN(len(h.Hosts))]
+		r.name, r.b = f.name+" ("+host.Name+")", blow{Harm: h, rng: rand.New(rand.NewPCG(h.rng.Uint64(), 97))}
+		wg.Go(func() {
+			sessions, err := h.sessions(ctx, host)
+			for _, s := range sessions {
+				r.cards = append(r.cards, s.card)
+			}
+			if err == nil {
+				err = f.do(&r.b, ctx, host)
+			}
+			if err != nil {
+				r.failed = fmt.Errorf("%s: %w", r.name, err)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range all {
+		r := &all[i]
+		d.Cards = slices.Concat(d.Cards, r.cards, r.b.doubt)
+		err = errors.Join(err, r.failed)
+		if !r.b.void {
+			d.What = append(d.What, r.name)
+			d.Effects = append(d.Effects, r.b.effect)
+		}
+	}
+	return d, err
+}
+
+// next draws a fault.
+func (h *Harm) next(fits func(fault) bool) (fault, bool) {
+	if h.Kinds != nil {
+		if len(h.deck) == 0 {
+			for _, f := range faults {
+				if slices.Contains(h.Kinds, f.name) && h.weight(f) > 0 {
+					h.deck = append(h.deck, f)
+				}
+			}
+			h.rng.Shuffle(len(h.deck), func(i, k int) { h.deck[i], h.deck[k] = h.deck[k], h.deck[i] })
+		}
+		if len(h.deck) == 0 {
+			return fault{}, false
+		}
+		f := h.deck[0]
+		h.deck = h.deck[1:]
+		return f, true
+	}
+	total := 0
+	for _, f := range faults {
+		if fits(f) {
+			total += h.weight(f)
+		}
+	}
+	if total == 0 {
+		return fault{}, false
+	}
+	n := h.rng.IntN(total)
+	for _, f := range faults {
+		if !fits(f) {
+			continue
+		}
+		if n -= h.weight(f); n < 0 {
+			return f, true
+		}
+	}
+	return fault{}, false
+}
+
+// weight is 0 for what cannot be broken here.
 func (h *Harm) weight(f fault) int {
-	if len(h.Hosts) < f.hosts || f.name == "disk full" && h.Full == "" {
+	switch {
+	case len(h.Hosts) < f.hosts,
+		f.name == diskFull && h.Full == "",
+		f.name == registryAway && h.Registry == nil,
+		f.name == clockSet && wallclock.Possible() != nil:
 		return 0
 	}
 	return f.weight
@@ -160,28 +300,80 @@ func (h *Harm) sessions(ctx context.Context, host *lab.Host) (all []session, err
 }
 
 // one picks a session of the host that has everything.
-func (h *Harm) one(ctx context.Context, host *lab.Host) (s session, ok bool, err error) {
-	all, err := h.sessions(ctx, host)
-	if err != nil || len(all) == 0 {
+func (b *blow) one(ctx context.Context, host *lab.Host) (s session, ok bool, err error) {
+	all, err := b.sessions(ctx, host)
+	if err != nil {
 		return s, false, err
 	}
-	s = all[h.rng.IntN(len(all))]
-	return s, s.X > 0 && s.Media > 0, nil
+	if len(all) > 0 {
+		if s = all[b.rng.IntN(len(all))]; s.X > 0 && s.Media > 0 {
+			return s, true, nil
+		}
+	}
+	return s, false, b.nothing("no session is there as a whole")
 }
 
-// partition says that others may not find the sessions of a host.
-func (h *Harm) partition(ctx context.Context, host *lab.Host) error {
-	all, err := h.sessions(ctx, host)
-	for _, s := range all {
-		h.Doubled[s.card] = true
-		h.Judge.Doubt(true, s.card)
+// partition says that others may not find the sessions of a host, those among
+// them that are made meanwhile, until over is called: that waits till all hosts
+// know each other again.
+func (b *blow) partition(ctx context.Context, host *lab.Host) (over func(), err error) {
+	mark := func() error {
+		all, err := b.sessions(ctx, host)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, s := range all {
+			b.doubled[s.card] = true
+			b.Judge.Doubt(true, s.card)
+			b.doubt = append(b.doubt, s.card)
+		}
+		return err
 	}
-	return err
+	if err := mark(); err != nil {
+		return nil, err
+	}
+	watch, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for wait(watch, 4*look); watch.Err() == nil; wait(watch, 4*look) {
+			_ = mark() // the last look counts
+		}
+	})
+	return func() {
+		why := ""
+		began := time.Now()
+		if !until(ctx, joinedWithin, func() bool { why = b.apart(ctx); return why == "" }) && ctx.Err() == nil {
+			b.wrong("%v after the fault's end the hosts do not all know each other: %s", joinedWithin, why)
+		}
+		b.effect += fmt.Sprintf("; hosts together again after %.1f s", time.Since(began).Seconds())
+		stop()
+		wg.Wait()
+		_ = mark() // the host answers again, as was just seen
+	}, nil
+}
+
+// apart says which host does not know another one, "" if all know all.
+func (h *Harm) apart(ctx context.Context) string {
+	for _, at := range h.Hosts {
+		var t local.Table
+		if err := at.Admin(ctx, "/group", &t); err != nil {
+			return err.Error()
+		}
+		known := map[string]local.TableHost{}
+		for _, row := range t.Hosts {
+			known[row.Host] = row
+		}
+		for _, other := range h.Hosts {
+			if row, ok := known[other.Name]; !ok || other != at && (!row.Trusted || row.Down) {
+				return fmt.Sprintf("%s about %s: %+v", at.Name, other.Name, row)
+			}
+		}
+	}
+	return ""
 }
 
 // time draws one.
-func (h *Harm) time(from, to time.Duration) time.Duration {
-	return from + time.Duration(h.rng.Int64N(int64(to-from)))
+func (b *blow) time(from, to time.Duration) time.Duration {
+	return from + time.Duration(b.rng.Int64N(int64(to-from)))
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -193,237 +385,14 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// stop halts a process for a while.
-func (h *Harm) stop(ctx context.Context, pid int) error {
-	lab.Signal([]int{pid}, syscall.SIGSTOP)
-	wait(ctx, h.time(200*time.Millisecond, 4*time.Second))
-	lab.Signal([]int{pid}, syscall.SIGCONT)
-	return nil
-}
-
-func (h *Harm) killGateway(ctx context.Context, host *lab.Host) error {
-	pid, err := host.Gateway()
-	if err != nil {
-		return nil // it was just killed
-	}
-	return lab.Kill(ctx, pid)
-}
-
-func (h *Harm) stopGateway(ctx context.Context, host *lab.Host) error {
-	pid, err := host.Gateway()
-	if err != nil {
-		return nil
-	}
-	return h.stop(ctx, pid)
-}
-
-func (h *Harm) killServer(ctx context.Context, host *lab.Host) error {
-	if err := host.Stay(); err != nil {
-		return err
-	}
-	host.Server.Signal(syscall.SIGKILL)
-	<-host.Server.Done()
-	wait(ctx, restartAfter)
-	ctx, cancel := context.WithTimeout(ctx, bootWithin)
+// until waits till f says yes, and whether it did within that time.
+func until(ctx context.Context, within time.Duration, f func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return host.StartServer(ctx)
-}
-
-func (h *Harm) stopServer(ctx context.Context, host *lab.Host) error {
-	return h.stop(ctx, host.Server.PID())
-}
-
-func (h *Harm) killGroup(ctx context.Context, host *lab.Host) error {
-	if err := h.partition(ctx, host); err != nil {
-		return err
-	}
-	if err := host.Stay(); err != nil {
-		return err
-	}
-	host.GroupMgr.Signal(syscall.SIGKILL)
-	<-host.GroupMgr.Done()
-	wait(ctx, restartAfter)
-	ctx, cancel := context.WithTimeout(ctx, bootWithin)
-	defer cancel()
-	return host.StartGroupMgr(ctx)
-}
-
-func (h *Harm) stopGroup(ctx context.Context, host *lab.Host) error {
-	if err := h.partition(ctx, host); err != nil {
-		return err
-	}
-	return h.stop(ctx, host.GroupMgr.PID())
-}
-
-func (h *Harm) killMedia(ctx context.Context, host *lab.Host) error {
-	s, ok, err := h.one(ctx, host)
-	if ok {
-		lab.Signal([]int{s.Media}, syscall.SIGKILL)
-	}
-	return err
-}
-
-func (h *Harm) stopMedia(ctx context.Context, host *lab.Host) error {
-	s, ok, err := h.one(ctx, host)
-	if ok {
-		return h.stop(ctx, s.Media)
-	}
-	return err
-}
-
-func (h *Harm) killX(ctx context.Context, host *lab.Host) error {
-	s, ok, err := h.one(ctx, host)
-	if ok {
-		h.Judge.Lost(string(s.id), s.card)
-		lab.Signal([]int{s.X}, syscall.SIGKILL)
-	}
-	return err
-}
-
-func (h *Harm) stopX(ctx context.Context, host *lab.Host) error {
-	s, ok, err := h.one(ctx, host)
-	if ok {
-		return h.stop(ctx, s.X)
-	}
-	return err
-}
-
-func (h *Harm) killKeeper(ctx context.Context, host *lab.Host) error {
-	s, ok, err := h.one(ctx, host)
-	if ok {
-		h.Judge.Lost(string(s.id), s.card)
-		lab.Signal([]int{s.keeper}, syscall.SIGKILL)
-	}
-	return err
-}
-
-func (h *Harm) stopKeeper(ctx context.Context, host *lab.Host) error {
-	s, ok, err := h.one(ctx, host)
-	if ok {
-		return h.stop(ctx, s.keeper)
-	}
-	return err
-}
-
-// crash kills a whole host and boots it.
-func (h *Harm) crash(ctx context.Context, host *lab.Host) error {
-	if err := h.partition(ctx, host); err != nil {
-		return err
-	}
-	// What is made between this look and the death is lost too: first the
-	// gateway, so that nothing is.
-	if pid, err := host.Gateway(); err == nil {
-		lab.Signal([]int{pid}, syscall.SIGSTOP)
-	}
-	wait(ctx, 200*time.Millisecond)
-	all, err := h.sessions(ctx, host)
-	if err != nil {
-		return err
-	}
-	for _, s := range all {
-		h.Judge.Lost(string(s.id), s.card)
-	}
-	if err := host.Crash(ctx); err != nil {
-		return err
-	}
-	wait(ctx, h.time(time.Second, 4*time.Second))
-	ctx, cancel := context.WithTimeout(ctx, bootWithin)
-	defer cancel()
-	return host.Boot(ctx)
-}
-
-func (h *Harm) stall(ctx context.Context, host *lab.Host) error {
-	if err := h.partition(ctx, host); err != nil {
-		return err
-	}
-	if err := host.Stall(ctx); err != nil {
-		return err
-	}
-	wait(ctx, h.time(time.Second, 6*time.Second))
-	host.Resume()
-	return nil
-}
-
-func (h *Harm) cutBoth(ctx context.Context, host *lab.Host) error {
-	return h.cut(ctx, host, patchbay.ToHost|patchbay.FromHost)
-}
-
-func (h *Harm) cutTo(ctx context.Context, host *lab.Host) error {
-	return h.cut(ctx, host, patchbay.ToHost)
-}
-
-func (h *Harm) cutFrom(ctx context.Context, host *lab.Host) error {
-	return h.cut(ctx, host, patchbay.FromHost)
-}
-
-func (h *Harm) cut(ctx context.Context, host *lab.Host, ways patchbay.Way) error {
-	at, err := netip.ParseAddrPort(host.Addr)
-	if err != nil {
-		return err
-	}
-	h.Bay.Cut(at.Addr(), ways)
-	wait(ctx, h.time(500*time.Millisecond, 6*time.Second))
-	h.Bay.Cut(at.Addr(), 0)
-	return nil
-}
-
-func (h *Harm) weather(ctx context.Context, _ *lab.Host) error {
-	ms := time.Millisecond
-	h.Bay.Weather(scenario.Weather{
-		Loss: .3 * h.rng.Float64(), Reorder: .2 * h.rng.Float64(), Duplicate: .2 * h.rng.Float64(),
-		Delay: h.time(0, 80*ms), Jitter: h.time(0, 80*ms),
-	})
-	wait(ctx, h.time(time.Second, 5*time.Second))
-	h.Bay.Weather(h.Calm)
-	return nil
-}
-
-func (h *Harm) away(ctx context.Context, _ *lab.Host) error {
-	h.Bay.Weather(scenario.Weather{Loss: 1})
-	wait(ctx, h.time(100*time.Millisecond, 3*time.Second))
-	h.Bay.Weather(h.Calm)
-	return nil
-}
-
-// descriptors leaves the gateway almost none.
-func (h *Harm) descriptors(ctx context.Context, host *lab.Host) error {
-	pid, err := host.Gateway()
-	if err != nil {
-		return nil
-	}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return nil
-	}
-	var was unix.Rlimit
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &was); err != nil {
-		return nil
-	}
-	less := was
-	less.Cur = uint64(len(open) + h.rng.IntN(3))
-	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &less, nil); err != nil {
-		return nil
-	}
-	wait(ctx, h.time(time.Second, 4*time.Second))
-	_ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil) // it may have ended
-	return nil
-}
-
-// full leaves no room for state, sockets and logs.
-func (h *Harm) full(ctx context.Context, _ *lab.Host) error {
-	file := h.Full + "/ballast"
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file)
-	b := make([]byte, 1<<20)
-	for len(b) > 0 {
-		if _, err := f.Write(b); err != nil {
-			b = b[:len(b)/2]
+	for !f() {
+		if wait(ctx, look); ctx.Err() != nil {
+			return false
 		}
 	}
-	f.Close()
-	wait(ctx, h.time(time.Second, 4*time.Second))
-	return nil
+	return true
 }

@@ -46,6 +46,7 @@ const (
 	Twice     Kind = "two sessions"     // of one token
 	Missing   Kind = "session lost"     // it has ended, and nothing happened to it
 	Leaked    Kind = "left behind"      // processes, files, goroutines
+	Fault     Kind = "fault not borne"  // a program did not do in a fault, or after it, what it must
 )
 
 // A Violation is one.
@@ -216,6 +217,13 @@ func (j *Judge) Left(at time.Duration, text string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.say(at, "", Leaked, "%s", text)
+}
+
+// NotBorne says that a program did not do in a fault what it must.
+func (j *Judge) NotBorne(at time.Duration, text string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.say(at, "", Fault, "%s", text)
 }
 
 func (j *Judge) say(at time.Duration, terminal string, k Kind, format string, args ...any) {
