@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"hotdesk/dtu/backend/headless"
@@ -62,31 +61,15 @@ const (
 
 // serveCtl serves the control socket until ctx ends.
 func (s *shell) serveCtl(ctx context.Context, l net.Listener) {
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	room := make(chan struct{}, maxCtl)
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
+	door := rpc.Door{Most: maxCtl, Notes: rpc.Notes{Log: s.log}}
+	door.Serve = func(conn net.Conn) {
+		c := rpc.New(conn, s.ctl)
+		if err := c.Serve(ctx); err != nil {
+			door.Notes.Warn("control socket: connection dropped", "reason", err.Error())
 		}
-		select {
-		case room <- struct{}{}:
-		default:
-			conn.Close()
-			continue
-		}
-		wg.Go(func() {
-			defer func() { <-room }()
-			c := rpc.New(conn, s.ctl)
-			if err := c.Serve(ctx); err != nil {
-				s.log.Info("control socket: connection dropped", "reason", err.Error())
-			}
-			c.Close()
-		})
+		c.Close()
 	}
+	door.Open(ctx, l)
 }
 
 // ctl answers one request.

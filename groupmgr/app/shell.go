@@ -276,45 +276,21 @@ func (s *shell) watch(ctx context.Context, k kernel, keys *keyFile) {
 
 // accept serves local connections.
 func (s *shell) accept(ctx context.Context, l *unixListener) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	slots := make(chan struct{}, MaxConns)
-	for {
-		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
+	door := rpc.Door{Most: MaxConns, Notes: rpc.Notes{Log: s.log}}
+	door.Serve = func(conn net.Conn) {
+		if err := s.serve(ctx, conn); err != nil {
+			door.Notes.Warn("local connection ended", "error", err)
 		}
-		if err != nil {
-			s.log.Warn("local connection not accepted", "error", err)
-			select { // out of descriptors, say: it passes
-			case <-time.After(100 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				return
-			}
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			s.log.Warn("too many local connections", "most", MaxConns)
-			conn.Close()
-			continue
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			s.serve(ctx, conn)
-		})
 	}
+	door.Open(ctx, l)
 }
 
-func (s *shell) serve(ctx context.Context, conn net.Conn) {
+func (s *shell) serve(ctx context.Context, conn net.Conn) error {
 	var c *rpc.Conn
 	c = rpc.New(conn, func(ctx context.Context, op string, body json.RawMessage) (any, error) {
 		return s.handle(ctx, c, op, body)
 	})
-	if err := c.Serve(ctx); err != nil {
-		s.log.Warn("local connection ended", "error", err)
-	}
+	err := c.Serve(ctx)
 	conn.Close()
 	_ = s.do(ctx, func(now time.Time) {
 		if s.gateway == c {
@@ -322,6 +298,7 @@ func (s *shell) serve(ctx context.Context, conn net.Conn) {
 			s.perform(now, s.engine.Step(now, engine.Lost{}))
 		}
 	})
+	return err
 }
 
 func (s *shell) handle(ctx context.Context, c *rpc.Conn, op string, body json.RawMessage) (any, error) {
@@ -469,10 +446,9 @@ func listenUnix(path string) (*unixListener, error) {
 }
 
 // Close takes the socket file away, then lets others have the place.
-func (l *unixListener) Close() {
+func (l *unixListener) Close() (err error) {
 	l.once.Do(func() {
-		l.UnixListener.Close()
-		os.Remove(l.path)
-		l.lock.Close()
+		err = errors.Join(l.UnixListener.Close(), os.Remove(l.path), l.lock.Close())
 	})
+	return err
 }

@@ -36,7 +36,8 @@ import (
 )
 
 const (
-	// MaxConns bounds the connections; more wait.
+	// MaxConns bounds the connections. For one more, one that has said nothing
+	// makes room; where all have, it waits.
 	MaxConns = 64
 	// MaxHeader bounds the head of a request, in bytes.
 	MaxHeader = 16 << 10

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,9 +10,12 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"hotdesk/protocol/rpc"
 )
 
 // Allow says who may use the API besides root.
@@ -62,10 +66,21 @@ func who(r *http.Request) string {
 	return u.Username
 }
 
+// A peerConn is a connection that has one of the listener's places.
 type peerConn struct {
 	*net.UnixConn
 	peer  peer
+	spoke atomic.Bool // a whole line
 	leave func()
+}
+
+// Read takes note of the end of the first line.
+func (c *peerConn) Read(b []byte) (int, error) {
+	n, err := c.UnixConn.Read(b)
+	if !c.spoke.Load() && bytes.IndexByte(b[:n], '\n') >= 0 {
+		c.spoke.Store(true)
+	}
+	return n, err
 }
 
 // Close gives the place back.
@@ -74,18 +89,22 @@ func (c *peerConn) Close() error {
 	return c.UnixConn.Close()
 }
 
-// listener lets in whoever may, and not too many.
+// listener lets in whoever may, and not too many: one that has not said a line
+// yet makes room for who comes, and where all have, that one waits.
 type listener struct {
 	*net.UnixListener
-	allow  Allow
-	log    *slog.Logger
-	places chan struct{}
-	done   chan struct{}
-	once   sync.Once
+	allow Allow
+	notes rpc.Notes
+	done  chan struct{}
+	once  sync.Once
+
+	mu     sync.Mutex
+	inside []*peerConn   // the oldest first
+	left   chan struct{} // something to receive after one has left
 }
 
 func newListener(ln *net.UnixListener, allow Allow, log *slog.Logger) *listener {
-	return &listener{UnixListener: ln, allow: allow, log: log, places: make(chan struct{}, MaxConns), done: make(chan struct{})}
+	return &listener{UnixListener: ln, allow: allow, notes: rpc.Notes{Log: log}, left: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // Close ends Accept, also one that waits for a place.
@@ -97,15 +116,8 @@ func (l *listener) Close() error {
 // Accept returns the next connection of someone who may.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
-		select {
-		case l.places <- struct{}{}:
-		case <-l.done:
-			return nil, net.ErrClosed
-		}
-		leave := sync.OnceFunc(func() { <-l.places })
 		c, err := l.UnixListener.AcceptUnix()
 		if err != nil {
-			leave()
 			return nil, err
 		}
 		p, err := credentials(c)
@@ -115,12 +127,47 @@ func (l *listener) Accept() (net.Conn, error) {
 			_, _ = c.Write([]byte(refusal))
 		}
 		if err != nil {
-			l.log.Warn("admin refused", "uid", p.uid, "pid", p.pid, "err", err)
+			l.notes.Warn("admin refused", "uid", p.uid, "pid", p.pid, "err", err)
 			c.Close()
-			leave()
 			continue
 		}
-		return &peerConn{c, p, leave}, nil
+		pc := &peerConn{UnixConn: c, peer: p}
+		pc.leave = sync.OnceFunc(func() { l.leave(pc) })
+		for !l.admit(pc) {
+			select {
+			case <-l.left:
+			case <-l.done:
+				c.Close()
+				return nil, net.ErrClosed
+			}
+		}
+		return pc, nil
+	}
+}
+
+// admit gives pc a place if there is one.
+func (l *listener) admit(pc *peerConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.inside) >= MaxConns {
+		i := slices.IndexFunc(l.inside, func(c *peerConn) bool { return !c.spoke.Load() })
+		if i < 0 {
+			return false
+		}
+		l.inside[i].UnixConn.Close() // whoever serves it finds out
+		l.inside = slices.Delete(l.inside, i, i+1)
+	}
+	l.inside = append(l.inside, pc)
+	return true
+}
+
+func (l *listener) leave(pc *peerConn) {
+	l.mu.Lock()
+	l.inside = slices.DeleteFunc(l.inside, func(c *peerConn) bool { return c == pc })
+	l.mu.Unlock()
+	select {
+	case l.left <- struct{}{}:
+	default:
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 // HOTDESK_LONG makes it a soak of ten minutes.
 func TestFleetFaults(t *testing.T) {
 	c := fleet.Config{
-		Scenario: "office", People: 6, Resting: 4, Lasts: 2 * time.Minute, Seed: 20, Faults: true, Enough: 8, Every: 500 * time.Millisecond,
-		Bin: bin, Size: "800x600", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(),
+		Scenario: "office", People: 4, Resting: 1, Lasts: time.Minute, Seed: 20, Faults: true, Enough: 8, Every: 500 * time.Millisecond,
+		Bin: bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(),
 	}
 	if os.Getenv("HOTDESK_LONG") == "1" {
 		c.People, c.Lasts, c.Enough, c.Seed = 12, 10*time.Minute, 0, rand.Uint64()
@@ -45,7 +45,7 @@ func TestFleetFaults(t *testing.T) {
 // one. Each fault is seen to take effect, and is recovered from.
 func TestFleetHostFaults(t *testing.T) {
 	c := fleet.Config{
-		Scenario: "office", People: 4, Lasts: 2 * time.Minute, Seed: 4, Faults: true, Enough: 3, Every: 200 * time.Millisecond,
+		Scenario: "office", People: 4, Lasts: time.Minute, Seed: 4, Faults: true, Enough: 3, Every: 200 * time.Millisecond,
 		Kinds: []string{"clock set", "session's memory full", "gateway's memory full"},
 		Bin:   bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(), Verbose: true,
 	}

@@ -1,20 +1,28 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"hotdesk/groupmgr/app"
+	"hotdesk/protocol/adminapi"
+	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group"
+	"hotdesk/protocol/group/local"
+	"hotdesk/server/session/keeperapi"
 	"hotdesk/tools/internal/hostile"
+	"hotdesk/tools/internal/lab"
 )
 
 // hostileSeed is what a run in CI has; a long one has a new one.
@@ -123,3 +131,225 @@ func TestHostileHost(t *testing.T) {
 		t.Errorf("%d messages left %d log lines of the group manager", 2*messages, n)
 	}
 }
+
+// weight is the memory of a process, in MB.
+func (f *fort) weight(pid int) float64 {
+	f.t.Helper()
+	kb, err := lab.PSS(pid)
+	f.must(err)
+	return float64(kb) / 1000
+}
+
+// A media end and a terminal whose pictures, keys and cards are spoilt on the
+// way, in both directions: a rogue to each of them, that has shaken hands and
+// shown its ticket. Neither ends or grows, nobody else is disturbed, and with
+// true words all is well again.
+func TestHostileMedia(t *testing.T) {
+	f := newFort(t)
+	seed, pulls := hostileSeed(t, 12, 600)
+	at := netip.MustParseAddrPort(f.host.Addr)
+	file := f.lab.Path("state", "host-"+at.Addr().String())
+	pair, err := tls.LoadX509KeyPair(file+".pem", file+".key")
+	f.must(err)
+	spoiler := &hostile.Media{Cert: pair, Seed: seed}
+	sock, err := spoiler.Listen(at.Addr())
+	f.must(err)
+	relay := &hostile.Relay{
+		To: f.host.Addr, Seed: seed, Client: f.tls(), Media: spoiler,
+		Server: &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: f.tls().NextProtos, MinVersion: tls.VersionTLS13},
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(at.Addr().String(), "0"))
+	f.must(err)
+	ctx, cancel := context.WithCancel(f.ctx)
+	var relaying sync.WaitGroup
+	relaying.Go(func() { relay.Run(ctx, l) })
+	relaying.Go(func() {
+		if err := spoiler.Run(ctx, sock); err != nil {
+			t.Error(err)
+		}
+	})
+	defer relaying.Wait()
+	defer cancel()
+	victim, err := f.lab.Terminal(f.ctx, "victim", "-server", l.Addr().String(), "-size", small)
+	f.must(err)
+	ctl := func(args ...string) {
+		t.Helper()
+		_, err := victim.Ctl(f.ctx, args...)
+		f.must(err)
+	}
+	picture := func() {
+		t.Helper()
+		ctl("insert", "card2")
+		ctl("wait", "-timeout", patience.String(), "picture", "pixel=400,300,"+xtermColour)
+	}
+	picture()
+	id, err := victim.Status(f.ctx, "session")
+	f.must(err)
+	was, keeper, err := f.host.Keeper(f.ctx, alp.SessionID(id))
+	f.must(err)
+	before := map[int]float64{victim.Proc.PID(): f.weight(victim.Proc.PID()), was.Media: f.weight(was.Media), keeper: f.weight(keeper)}
+	h := newHand(t, f.ctx, victim)
+	f.during(func() {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		for n := range pulls {
+			// A little at first, so that the picture comes and what is spoilt is
+			// far into it; then more.
+			spoiler.Wrong.Store([]int32{60, 200, 500}[n%3])
+			if err := h.remove(f.ctx); err != nil {
+				t.Error(err)
+			}
+			if err := h.insert(f.ctx, "card2"); err != nil {
+				t.Error(err)
+			}
+			for range 1 + rng.IntN(4) {
+				// What it types may come as anything, but in that session.
+				_, _ = victim.Ctl(f.ctx, "type", "#xyz")
+				<-time.After(time.Duration(1+rng.IntN(100)) * time.Millisecond)
+			}
+		}
+		spoiler.Wrong.Store(0)
+	})
+	ctl("remove")
+	picture()
+	now, _, err := f.host.Keeper(f.ctx, alp.SessionID(id))
+	f.must(err)
+	if now.Media != was.Media {
+		t.Errorf("the media end was process %d and is %d", was.Media, now.Media)
+	}
+	for pid, mb := range before {
+		if grown := f.weight(pid) - mb; grown > 60 {
+			t.Errorf("process %d has grown by %.0f MB from %.0f", pid, grown, mb)
+		}
+	}
+	if spoiler.Spoilt.Load() == 0 {
+		t.Error("nothing was spoilt")
+	}
+	if n := f.logged("level=WARN"); n > 100+10*pulls {
+		t.Errorf("%d pieces spoilt left %d warnings", spoiler.Spoilt.Load(), n)
+	}
+	t.Logf("%d pieces spoilt", spoiler.Spoilt.Load())
+}
+
+// A gate is a listener that slow peers besiege.
+type gate struct {
+	name, network, to, say string
+	from                   func(int) net.Addr
+	works                  func() error // it serves others
+}
+
+// Peers of every listener that begin to speak and come to no end, hundreds of
+// each, and with HOTDESK_LONG ten thousand at the control port: all listeners
+// serve others meanwhile, memory is bounded, the log is short, and afterwards
+// everything is given back.
+func TestHostileSlow(t *testing.T) {
+	f := newFort(t)
+	_, many := hostileSeed(t, 600, 10_000)
+	few := min(many, 600)
+	page, err := f.lab.Terminal(f.ctx, "page", "-server", f.host.Addr, "-size", small, "-display", "workbench", "-card-socket", f.lab.Path("vpcd"))
+	f.must(err)
+	web, err := url.Parse(page.Ready["url"])
+	f.must(err)
+	gateway, err := f.host.Gateway()
+	f.must(err)
+	st, keeper, err := f.host.Keeper(f.ctx, f.before.Session)
+	f.must(err)
+	admin := func() error {
+		var s adminapi.Status
+		return f.host.Admin(f.ctx, "/status", &s)
+	}
+	ctl := func(term *lab.Terminal) func() error {
+		return func() error {
+			_, err := term.Status(f.ctx, "state")
+			return err
+		}
+	}
+	group := func() error {
+		var table local.Table
+		return f.host.Admin(f.ctx, "/group", &table)
+	}
+	session := func() error {
+		_, _, err := f.host.Keeper(f.ctx, f.before.Session)
+		return err
+	}
+	const http = "GET / HTTP/1.1\r\nHost: slow\r\nX: "
+	frame := "\x00\x00\x00\x00\x00\x00\x10\x00" // of which nothing more comes
+	gates := []gate{
+		{"control", "tcp", f.host.Addr, "\x16\x03\x01\x3f\xff\x01\x00\x3f\xf0" + strings.Repeat("\x00", 64), ofMany, func() error {
+			_, err := f.host.Greets(f.ctx)
+			return err
+		}},
+		{"admin", "unix", filepath.Join(f.host.Runtime, adminapi.Socket), http, nil, admin},
+		{"group manager", "unix", filepath.Join(f.host.Runtime, "groupmgr.sock"), frame, nil, group},
+		{"keeper", "unix", keeperapi.Socket(f.host.Runtime, f.before.Session), frame, nil, session},
+		{"terminal", "unix", page.Socket(), http, nil, ctl(page)},
+		{"page", "tcp", web.Host, http, nil, ctl(page)},
+		{"session's cards", "unix", filepath.Join(f.host.FrameBuffers(), string(f.before.Session), "run", "pcscd.comm"), frame, nil, session},
+		{"card programs", "unix", f.lab.Path("vpcd"), "\x00", nil, ctl(page)},
+	}
+	pids := map[string]int{"gateway": gateway, "server": f.host.Server.PID(), "group manager": f.host.GroupMgr.PID(), "keeper": keeper, "media": st.Media,
+		"terminal": f.good.Proc.PID(), "page": page.Proc.PID()}
+	weigh := func() map[string]float64 {
+		all := map[string]float64{}
+		for name, pid := range pids {
+			all[name] = f.weight(pid)
+		}
+		return all
+	}
+	descriptors := func() map[string]int {
+		all := map[string]int{}
+		for name, pid := range pids {
+			list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+			f.must(err)
+			all[name] = len(list)
+		}
+		return all
+	}
+	open, light, lines := descriptors(), weigh(), strings.Count(f.log(), "\n")
+	f.during(func() {
+		ctx, cancel := context.WithCancel(f.ctx)
+		defer cancel()
+		var siege sync.WaitGroup
+		defer siege.Wait()
+		defer cancel()
+		for _, g := range gates {
+			count := few
+			if g.name == "control" {
+				count = many
+			}
+			s := &hostile.Slow{Network: g.network, To: g.to, Say: g.say, Count: count, From: g.from}
+			siege.Go(func() { s.Hold(ctx) })
+			until(t, "the siege of "+g.name, func() string {
+				if n := int(s.All.Load()); n < count {
+					return fmt.Sprintf("%d of %d", n, count)
+				}
+				return ""
+			})
+			t.Logf("%s: %d tried, %d held", g.name, count, s.Held.Load())
+		}
+		for _, g := range gates {
+			if err := g.works(); err != nil {
+				t.Errorf("%s is besieged: %v", g.name, err)
+			}
+		}
+		for name, mb := range weigh() {
+			t.Logf("%s: %.0f MB, before %.0f", name, mb, light[name])
+			if mb-light[name] > 150 {
+				t.Errorf("%s has grown by %.0f MB", name, mb-light[name])
+			}
+		}
+	})
+	until(t, "descriptors are given back", func() string {
+		for name, n := range descriptors() {
+			if n > open[name]+4 {
+				return fmt.Sprintf("%s has %d, before %d", name, n, open[name])
+			}
+		}
+		return ""
+	})
+	if n := strings.Count(f.log(), "\n") - lines; n > 400 {
+		t.Errorf("slow peers left %d log lines", n)
+	}
+}
+
+// ofMany are addresses of many machines.
+func ofMany(n int) net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 8, byte(n>>8), byte(n))} }

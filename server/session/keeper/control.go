@@ -49,41 +49,21 @@ func (c *core) tell(op string, body any) {
 // serve accepts control connections until ctx ends; those that are open then
 // get their last events. It returns when all are closed.
 func (c *core) serve(ctx context.Context, l net.Listener) {
-	var open sync.WaitGroup
-	defer open.Wait()
-	stop := context.AfterFunc(ctx, func() { l.Close() })
-	defer stop()
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			if ctx.Err() == nil {
-				c.log.Error("control socket failed", "session", c.start.session, "error", err)
-			}
-			return
+	door := rpc.Door{Most: maxWatchers, Check: keeperapi.CheckPeer, Notes: rpc.Notes{Log: c.log.With("session", c.start.session)}}
+	door.Serve = func(conn net.Conn) {
+		if err := c.serveConn(ctx, conn); err != nil {
+			door.Notes.Warn("control connection failed", "error", err)
 		}
-		if err := keeperapi.CheckPeer(conn); err != nil {
-			c.log.Warn("control connection refused", "session", c.start.session, "error", err)
-			conn.Close()
-			continue
-		}
-		open.Go(func() { c.serveConn(ctx, conn) })
 	}
+	door.Open(ctx, l)
 }
 
 // serveConn serves one connection until it or ctx ends.
-func (c *core) serveConn(ctx context.Context, conn net.Conn) {
+func (c *core) serveConn(ctx context.Context, conn net.Conn) error {
 	w := &watcher{conn: rpc.New(conn, c.handle), events: make(chan event, maxUntold)}
 	c.mu.Lock()
-	full := len(c.watchers) >= maxWatchers
-	if !full {
-		c.watchers[w] = struct{}{}
-	}
+	c.watchers[w] = struct{}{}
 	c.mu.Unlock()
-	if full {
-		c.log.Warn("too many control connections", "session", c.start.session, "most", maxWatchers)
-		conn.Close()
-		return
-	}
 	var telling sync.WaitGroup
 	telling.Go(func() {
 		for e := range w.events {
@@ -106,14 +86,13 @@ func (c *core) serveConn(ctx context.Context, conn net.Conn) {
 		case <-ended:
 		}
 	})
-	if err := w.conn.Serve(context.Background()); err != nil {
-		c.log.Warn("control connection failed", "session", c.start.session, "error", err)
-	}
+	err := w.conn.Serve(context.Background())
 	close(ended)
 	c.leave(w)
 	telling.Wait()
 	closing.Wait()
 	conn.Close()
+	return err
 }
 
 func (c *core) leave(w *watcher) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/native"
+	"hotdesk/protocol/rpc"
 	"hotdesk/server/session/attach"
 	"hotdesk/server/session/keeperapi"
 	"hotdesk/smartcard/pcsclite"
@@ -32,6 +33,7 @@ const (
 // be to them. One goroutine, run, owns the machine.
 type cards struct {
 	log    *slog.Logger
+	notes  rpc.Notes
 	socket *net.UnixListener
 	events chan any
 	done   chan struct{} // closed when run has returned
@@ -63,6 +65,9 @@ type cardLink struct {
 	card uint32 // which card is in
 }
 
+// acceptAgain is the pause after a connection that was not accepted.
+const acceptAgain = 100 * time.Millisecond
+
 // What run is told beside events of pcsclite.
 type (
 	cardConn struct{ conn net.Conn }
@@ -88,7 +93,7 @@ func newCards(path string, log *slog.Logger) (*cards, error) {
 	conf := pcsclite.Config{Reader: readerName}
 	rand.Read(conf.Seed[:])
 	return &cards{
-		log: log, socket: l, events: make(chan any), done: make(chan struct{}),
+		log: log, notes: rpc.Notes{Log: log}, socket: l, events: make(chan any), done: make(chan struct{}),
 		machine: pcsclite.New(conf), clients: map[pcsclite.Client]*cardClient{},
 	}, nil
 }
@@ -124,13 +129,19 @@ func (c *cards) run(ctx context.Context) {
 		for {
 			conn, err := c.socket.Accept()
 			if err != nil {
-				if !errors.Is(err, net.ErrClosed) {
-					c.log.Error("the card service's socket failed: programs reach no card till media is started again", "err", err)
+				if errors.Is(err, net.ErrClosed) {
+					return
 				}
-				return
+				c.notes.Warn("card service: a program's connection was not accepted", "err", err)
+				select { // out of descriptors, say: it passes
+				case <-time.After(acceptAgain):
+					continue
+				case <-ctx.Done():
+					return
+				}
 			}
 			if err := keeperapi.CheckPeer(conn); err != nil {
-				c.log.Warn("card service: a program of another user was refused", "reason", err.Error())
+				c.notes.Warn("card service: a program of another user was refused", "reason", err.Error())
 				conn.Close()
 				continue
 			}
@@ -150,7 +161,7 @@ func (c *cards) run(ctx context.Context) {
 		case v := <-c.events:
 			if conn, ok := v.(cardConn); ok {
 				if last++; len(c.clients) >= maxCardClients {
-					c.log.Warn("card service: too many programs at once", "most", maxCardClients)
+					c.notes.Warn("card service: too many programs at once", "most", maxCardClients)
 					conn.conn.Close()
 					continue
 				}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -17,6 +18,7 @@ type Relay struct {
 	To     string      // the gateway
 	Server *tls.Config // it shows this to terminals
 	Client *tls.Config // and this to the gateway
+	Media  *Media      // terminals are sent there for their pictures; nil: where the gateway says
 	Seed   uint64
 
 	// Wrong is how many lines of a thousand are spoilt, dropped, said twice,
@@ -65,11 +67,18 @@ func (r *Relay) relay(ctx context.Context, term net.Conn, n uint64) {
 // pump hands on the lines of one way.
 func (r *Relay) pump(from, to net.Conn, rng *rand.Rand) {
 	in := bufio.NewReaderSize(from, MaxSpoilt)
+	peer, err := netip.ParseAddrPort(from.RemoteAddr().String())
+	if err != nil {
+		return
+	}
 	var old [][]byte
 	for {
 		line, err := in.ReadSlice('\n')
 		if err != nil {
 			return
+		}
+		if r.Media != nil { // terminals offer nothing
+			line = r.Media.divert(line, peer.Addr())
 		}
 		out := line
 		if rng.IntN(1000) < int(r.Wrong.Load()) {

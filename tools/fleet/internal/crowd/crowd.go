@@ -112,7 +112,6 @@ func (c *Crowd) mac(n int) alp.TerminalID {
 // Run runs everything till the time is over or ctx ends.
 func (c *Crowd) Run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	c.start = time.Now()
 	var people sync.WaitGroup
 	for _, s := range c.seats {
 		c.wg.Go(func() { s.life(ctx) })
