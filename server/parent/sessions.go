@@ -17,6 +17,7 @@ import (
 	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/session/sweep"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,8 @@ const (
 	lookAgain = 20 * time.Millisecond
 	// discardTime bounds the end of what a dead keeper's session left running.
 	discardTime = 2 * time.Second
+	// sweepTime bounds the removal of the files that it left.
+	sweepTime = 10 * time.Second
 )
 
 func tryLock(f *os.File) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
@@ -153,7 +156,9 @@ func removeSession(runtime string, id alp.SessionID, base string) {
 		_ = cgroup.Discard(ctx, string(id), strings.Split(text, "\n"))
 	}
 	if base != "" {
-		_ = os.RemoveAll(filepath.Join(base, string(id)))
+		ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
+		defer cancel()
+		_ = sweep.All(ctx, filepath.Join(base, string(id)))
 	}
 	_ = os.RemoveAll(keeperapi.Dir(runtime, id))
 	_ = os.Remove(keeperapi.Lock(runtime, id))

@@ -38,12 +38,16 @@ import (
 	"hotdesk/server/session/desktops"
 	"hotdesk/server/session/keeper/family"
 	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/session/sweep"
 
 	"golang.org/x/sys/unix"
 )
 
 // StartTime bounds the start of an X server.
 const StartTime = 10 * time.Second
+
+// removeTime bounds the removal of what a session has left.
+const removeTime = time.Minute
 
 // earlyEnd is how long after its start the last words of a script that failed
 // are taken for the cause and shown to the user.
@@ -222,7 +226,9 @@ func (s *Session) Close() error {
 
 // Remove removes what a session leaves in base.
 func Remove(base string, id alp.SessionID) error {
-	if err := os.RemoveAll(Dir(base, id)); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+	defer cancel()
+	if err := sweep.All(ctx, Dir(base, id)); err != nil {
 		return fmt.Errorf("xsession: %w", err)
 	}
 	return nil
