@@ -1,20 +1,27 @@
 package parent
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeperapi"
 
 	"golang.org/x/sys/unix"
 )
@@ -150,6 +157,53 @@ func TestGatewayTakenOver(t *testing.T) {
 	}
 }
 
+// A session's own programs, and other users, are told nothing by its keeper, were
+// all its folders open.
+func TestKeeperRefusesOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("this test takes another user's part: run it as root")
+	}
+	r := newRig(t)
+	r.run()
+	g := r.gateway()
+	r.start(g, one)
+	socket := keeperapi.Socket(r.cfg.Runtime, one)
+	for dir := filepath.Dir(socket); dir != filepath.Dir(filepath.Dir(r.cfg.Runtime)); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(socket, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for uid, answers := range map[uintptr]bool{0: true, 65534: false} {
+		got := make(chan error)
+		go func() {
+			runtime.LockOSThread() // for good: the kernel keeps rights for each thread
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+				got <- errno
+				return
+			}
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err == nil {
+				defer unix.Close(fd)
+				err = errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}), unix.Connect(fd, &unix.SockaddrUnix{Name: socket}))
+			}
+			if err == nil {
+				_, _ = unix.Write(fd, []byte(`{"id":1,"op":"status"}`+"\n"))
+				var n int
+				if n, err = unix.Read(fd, make([]byte, 1)); n != 1 && err == nil {
+					err = io.EOF
+				}
+			}
+			got <- err
+		}()
+		if err := <-got; answers != (err == nil) {
+			t.Errorf("uid %d: %v", uid, err)
+		}
+	}
+}
+
 func watchStart(t *testing.T, g *gateway) *keeper {
 	t.Helper()
 	conn, err := g.Start(t.Context(), Start{Session: one, Token: "card.4711", User: "nobody", Width: 640, Height: 480})
@@ -221,4 +275,161 @@ func attack(t *testing.T, g *gateway, rnd *rand.Rand) {
 		_ = u.CloseWrite()
 	}
 	_, _ = conn.Read(make([]byte, 1<<16))
+}
+
+// A gateway that was taken over says whatever the protocol has words for, with
+// descriptors of its choice: what it gets is a person's session, or a keeper that
+// waits for a login; every descriptor is closed.
+func TestGatewayMakesThingsUp(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("what root must not do for a gateway is tested as root")
+	}
+	r := newRig(t)
+	r.cfg.Local, r.cfg.GatewayUser, r.cfg.Service = false, "nobody", "other"
+	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	g := r.gateway()
+	if _, err := g.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sockets := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, e := range entries {
+			if at, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && (at == "/dev/full" || strings.HasPrefix(at, "socket:")) {
+				n++
+			}
+		}
+		return n
+	}
+	before := sockets()
+
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	pick := func(good ...any) any {
+		if rnd.IntN(4) > 0 {
+			return good[rnd.IntN(len(good))]
+		}
+		return hostileNames[rnd.IntN(len(hostileNames))]
+	}
+	number := func() int { return []int{0, 1, -1, 640, 1 << 31, -1 << 62, 100}[rnd.IntN(7)] }
+	full, err := os.Open("/dev/full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []int{int(full.Fd())}
+	started, lobbies := 0, 0
+	for n := range 500 {
+		start := map[string]any{
+			"session": pick("00000000000000a1", "00000000000000a2", "00000000000000a3"), "token": pick("card.4711", "user.root"), "user": pick("nobody", "root", "daemon"),
+			"login": rnd.IntN(3) == 0, "terminal": pick("080020c0ffee"),
+		}
+		for what, v := range map[string]any{
+			"width": number(), "height": number(), "layout": pick("us", "de"), "kiosk": pick("id", "exec sh"), "addr": []string{"127.0.0.1", "::1%x"}[rnd.IntN(2)],
+			"limits": map[string]any{"memory": number(), "processes": number(), "cpu_weight": number(), "Memory": number()},
+		} {
+			if rnd.IntN(4) == 0 {
+				start[what] = v
+			}
+		}
+		op := pick(opStart, opStart, opStart, opStart, opOpen, opList, opSign)
+		if n < 2 { // one of each that is granted, or what is refused would say little
+			op, start = opStart, map[string]any{"session": fmt.Sprintf("00000000000000b%d", n), "token": "card.4711", "user": "nobody", "login": n == 1, "terminal": "080020c0ffee"}
+		}
+		m := map[string]any{"id": 1_000_000 + n, "op": op, "start": start, "session": start["session"], "name": pick("north"), "public": make([]byte, rnd.IntN(100))}
+		text, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan reply, 1)
+		g.mu.Lock()
+		g.waiting[uint64(1_000_000+n)] = answer
+		g.mu.Unlock()
+		var rights []byte
+		if k := rnd.IntN(maxFiles + 1); k > 0 {
+			for len(files) < k {
+				files = append(files, files[0])
+			}
+			rights = unix.UnixRights(files[:k]...)
+		}
+		if _, _, err := g.link.conn.WriteMsgUnix(text, rights, nil); err != nil {
+			t.Fatal(err)
+		}
+		a, ok := <-answer
+		switch {
+		case !ok:
+			// A word of a type that is none: that ends a gateway.
+			g.hold.Close()
+			g = r.gateway()
+			if _, err := g.List(t.Context()); err != nil {
+				t.Fatalf("after %s: %v", text, err)
+			}
+			continue
+		case a.Error != "":
+			if len(a.files) != 0 {
+				t.Errorf("%s: an error, and descriptors", text)
+			}
+			continue
+		case op == opList:
+			continue
+		case op != opStart && op != opOpen:
+			t.Fatalf("%s was granted", text)
+		}
+		conn, err := a.connection()
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if op == opStart && start["login"] == true {
+			lobbies++
+			l := client.NewLobby(conn, nil)
+			var serving sync.WaitGroup
+			serving.Go(func() { _ = l.Serve(context.Background()) })
+			if err := l.Begin(t.Context(), client.Begin{Token: "card.4711"}); err == nil {
+				t.Errorf("%s: a session without a login", text)
+			}
+			l.Close()
+			serving.Wait()
+			continue
+		}
+		k := watch(t, conn)
+		s, err := k.Status(t.Context())
+		switch granted := op == opStart; {
+		case err != nil && granted:
+			t.Errorf("%s: %v", text, err)
+		case err != nil: // what it opened is a login, or is just ending
+		case s.User != "nobody" || granted && (start["user"] != "nobody" || start["kiosk"] != nil && start["kiosk"] != ""):
+			t.Errorf("%s: %+v", text, s)
+		case owner(t, s.X) == 0:
+			t.Errorf("%s: its X server is root's", text)
+		}
+		if started++; rnd.IntN(2) == 0 {
+			_ = k.Stop(t.Context()) // the answer may come too late
+			gone(t, k.pidfd)
+		}
+		k.Close()
+		<-k.done
+	}
+	full.Close()
+	t.Logf("%d sessions of nobody's, %d logins", started, lobbies)
+	if started == 0 || lobbies == 0 {
+		t.Error("nothing was granted")
+	}
+	for until := time.Now().Add(patience); ; runtime.Gosched() { // the parent closes when it has answered
+		if now := sockets(); now <= before {
+			break
+		} else if time.Now().After(until) {
+			t.Fatalf("%d descriptors, %d before", now, before)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/keeper/pam/pamtest"
@@ -216,36 +217,65 @@ func TestLoginGivenUp(t *testing.T) {
 	}
 }
 
-// What fails after the login is told, and undone.
+// A user whose session the modules do not open has none, and is told why.
 func TestSessionFails(t *testing.T) {
-	users := pamtest.New(map[string]pamtest.User{person: {Password: "right"}})
-	users.Fail = map[string]error{"OpenSession": errors.New("the home is away")}
-	v := visitOf(t, users, loginStart(person), nil)
-	v.answer("right")
-	if in, err := v.lobby.Login(t.Context()); err != nil || in.User != person {
-		t.Fatalf("%+v, %v", in, err)
-	}
-	begun := make(chan error, 1)
-	go func() { begun <- v.lobby.Begin(context.Background(), client.Begin{Token: "user.nobody"}) }()
-	k := &keeper{lobby: <-v.came}
-	if err := <-v.err; err != nil {
-		t.Fatal(err)
-	}
-	_, err := k.lobby.login.Open()
-	if err == nil {
-		t.Fatal("it opened")
-	}
-	told := make(chan error, 1)
-	go func() { told <- k.logOut(err) }()
-	if err := <-begun; err == nil || !strings.Contains(err.Error(), "the home is away") {
-		t.Errorf("told %v", err)
-	}
-	v.lobby.Close()
-	if err := <-told; err != nil {
-		t.Error(err)
-	}
-	if got := strings.Join(users.Calls(), " "); got != "Start Authenticate Account User Establish OpenSession DeleteCredentials End" {
-		t.Errorf("calls %s", got)
+	for call, calls := range map[string]string{
+		"Establish":   "Start Authenticate Account User Establish End",
+		"OpenSession": "Start Authenticate Account User Establish OpenSession DeleteCredentials End",
+	} {
+		users := pamtest.New(map[string]pamtest.User{person: {Password: "right"}})
+		users.Fail = map[string]error{call: errors.New("the home is away")}
+		dir, err := os.MkdirTemp("", "hd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		start := loginStart(person)
+		if err := os.MkdirAll(keeperapi.Dir(dir, start.Session), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		ready, said, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ready.Close()
+		k := &keeper{Config: Config{Start: start, Runtime: dir, Ready: said, Login: users.Open}, log: slog.New(slog.DiscardHandler)}
+		ended := make(chan error, 1)
+		go func() {
+			l, err := k.logIn(context.Background())
+			if err == nil {
+				l.Close()
+			}
+			ended <- err
+		}()
+		if y, err := keeperapi.ReadReady(ready); err != nil || y.Error != "" {
+			t.Fatalf("%+v, %v", y, err)
+		}
+		conn, err := net.Dial("unix", keeperapi.Socket(dir, start.Session))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lobby := client.NewLobby(conn, func(context.Context, client.Prompt) (client.Reply, error) {
+			return client.Reply{Answer: []byte("right")}, nil
+		})
+		served := make(chan struct{})
+		go func() { defer close(served); _ = lobby.Serve(context.Background()) }()
+		if in, err := lobby.Login(t.Context()); err != nil || in.User != person {
+			t.Fatalf("%+v, %v", in, err)
+		}
+		patient, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := lobby.Begin(patient, client.Begin{Token: "user.nobody"}); err == nil || !strings.Contains(err.Error(), "the home is away") {
+			t.Errorf("%s: told %v", call, err)
+		}
+		lobby.Close()
+		<-served
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "the home is away") {
+			t.Errorf("%s: the session goes on: %v", call, err)
+		}
+		if got := strings.Join(users.Calls(), " "); got != calls {
+			t.Errorf("%s: calls %s", call, got)
+		}
 	}
 }
 
