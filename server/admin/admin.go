@@ -186,7 +186,7 @@ func fault(err error) (adminapi.Error, int) {
 		code = adminapi.CodeInvalid
 	case large:
 		code = adminapi.CodeTooLarge
-	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrDiverged):
+	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrDiverged), errors.Is(err, control.ErrNoLogins):
 		code = adminapi.CodeConflict
 	case errors.Is(err, registry.ErrNoRevision), errors.Is(err, control.ErrNoSession):
 		code = adminapi.CodeNotFound

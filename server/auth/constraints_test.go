@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/x509"
 	"net"
@@ -50,6 +51,55 @@ func TestVouchesForNobodyElse(t *testing.T) {
 		}
 		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestHostVouchesForNobody: what a host's key signs is of nobody's group. The
+// host's certificate is no authority's, and would it say so, the group's
+// authority lets none be below it.
+func TestHostVouchesForNobody(t *testing.T) {
+	a, _ := create(t)
+	certFile, keyFile, err := a.Host("h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, _, err := readChain(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if host.IsCA || host.KeyUsage&x509.KeyUsageCertSign != 0 {
+		t.Error("a host's certificate says that it may sign others")
+	}
+	key, err := readKey(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(tpl, by *x509.Certificate, public any, with crypto.Signer) *x509.Certificate {
+		t.Helper()
+		der, err := x509.CreateCertificate(rand.Reader, tpl, by, public, with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	below := a.hostCertificate("below")
+	below.IsCA, below.BasicConstraintsValid, below.KeyUsage = true, true, x509.KeyUsageCertSign
+	for name, by := range map[string]*x509.Certificate{"a host": host, "an authority of one's own": sign(below, a.cert, key.Public(), a.key)} {
+		mine, _, err := newKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged := sign(a.hostCertificate("h2"), by, mine.Public(), key)
+		roots, between := x509.NewCertPool(), x509.NewCertPool()
+		roots.AddCert(a.cert)
+		between.AddCert(by)
+		if _, err := forged.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: alp.ServerName}); err == nil {
+			t.Errorf("%s vouches for another host", name)
 		}
 	}
 }

@@ -23,6 +23,8 @@ var (
 	ErrNoSession = errors.New("control: there is no such session on this host: `hotdesk session list` shows those that are")
 	// ErrKeeper means that a session's keeper does not answer.
 	ErrKeeper = errors.New("control: the session's keeper does not answer: try again in a moment")
+	// ErrNoLogins means that nobody could unlock a session.
+	ErrNoLogins = errors.New("control: this server has no logins, so that nobody could unlock the session: end it, or take it off its terminal")
 	// ErrStopped means that the gateway is ending.
 	ErrStopped = errors.New("control: the gateway is stopping")
 )

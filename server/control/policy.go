@@ -192,6 +192,9 @@ func (s *Server) locked(v *visit, f *greeter.Form) {
 
 // Lock hides a session from whoever does not log in as its user, from now on.
 func (s *Server) Lock(ctx context.Context, id alp.SessionID) (was bool, err error) {
+	if s.conf.Local {
+		return false, ErrNoLogins
+	}
 	if _, _, err := s.keeperOf(ctx, id); err != nil {
 		return false, err
 	}

@@ -14,6 +14,7 @@ import (
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
+	"hotdesk/server/control"
 	"hotdesk/server/greeter"
 	"hotdesk/server/policy"
 	"hotdesk/server/session/client"
@@ -252,6 +253,26 @@ func TestLock(t *testing.T) {
 		}
 		if r.parent.Keeper(c.Session).Status().Locked {
 			t.Error("it is locked, and shown")
+		}
+	})
+}
+
+// Where nobody can log in nothing is locked: there would be no way back.
+func TestLockWithoutLogins(t *testing.T) {
+	run(t, func(r *rig) {
+		ruled()(r)
+		r.conf.Local = true
+	}, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		if _, err := r.srv.Lock(context.Background(), c.Session); !errors.Is(err, control.ErrNoLogins) {
+			t.Error(err)
+		}
+		u.remove("card.1")
+		u.insert("card.1")
+		if again := u.shown(); again.Session != c.Session {
+			t.Errorf("%+v", again)
 		}
 	})
 }

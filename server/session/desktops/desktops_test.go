@@ -27,12 +27,18 @@ func TestParse(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "xsessions")
+	if err := os.MkdirAll(filepath.Join(dir, "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"xfce.desktop":   xfce,
-		"gone.desktop":   strings.Replace(xfce, "TryExec=sh", "TryExec=/no/such/program", 1),
-		"broken.desktop": "no",
-		"README":         xfce,
+		"xfce.desktop":    xfce,
+		"../xfce.desktop": xfce, // where no name leads
+		"a/b.desktop":     xfce,
+		".xfce.desktop":   xfce,
+		"gone.desktop":    strings.Replace(xfce, "TryExec=sh", "TryExec=/no/such/program", 1),
+		"broken.desktop":  "no",
+		"README":          xfce,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
