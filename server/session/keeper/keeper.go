@@ -134,7 +134,7 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	defer logFile.Close()
 	_ = debug.SetCrashOutput(logFile.f, debug.CrashOptions{}) // a log without it is still a log
 	k.log = slog.New(slog.NewTextHandler(logFile, &slog.HandlerOptions{Level: k.Level}))
-	k.out = logFile
+	k.out = said{logFile}
 
 	var l net.Listener
 	if k.Start.Service != "" {

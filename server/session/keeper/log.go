@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"sync"
@@ -42,6 +43,27 @@ func (l *logFile) Write(b []byte) (int, error) {
 	}
 	n, _ := l.f.Write(b)
 	l.size += n
+	return len(b), nil
+}
+
+// said is what the session's programs print, with a mark before each line: none
+// of them can pass for a line of the keeper's own.
+type said struct{ log *logFile }
+
+// Write appends b, as lines of their own.
+func (s said) Write(b []byte) (int, error) {
+	text := make([]byte, 0, len(b)+64)
+	for line := range bytes.Lines(b) {
+		text = append(text, "| "...)
+		for _, c := range bytes.TrimSuffix(line, []byte("\n")) {
+			if c < ' ' && c != '\t' || c == 0x7f {
+				c = '?'
+			}
+			text = append(text, c)
+		}
+		text = append(text, '\n')
+	}
+	_, _ = s.log.Write(text)
 	return len(b), nil
 }
 
