@@ -277,5 +277,8 @@ func (f *frame) check() error {
 	if f.w == 0 {
 		return fmt.Errorf("%w: the first sets no size", ErrFrame)
 	}
+	if err := f.photos.fill(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFrame, err)
+	}
 	return nil
 }

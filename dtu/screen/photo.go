@@ -4,61 +4,134 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/huff0"
 
 	"hotdesk/protocol/draw"
 )
 
-// photos is the memory for the PHOTOs of one frame: of each the residues of
-// its three planes, one after the other.
+// muchToRestore is how many pixels of photos are worth more than one core.
+const muchToRestore = 1 << 18
+
+// photos is the memory for the PHOTOs of one frame: of each its three planes,
+// one after the other.
 type photos struct {
 	planes []byte
 	flags  [][3]byte // of each
 	fields [][5]int  // of each LOSSY, whose fields are among the planes: their lengths
-	huff   *huff0.Scratch
+	packed []packed  // PHOTOs of which the planes are still to be filled
+	pixels int       // of them
+	huff   []*huff0.Scratch
+}
+
+// packed is a PHOTO whose planes begin at a place among all.
+type packed struct {
+	op    draw.Op
+	at    int
+	flags *[3]byte
+	err   error
 }
 
 // reset forgets them and keeps the memory.
-func (p *photos) reset() { p.planes, p.flags, p.fields = p.planes[:0], p.flags[:0], p.fields[:0] }
+func (p *photos) reset() {
+	p.planes, p.flags, p.fields = p.planes[:0], p.flags[:0], p.fields[:0]
+	p.forget()
+}
+
+func (p *photos) forget() {
+	clear(p.packed)
+	p.packed, p.pixels = p.packed[:0], 0
+}
 
 var errPhoto = errors.New("bad photo")
 
-// add unpacks the planes of op.
+// add makes room for the planes of op, which fill fills.
 func (p *photos) add(op draw.Op) error {
-	n, b := op.W*op.H, op.Pix
+	n := op.W * op.H
 	if len(p.planes)+3*n > draw.MaxRaw {
 		return fmt.Errorf("%w: more than %d bytes of them", errPhoto, draw.MaxRaw)
 	}
-	var flags [3]byte
-	for k := range 3 {
-		if len(b) < 2 {
-			return fmt.Errorf("%w: cut short", errPhoto)
-		}
-		flags[k] = b[0] & (draw.PlaneAlone | draw.PlaneMean)
-		kind := b[0] &^ flags[k]
-		b = b[1:]
-		if k == 0 && flags[k]&draw.PlaneAlone != 0 {
-			return fmt.Errorf("%w: green less itself", errPhoto)
-		}
-		at := len(p.planes)
-		p.grow(n)
-		plane := p.planes[at : at+n : at+n]
-		rest, err := p.unpack(plane, kind, b)
-		if err != nil {
-			return err
-		}
-		b = rest
-	}
-	if len(b) > 0 {
-		return fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
-	}
-	p.flags = append(p.flags, flags)
+	p.packed = append(p.packed, packed{op: op, at: len(p.planes)})
+	p.pixels += n
+	p.grow(3 * n)
 	return nil
 }
 
-// unpack fills plane from the front of b and returns what follows.
-func (p *photos) unpack(plane []byte, kind byte, b []byte) (rest []byte, err error) {
+// fill unpacks the PHOTOs that were added and undoes prediction, on all cores
+// where there are many pixels.
+func (p *photos) fill() error {
+	n := len(p.packed)
+	if n == 0 {
+		return nil
+	}
+	p.flags = slices.Grow(p.flags, n)[:n]
+	for i := range p.packed {
+		p.packed[i].flags = &p.flags[i]
+	}
+	cores := min(runtime.GOMAXPROCS(0), n)
+	if p.pixels < muchToRestore {
+		cores = 1
+	}
+	for len(p.huff) < cores {
+		p.huff = append(p.huff, new(huff0.Scratch))
+	}
+	if cores == 1 {
+		for i := range p.packed {
+			p.packed[i].fill(p.planes, p.huff[0])
+		}
+	} else {
+		var next atomic.Int64
+		var wg sync.WaitGroup
+		for k := range cores {
+			wg.Go(func() {
+				for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+					p.packed[i].fill(p.planes, p.huff[k])
+				}
+			})
+		}
+		wg.Wait()
+	}
+	for i := range p.packed {
+		if err := p.packed[i].err; err != nil {
+			return err
+		}
+	}
+	p.forget()
+	return nil
+}
+
+// fill makes the planes of one PHOTO, and leaves in err what is wrong with it.
+func (p *packed) fill(planes []byte, huff *huff0.Scratch) {
+	n, b := p.op.W*p.op.H, p.op.Pix
+	planes = planes[p.at:][:3*n]
+	for k := range 3 {
+		if len(b) < 2 {
+			p.err = fmt.Errorf("%w: cut short", errPhoto)
+			return
+		}
+		p.flags[k] = b[0] & (draw.PlaneAlone | draw.PlaneMean)
+		kind := b[0] &^ p.flags[k]
+		if k == 0 && p.flags[k]&draw.PlaneAlone != 0 {
+			p.err = fmt.Errorf("%w: green less itself", errPhoto)
+			return
+		}
+		if b, p.err = unpackPlane(planes[k*n:(k+1)*n:(k+1)*n], kind, b[1:], huff); p.err != nil {
+			return
+		}
+	}
+	if len(b) > 0 {
+		p.err = fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
+		return
+	}
+	unpredictAll(planes, p.op.W, p.op.H, *p.flags)
+}
+
+// unpackPlane fills plane from the front of b and returns what follows.
+func unpackPlane(plane []byte, kind byte, b []byte, huff *huff0.Scratch) (rest []byte, err error) {
 	switch kind {
 	case draw.PlaneRaw:
 		if copy(plane, b) < len(plane) {
@@ -81,7 +154,7 @@ func (p *photos) unpack(plane []byte, kind byte, b []byte) (rest []byte, err err
 		if b = b[3:]; size > len(b) {
 			return nil, fmt.Errorf("%w: cut short", errPhoto)
 		}
-		return b[size:], p.inflate(plane, b[:size])
+		return b[size:], inflate(plane, b[:size], huff)
 	}
 	return nil, fmt.Errorf("%w: plane of kind %d", errPhoto, kind)
 }
@@ -90,6 +163,9 @@ func (p *photos) unpack(plane []byte, kind byte, b []byte) (rest []byte, err err
 func (p *photos) addBlocks(op draw.Op) error {
 	b, blocks := op.Pix, draw.BlocksOf(op.W, op.H)
 	var size [5]int
+	if len(p.huff) == 0 {
+		p.huff = append(p.huff, new(huff0.Scratch))
+	}
 	at := len(p.planes)
 	for k := range size {
 		if len(b) < 4 {
@@ -101,7 +177,7 @@ func (p *photos) addBlocks(op draw.Op) error {
 		}
 		from := len(p.planes)
 		p.grow(n)
-		rest, err := p.unpack(p.planes[from:from+n:from+n], kind, b[4:])
+		rest, err := unpackPlane(p.planes[from:from+n:from+n], kind, b[4:], p.huff[0])
 		if err != nil {
 			return err
 		}
@@ -135,13 +211,12 @@ func (p *photos) grow(n int) {
 }
 
 // inflate decodes one plane, of exactly the length of dst.
-func (p *photos) inflate(dst, src []byte) error {
-	s, rest, err := huff0.ReadTable(src, p.huff)
+func inflate(dst, src []byte, huff *huff0.Scratch) error {
+	_, rest, err := huff0.ReadTable(src, huff)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPhoto, err)
 	}
-	p.huff = s
-	out, err := s.Decoder().Decompress4X(dst[:0:len(dst)], rest)
+	out, err := huff.Decoder().Decompress4X(dst[:0:len(dst)], rest)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPhoto, err)
 	}
@@ -151,12 +226,10 @@ func (p *photos) inflate(dst, src []byte) error {
 	return nil
 }
 
-// restore draws op from its residues.
-func restore(p *draw.Pixmap, op draw.Op, planes []byte, flags [3]byte) {
-	w, n := op.W, op.W*op.H
-	lessB, lessR := -(flags[1] & draw.PlaneAlone >> 2), -(flags[2] & draw.PlaneAlone >> 2)
-	lessB, lessR = ^lessB, ^lessR // all bits where green is to be added
-	for y := range op.H {
+// unpredictAll makes the planes of a photo of w by h pixels of their residues.
+func unpredictAll(planes []byte, w, h int, flags [3]byte) {
+	n := w * h
+	for y := range h {
 		g, b, r := planes[y*w:][:w], planes[n+y*w:][:w], planes[2*n+y*w:][:w]
 		switch {
 		case y == 0:
@@ -175,6 +248,16 @@ func restore(p *draw.Pixmap, op draw.Op, planes []byte, flags [3]byte) {
 				}
 			}
 		}
+	}
+}
+
+// restore draws op from its planes.
+func restore(p *draw.Pixmap, op draw.Op, planes []byte, flags [3]byte) {
+	w, n := op.W, op.W*op.H
+	lessB, lessR := -(flags[1] & draw.PlaneAlone >> 2), -(flags[2] & draw.PlaneAlone >> 2)
+	lessB, lessR = ^lessB, ^lessR // all bits where green is to be added
+	for y := range op.H {
+		g, b, r := planes[y*w:][:w], planes[n+y*w:][:w], planes[2*n+y*w:][:w]
 		row := p.Row(op.Y+y, op.X, op.X+w)
 		b, r, row = b[:len(g)], r[:len(g)], row[:len(g)*4]
 		for i, green := range g {

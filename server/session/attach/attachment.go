@@ -313,6 +313,7 @@ func (a *attachment) liveness() {
 	next := time.Now()
 	packets := uint64(0)
 	told := time.Duration(0) // the silence that input knows of
+	unanswered := (native.AliveEvery(a.period) + native.SilentAfter(a.period)) / 2
 	for {
 		now := time.Now()
 		if n := a.conn.ConnectionStats().PacketsReceived; n != packets {
@@ -338,9 +339,9 @@ func (a *attachment) liveness() {
 		for _, limit := range [2]time.Duration{native.SilentAfter(a.period), slowAfter(a.period)} {
 			switch {
 			case silence < limit:
-				// While nothing is held down, it is early enough to look when the last
-				// Alive has not been answered.
-				if at := a.heardAt().Add(limit); (a.held.Load() || silence >= native.AliveEvery(a.period)) && at.Before(wake) {
+				// While nothing is held down, it is early enough to look when an Alive
+				// has not been answered; timers are late now and then.
+				if at := a.heardAt().Add(limit); (a.held.Load() || silence >= unanswered) && at.Before(wake) {
 					wake = at
 				}
 			case told < limit:

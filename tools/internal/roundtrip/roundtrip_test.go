@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"image"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -117,6 +119,42 @@ func TestDesktop(t *testing.T) {
 	t.Logf("a letter: %d bytes, at most %d", sum/len(letters), most)
 	if sum/len(letters) > 80 {
 		t.Errorf("a typed letter takes %d bytes", sum/len(letters))
+	}
+}
+
+// Large pictures, which several cores code and unpack, are exact too: photos of
+// each kind, with text and areas of one colour between them.
+func TestManyCores(t *testing.T) {
+	const w, h, cores = 1100, 900, 4
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+	random := rand.New(rand.NewPCG(5, 6))
+	p := newPair(t, w, h)
+	src := draw.NewPixmap(w, h)
+	for range 6 {
+		for y := range h {
+			row := src.Row(y, 0, w)
+			for x := range w {
+				px := row[x*4:][:3]
+				n := random.Uint32()
+				switch part := (x/300 + y/250) % 4; {
+				case part == 0: // the colours follow each other
+					v := (x*x/300 + y*3) / 8
+					px[0], px[1], px[2] = byte(v+int(n&3)), byte(v+int(n>>2&3)), byte(v+int(n>>4&3))
+				case part == 1: // they do not, and there is much noise
+					px[0], px[1], px[2] = byte(x/7+int(n&31)), byte(y/5+int(n>>8&31)), byte((x+y)/9+int(n>>16&31))
+				case part == 2 && n%5 == 0:
+					px[0], px[1], px[2] = 0, 0, 0
+				case part == 2:
+					px[0], px[1], px[2] = 0xff, 0xff, 0xf0
+				default:
+					px[0], px[1], px[2] = 0x30, byte(y/250), 0x50
+				}
+			}
+		}
+		p.show(t, encode.View{Picture: src, Damage: []image.Rectangle{src.Bounds()}})
+		if err := p.differs(src); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
