@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -196,11 +197,11 @@ func TestTwoHosts(t *testing.T) {
 	a.row(b.host, func(h local.TableHost) bool { return h.Control == 7002 && h.Trusted && h.Interfaces[0].LastPkt == 0 })
 	b.row(a.host, func(h local.TableHost) bool { return h.Control == 7001 })
 
-	if got := a.lookup("card.1"); got != (local.Answer{Where: local.New, Host: a.host}) {
+	if got := a.lookup("card.1"); !reflect.DeepEqual(got, local.Answer{Where: local.New, Host: a.host}) {
 		t.Fatalf("got %+v", got)
 	}
 	call[any](a, local.OpReport, local.Report{Sessions: []local.Session{{ID: s1, Token: "card.1", Connected: true, Last: time.Now().UnixMilli()}}})
-	if got := a.lookup("card.1"); got != (local.Answer{Where: local.Here, Session: s1, Host: a.host}) {
+	if got := a.lookup("card.1"); !reflect.DeepEqual(got, local.Answer{Where: local.Here, Session: s1, Host: a.host}) {
 		t.Fatalf("got %+v", got)
 	}
 	got := b.lookup("card.1")

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +114,63 @@ func TestPlacedAnewAfterALogin(t *testing.T) {
 	}
 	if got := w.asks(a, local.Lookup{Token: card, Hosts: []string{"a"}, User: "ann"}); got.Where != local.New {
 		t.Errorf("%+v", got)
+	}
+}
+
+// All sessions of a token are named to a user who may choose, and the chosen
+// one is gone to, whichever was shown last.
+func TestSessionsOfTheGroup(t *testing.T) {
+	w := newWorld(t)
+	n, s, e := w.add("north", Config{}, "10.0.0.1"), w.add("south", Config{}, "10.0.0.2"), w.add("east", Config{}, "10.0.0.3")
+	for _, h := range w.hosts {
+		w.step(h, Hello{7000})
+	}
+	w.run(time.Second)
+	const s3, s4 = alp.SessionID("3333333333333333"), alp.SessionID("4444444444444444")
+	shown := w.session(e, s3, "card.1", time.Minute)
+	shown.Connected = true
+	w.step(n, Report{[]local.Session{w.session(n, s1, "card.1", 2*time.Minute)}})
+	w.step(s, Report{[]local.Session{w.session(s, s2, "card.1", 3*time.Minute), w.session(s, s4, "card.2", 0)}})
+	w.step(e, Report{[]local.Session{shown}})
+	q := local.Lookup{Token: "card.1", Terminal: terminal, Addr: ip("10.0.0.77"), Presented: "card.9", User: "ann"}
+	got := w.asks(n, q)
+	want := []local.Elsewhere{{Host: "east", Session: s3, Connected: true, Last: shown.Last}, {Host: "south", Session: s2, Last: shown.Last - 120000}}
+	for i := range got.Others { // answers are a millisecond on their way
+		if d := got.Others[i].Last - want[min(i, 1)].Last; d > 0 && d < 10 {
+			got.Others[i].Last -= d
+		}
+	}
+	if got.Where != local.There || got.Session != s3 || !slices.Equal(got.Others, want) {
+		t.Errorf("%+v", got)
+	}
+	q.Want, q.Session, q.Host = local.WantSession, s2, "south"
+	got = w.asks(n, q)
+	if got.Where != local.There || got.Session != s2 || got.Host != "south" || got.Target.String() != "10.0.0.2:7000" {
+		t.Errorf("%+v", got)
+	}
+	if v := s.Verify(w.now, local.Verify{Props: got.Props, Token: "card.9", Terminal: terminal}); v != (local.Verified{OK: true, Session: s2, User: "ann"}) {
+		t.Errorf("%+v", v)
+	}
+	for _, nobody := range []string{"north", "west"} {
+		q.Host = nobody
+		if got = w.asks(n, q); got.Where != local.Refused || got.Reason == "" {
+			t.Errorf("%s: %+v", nobody, got)
+		}
+	}
+	// The list is bounded, by the latest.
+	var many []local.Session
+	for i := range 9 {
+		many = append(many, w.session(s, alp.SessionID(fmt.Sprintf("%016x", i)), "card.3", time.Duration(i+1)*time.Minute))
+	}
+	w.step(s, Report{many})
+	for i := range 4 {
+		h := w.add(fmt.Sprintf("more%d", i), Config{}, fmt.Sprintf("10.0.0.%d", 10+i))
+		w.step(h, Hello{7000})
+		w.run(5 * time.Second)
+		w.step(h, Report{many})
+	}
+	q = local.Lookup{Token: "card.3"}
+	if got = w.asks(n, q); len(got.Others) != local.MaxOthers || got.Others[0].Last < got.Others[31].Last {
+		t.Errorf("%d sessions: %+v", len(got.Others), got.Others)
 	}
 }

@@ -36,6 +36,8 @@ func (e *Engine) ask(now time.Time, a Ask) Output {
 		return answer(a, e.other(now, a.Lookup))
 	case local.WantPlace:
 		return answer(a, e.place(now, a.Lookup))
+	case local.WantSession:
+		return answer(a, e.chosen(now, a.Lookup))
 	}
 	if len(e.lookups) >= MaxLookups {
 		return answer(a, local.Answer{Where: local.Refused, Reason: "the server is overloaded, please try again"})
@@ -112,7 +114,13 @@ func (e *Engine) drive(now time.Time, l *asking) Output {
 		e.table.Suspect(host)
 	}
 	l.machine.Own(now, e.cfg.Host, kept(l.ask.Lookup, e.cfg.Host, e.own(now, l.ask.Lookup.Token, true)))
-	out.add(answer(l.ask, e.decide(now, l)))
+	v := e.decide(now, l)
+	for _, c := range l.machine.All() {
+		if c.Host != e.cfg.Host && len(v.Others) < local.MaxOthers {
+			v.Others = append(v.Others, local.Elsewhere{Host: c.Host, Session: c.Session.ID, Connected: c.Session.State == group.Connected, Last: c.Last.UnixMilli()})
+		}
+	}
+	out.add(answer(l.ask, v))
 	return out
 }
 

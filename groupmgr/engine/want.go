@@ -39,6 +39,16 @@ func (e *Engine) other(now time.Time, q local.Lookup) local.Answer {
 	return e.there(now, q, hosts[e.rnd.IntN(len(hosts))], "", ways)
 }
 
+// chosen answers a user who chose one of the sessions that a lookup has named:
+// nobody is asked for the latest.
+func (e *Engine) chosen(now time.Time, q local.Lookup) local.Answer {
+	if row, ok := e.table.Find(q.Host); !ok || !row.Trusted || row.Self {
+		return local.Answer{Where: local.Refused, Reason: fmt.Sprintf("there is no server %s any more: tell your administrator", q.Host)}
+	}
+	rows := e.table.Rows()
+	return e.there(now, q, q.Host, q.Session, locate.Reach(now, rows, q.Addr, e.cfg.Down))
+}
+
 // place answers for somebody who is still to log in: with the host that a new
 // session would be made on. Nothing is promised to it: that may be hours away.
 func (e *Engine) place(now time.Time, q local.Lookup) local.Answer {

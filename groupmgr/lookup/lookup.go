@@ -253,6 +253,14 @@ func (l *Lookup) Best() (Candidate, bool) {
 	return slices.MaxFunc(l.found, compare), true
 }
 
+// All is every session that was found, the one that wins first, without those
+// that are only promised.
+func (l *Lookup) All() []Candidate {
+	all := slices.DeleteFunc(slices.Clone(l.found), func(c Candidate) bool { return c.Session.ID == "" })
+	slices.SortFunc(all, func(a, b Candidate) int { return compare(b, a) })
+	return all
+}
+
 func compare(a, b Candidate) int {
 	if x, y := a.Session.State == group.Starting, b.Session.State == group.Starting; x != y {
 		if x {

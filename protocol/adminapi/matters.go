@@ -31,7 +31,7 @@ var Matters = []Field{
 	{"first", "what is to be proven before a session is made: none, or login, pin, piv-card, piv, simple, or one of the last four and login: pin,login", checkNeed},
 	{"reattach", "the same, before a session is shown again", checkNeed},
 	{"kiosk", "the kiosk whose command is the session; no: none", word},
-	{"choose", "yes: who has several sessions chooses one at card-in; no: the latest is shown", oneOf("yes", "no")},
+	{"choose", "yes: who has several sessions, on whichever hosts, chooses one at card-in, and by hot key; no: the latest is shown", oneOf("yes", "no")},
 	{"sessions", "how many sessions a user, or a card that is nobody's, may have on this host: 1 to 64", number(1, MaxUserSessions)},
 	{"memory", fmt.Sprintf("most memory of a session's programs, in MiB, %d to %d, never beyond the host's -session-memory; host: as that says", MinMemory, MaxMemory), amount(MinMemory, MaxMemory)},
 	{"processes", fmt.Sprintf("most processes and threads of a session, %d to %d, never beyond the host's -session-processes; host: as that says", MinProcesses, MaxProcesses), amount(MinProcesses, MaxProcesses)},

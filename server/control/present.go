@@ -51,16 +51,17 @@ type presentation struct {
 	own     alp.SessionID // was made for it
 	second  bool          // as a second account of its kiosk
 
-	needsLogin bool   // nothing of a session before
-	user       string // who has logged in; others' sessions are not shown
-	sworn      bool   // at the host that redirected, which says so: a session of the user's needs no password here
-	visit      *visit // the login, while there is something of it
-	then       func() // what the login is for; nil: the lookup
-	switching  bool   // the switcher is to be shown
-	picked     bool   // and the user has chosen
-	another    bool   // a new session
-	holder     string // whose session is to be unlocked; nobody else's name is asked for
-	why        string // the user is to log in again
+	needsLogin bool              // nothing of a session before
+	user       string            // who has logged in; others' sessions are not shown
+	sworn      bool              // at the host that redirected, which says so: a session of the user's needs no password here
+	visit      *visit            // the login, while there is something of it
+	then       func()            // what the login is for; nil: the lookup
+	switching  bool              // the switcher is to be shown
+	picked     bool              // and the user has chosen
+	another    bool              // a new session
+	others     []local.Elsewhere // sessions of other hosts, that can be chosen
+	holder     string            // whose session is to be unlocked; nobody else's name is asked for
+	why        string            // the user is to log in again
 }
 
 // current reports whether p is still what its terminal wants.
@@ -148,7 +149,7 @@ func (s *Server) sent(p *presentation, v local.Verified) {
 	if v.User != "" && !s.takesOver(p, v) {
 		return
 	}
-	if !p.needsLogin || !p.token.Pseudo() { // else the session is that of whoever logs in
+	if !p.needsLogin { // else the lookup after the login goes by, and the user may choose
 		p.must = v.Session
 	}
 	row, ok := s.table.Get(v.Session)
@@ -246,9 +247,13 @@ func (s *Server) noGroup(p *presentation) {
 
 // answer does what the group manager said.
 func (s *Server) answer(p *presentation, a local.Answer) {
+	p.others = a.Others
 	switch a.Where {
 	case local.Here:
 		if row, ok := s.table.Get(a.Session); ok && row.Token == p.token {
+			if p.must != "" && row.ID != p.must {
+				p.notice = "That session has ended. This is another one of yours."
+			}
 			s.attach(p, row.ID)
 			return
 		}
@@ -258,7 +263,9 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 			s.here(p) // the user has logged in here, with all that the modules give
 			return
 		}
-		s.redirect(p, a)
+		if !s.choosingElsewhere(p, a) {
+			s.redirect(p, a)
+		}
 	case local.New:
 		if p.must != "" {
 			s.say(p.t, slog.LevelInfo, "session that was asked for is gone", "token", p.token, "session", p.must)
@@ -270,7 +277,9 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 		if !s.mayGoOn(p, proof.Reattach, "", func() { s.answer(p, a) }) {
 			return
 		}
-		s.ask(p, sentence(cmp.Or(a.Reason, fmt.Sprintf("your session is on the host %s, which this terminal cannot reach", a.Host))), true)
+		if !s.choosingElsewhere(p, a) {
+			s.ask(p, sentence(cmp.Or(a.Reason, fmt.Sprintf("your session is on the host %s, which this terminal cannot reach", a.Host))), true)
+		}
 	case local.Refused:
 		s.say(p.t, slog.LevelWarn, "no host for a session", "token", p.token, "reason", a.Reason)
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: sentence(a.Reason)})

@@ -68,7 +68,7 @@ func (s *Server) ask(p *presentation, why string, again bool) {
 
 // askLater has the way to the session looked for once more, a few times.
 func (s *Server) askLater(p *presentation) {
-	if p.agains++; p.agains > MaxAskAgain {
+	if p.agains++; p.agains > MaxAskAgain || p.picked { // another one is not what was chosen
 		return
 	}
 	time.AfterFunc(AskAgain, func() {
@@ -112,7 +112,7 @@ func (s *Server) chose(p *presentation, c choice) {
 	p.asking, p.chosen, p.agains, p.lookups, p.req.Circle, p.t.redirs = "", nil, 0, 0, false, nil
 	switch c {
 	case tryAgain:
-		p.anyway = true
+		p.anyway, p.picked = true, false
 		s.lookup(p)
 	case openHere:
 		p.fresh, p.must, p.req.Lost = true, "", alp.Lost{}

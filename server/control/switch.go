@@ -8,13 +8,16 @@ import (
 	"slices"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/greeter"
+	"hotdesk/server/proof"
 	"hotdesk/server/sessions"
 )
 
-// A user may have several sessions of a token on this host, where the policy
-// lets them choose: at card-in, and by a hot key. Sessions of other hosts are
-// found by the lookup, which brings the latest of the group.
+// A user may have several sessions of a token, where the policy lets them choose
+// among those of all hosts: at card-in, and by a hot key. The lookup names what
+// other hosts have; a redirect names the one that was chosen, and no other is
+// shown there in its place.
 
 // deskReq does what the person at a terminal wishes of the session there.
 func (s *Server) deskReq(t *terminal, r alp.DeskReq) {
@@ -70,58 +73,144 @@ func (s *Server) switchDesk(t *terminal) {
 	id := t.shown.session
 	p := s.presentAgain(t)
 	p.switching = true
-	s.attach(p, id)
+	s.survey(p, func() { s.attach(p, id) })
+}
+
+// survey has the group manager name the token's sessions on other hosts, for the
+// switcher. Without its answer that has this host's.
+func (s *Server) survey(p *presentation, then func()) {
+	if s.conf.Group.Away() != "" {
+		then()
+		return
+	}
+	ask := s.question(p, "")
+	s.beside(p, func() (func(), func()) {
+		ctx, cancel := context.WithTimeout(p.ctx, PlaceWithin)
+		defer cancel()
+		a, err := s.conf.Group.Lookup(ctx, ask)
+		return func() {
+			if err != nil {
+				s.say(p.t, slog.LevelWarn, "sessions of other hosts are not known", "token", p.token, "err", err)
+			}
+			p.others = a.Others
+			then()
+		}, nil
+	})
+}
+
+// mayChoose reports whether p's user is one who chooses, and has not done so;
+// id is the session that would be shown, "" for one of another host.
+func (s *Server) mayChoose(p *presentation, id alp.SessionID) bool {
+	return !p.picked && p.must == "" && (id == "" || id != p.own) && (p.switching || s.says(p).Choose)
 }
 
 // choosing shows the switcher, if there is something to be chosen, and reports
-// whether it does. What is chosen is attached.
+// whether it does. What is chosen is attached, or gone to. Whoever chooses nothing
+// gets session id of this host, or, where that is empty, the latest.
 func (s *Server) choosing(p *presentation, id alp.SessionID) bool {
-	if p.picked || p.must != "" || id == p.own || !p.switching && !s.says(p).Choose {
+	if !s.mayChoose(p, id) {
 		return false
 	}
-	var rows []sessions.Session
+	rows := slices.Clone(p.others[:min(len(p.others), local.MaxOthers)])
 	for _, row := range s.table.All() {
 		if row.Token == p.token {
-			rows = append(rows, row)
+			rows = append(rows, local.Elsewhere{Session: row.ID, Connected: row.State == sessions.Connected, Last: row.Last.UnixMilli()})
 		}
 	}
 	if len(rows) < 2 && !p.switching {
 		return false
 	}
-	slices.SortFunc(rows, func(a, b sessions.Session) int {
-		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.ID, b.ID))
+	slices.SortFunc(rows, func(a, b local.Elsewhere) int {
+		return cmp.Or(cmp.Compare(b.Last, a.Last), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Session, b.Session))
 	})
+	rows = rows[:min(len(rows), greeter.MaxOptions)]
 	c := greeter.Choice{Label: fmt.Sprintf("Session (%d)", len(rows))}
-	for i, row := range rows[:min(len(rows), greeter.MaxOptions)] {
+	for i, row := range rows {
 		what := "last used"
-		if row.State == sessions.Connected {
+		if row.Connected {
 			what = "shown since"
 		}
-		text := fmt.Sprintf("%d, %s %s", i+1, what, row.Last.Format("Mon 15:04:05"))
-		c.Options = append(c.Options, greeter.Option{Value: string(row.ID), Text: text})
+		text := fmt.Sprintf("%d, %s %s", i+1, what, moment(row.Last).Format("Mon 15:04:05"))
+		if row.Host != "" {
+			text += ", on " + row.Host
+		}
+		c.Options = append(c.Options, greeter.Option{Value: optionOf(row), Text: text})
 	}
+	s.say(p.t, slog.LevelInfo, "switcher shown", "token", p.token, "sessions", len(rows))
 	f := greeter.Form{Title: "Your sessions", Choices: []greeter.Choice{c}, Buttons: []string{"Open", "New session", "Cancel"}, Layout: p.req.Layout}
 	if s.conf.Host != "" {
-		f.Notes = []greeter.Note{{Text: "On " + s.conf.Host + "."}}
+		f.Notes = []greeter.Note{{Text: "This is " + s.conf.Host + "."}}
 	}
 	s.showForm(p, f, func(a greeter.Answer) {
 		p.picked = true
+		i := slices.IndexFunc(rows, func(row local.Elsewhere) bool {
+			return a.Button == 0 && len(a.Choices) == 1 && a.Choices[0] == optionOf(row)
+		})
 		chosen := id
-		if len(a.Choices) == 1 && a.Button == 0 {
-			chosen = alp.SessionID(a.Choices[0])
-		}
-		if a.Button == 1 {
+		switch {
+		case a.Button == 1:
 			p.another = true
-			s.start(p)
+			if s.says(p).NotHere == "" {
+				s.start(p)
+			} else {
+				s.lookup(p)
+			}
 			return
+		case i >= 0 && rows[i].Host != "":
+			s.goTo(p, rows[i])
+			return
+		case i >= 0:
+			chosen = rows[i].Session
 		}
-		if row, ok := s.table.Get(chosen); !ok || row.Token != p.token { // it has ended since
+		if row, ok := s.table.Get(chosen); !ok || row.Token != p.token { // none, or it has ended since
 			s.afresh(p)
 			return
 		}
 		s.attach(p, chosen)
 	})
 	return true
+}
+
+// choosingElsewhere is choosing where the latest session is on another host. The
+// list says what somebody has, and where: it is for who may see a session again.
+func (s *Server) choosingElsewhere(p *presentation, a local.Answer) bool {
+	if _, here := s.table.Latest(p.token); a.Session == "" || !s.mayChoose(p, "") || len(a.Others) < 2 && !here {
+		return false
+	}
+	if !s.mayGoOn(p, proof.Reattach, "", func() { s.afresh(p) }) {
+		return true
+	}
+	return s.choosing(p, "")
+}
+
+// optionOf is what stands for a session in the switcher's form.
+func optionOf(row local.Elsewhere) string {
+	if row.Host == "" {
+		return string(row.Session)
+	}
+	return string(row.Session) + "@" + row.Host
+}
+
+// goTo sends the terminal to a session of another host that its user has chosen.
+func (s *Server) goTo(p *presentation, to local.Elsewhere) {
+	ask := s.question(p, local.WantSession)
+	ask.Session, ask.Host = to.Session, to.Host
+	s.beside(p, func() (func(), func()) {
+		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
+		defer cancel()
+		a, err := s.conf.Group.Lookup(ctx, ask)
+		return func() {
+			switch {
+			case err == nil && a.Where == local.There:
+				s.redirect(p, a)
+			case err == nil:
+				s.ask(p, sentence(cmp.Or(a.Reason, "your session on "+to.Host+" cannot be shown now")), false)
+			default:
+				s.say(p.t, slog.LevelWarn, "group manager has no answer", "token", p.token, "err", err)
+				s.ask(p, cmp.Or(s.conf.Group.Away(), "The group manager of this server does not answer. Wait a moment, then try again."), false)
+			}
+		}, nil
+	})
 }
 
 // showForm shows a form, and runs done with what comes of it, once.

@@ -117,7 +117,7 @@ var table = []line{
 	{what: "A kiosk for all but one group", rules: "a group=staff kiosk=no\nb kiosk=web", token: "card.1", want: "session", by: "Card", also: "user ann"},
 	{what: "One that only some hosts run", rules: "v token=visitor.* kiosk=web hosts=south", token: "visitor.1", want: "session", by: "Card", also: "hosts south not here kiosk web disconnected 5m0s removal end"},
 
-	{part: "Sessions", what: "Several, one chosen at card-in", rules: "many choose=yes sessions=3", token: "card.1", want: "session", by: "Card", also: "user ann choose most 3"},
+	{part: "Sessions", what: "Several, on any hosts, one chosen at card-in", rules: "many choose=yes sessions=3", token: "card.1", want: "session", by: "Card", also: "user ann choose most 3"},
 	{what: "Ended when shown nowhere for so long", rules: "times disconnected=8h", token: "card.9", want: "session", by: "Card", also: "disconnected 8h0m0s"},
 	{what: "never, for one group", rules: "a group=staff disconnected=never\nb disconnected=8h", token: "card.1", want: "session", by: "Card", also: "user ann"},
 	{what: "Locked when nobody has typed for so long", rules: "times idle=lock:10m", token: "card.9", want: "session", by: "Card", also: "idle lock 10m0s"},

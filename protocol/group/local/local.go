@@ -11,7 +11,7 @@
 // which meet during an upgrade, go on.
 //
 // The package does no I/O. Limits: MaxSessions sessions in a report, MaxHosts
-// hosts in a lookup.
+// hosts in a lookup, MaxOthers sessions in an answer.
 package local
 
 import (
@@ -44,6 +44,12 @@ const (
 	MaxHosts   = 64
 	maxPattern = 128 // bytes of each
 )
+
+// MaxOthers bounds the sessions of other hosts that an answer names.
+const MaxOthers = 32
+
+// maxHost bounds a host's name, as group.MaxName does.
+const maxHost = 63
 
 // Hello tells the group manager where terminals reach this host's gateway.
 type Hello struct {
@@ -80,6 +86,9 @@ type Lookup struct {
 	User      string    `json:"user,omitempty"`
 	Presented alp.Token `json:"presented,omitempty"`
 	Want      Want      `json:"want,omitempty"`
+	// Session and Host are the session that WantSession is for.
+	Session alp.SessionID `json:"session,omitempty"`
+	Host    string        `json:"host,omitempty"`
 	// Hosts, if any, are the hosts that may give whoever asks a new session:
 	// names, with * for any bytes. Sessions that exist are found on all. A group
 	// manager of before does not know the field: the gateway judges once more.
@@ -97,6 +106,10 @@ const (
 	// somebody who is still to log in. Nothing is promised. Answered by New, There,
 	// with no session, or Refused.
 	WantPlace Want = "place"
+	// WantSession is for one session on another host, which the user has chosen:
+	// nobody is asked. Answered by There, Unreachable, or Refused where there is no
+	// such host.
+	WantSession Want = "session"
 )
 
 // Where says what to do with a token.
@@ -118,6 +131,18 @@ type Answer struct {
 	Target  netip.AddrPort `json:"target,omitzero"`  // control address there
 	Props   string         `json:"props,omitempty"`  // redirect proof, for redirectProps
 	Reason  string         `json:"reason,omitempty"` // for the user
+	// Others are the token's sessions on other hosts, that of the latest
+	// connection first, the first MaxOthers of them. A group manager of before
+	// names none.
+	Others []Elsewhere `json:"others,omitempty"`
+}
+
+// An Elsewhere is a session on another host.
+type Elsewhere struct {
+	Host      string        `json:"host"`
+	Session   alp.SessionID `json:"session"`
+	Connected bool          `json:"connected,omitempty"`
+	Last      int64         `json:"last"` // Unix milliseconds of its last connection, by the clock of whoever says so
 }
 
 // Verify asks whether a redirect's proof holds for this host.
@@ -156,8 +181,11 @@ func (l Lookup) Check() error {
 	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() || l.Presented != "" && !l.Presented.Valid() || len(l.User) > maxUser {
 		return fmt.Errorf("local: lookup of token %q, terminal %q at %v", l.Token, l.Terminal, l.Addr)
 	}
-	if l.Want != "" && l.Want != WantNew && l.Want != WantHost && l.Want != WantPlace {
+	if l.Want != "" && l.Want != WantNew && l.Want != WantHost && l.Want != WantPlace && l.Want != WantSession {
 		return fmt.Errorf("local: lookup that wants %q", l.Want)
+	}
+	if (l.Want == WantSession) != (l.Session != "") || l.Session != "" && !l.Session.Valid() || (l.Session != "") != (l.Host != "") || len(l.Host) > maxHost {
+		return fmt.Errorf("local: lookup that wants %q: session %q on %q", l.Want, l.Session, l.Host)
 	}
 	if len(l.Hosts) > MaxHosts || slices.ContainsFunc(l.Hosts, func(h string) bool { return h == "" || len(h) > maxPattern }) {
 		return fmt.Errorf("local: lookup with %d hosts; at most %d, of at most %d bytes each", len(l.Hosts), MaxHosts, maxPattern)

@@ -1,0 +1,262 @@
+package control_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
+	"hotdesk/server/greeter"
+	"hotdesk/server/session/client"
+)
+
+const (
+	ours   = alp.SessionID("00000000000000a1")
+	newer  = alp.SessionID("00000000000000b1")
+	older  = alp.SessionID("00000000000000b2")
+	onEast = alp.SessionID("00000000000000c1")
+)
+
+// scattered is a card's sessions: one of an hour ago here, on north, two newer and
+// an older one elsewhere. A chosen one is gone to.
+func scattered(q local.Lookup) local.Answer {
+	to := south
+	switch q.Want {
+	case local.WantSession:
+		to.Session, to.Host = q.Session, q.Host
+		return to
+	case "":
+		to.Session = newer
+		ago := func(d time.Duration) int64 { return time.Now().Add(-d).UnixMilli() }
+		to.Others = []local.Elsewhere{
+			{Host: "south", Session: newer, Connected: true, Last: ago(time.Minute)},
+			{Host: "east", Session: onEast, Last: ago(2 * time.Minute)},
+			{Host: "south", Session: older, Last: ago(48 * time.Hour)},
+		}
+		return to
+	}
+	return local.Answer{Where: local.Refused, Reason: "not asked for"}
+}
+
+func withOurs(before func(*rig)) func(*rig) {
+	return func(r *rig) {
+		before(r)
+		r.parent.Add(client.Status{Session: ours, Token: "card.1", User: "ann", Started: 1, Last: time.Now().Add(-time.Hour).UnixMilli()})
+	}
+}
+
+// The switcher lists the group's sessions, and the chosen one is gone to, not
+// the latest.
+func TestSwitchInTheGroup(t *testing.T) {
+	list := func(t *testing.T, f greeter.Form) {
+		t.Helper()
+		if len(f.Choices) != 1 || len(f.Choices[0].Options) != 4 {
+			t.Fatalf("%+v", f)
+		}
+		for i, want := range []string{"shown since | on south", "last used | on east", "last used | ", "last used | on south"} {
+			what, where, _ := strings.Cut(want, " | ")
+			if o := f.Choices[0].Options[i]; !strings.Contains(o.Text, what) || !strings.HasSuffix(o.Text, where) || where == "" && strings.Contains(o.Text, " on ") {
+				t.Errorf("row %d is %q, want %s", i, o.Text, want)
+			}
+		}
+	}
+	pick := func(f greeter.Form, n int) []string { return []string{f.Choices[0].Options[n].Value} }
+	last := func(q []local.Lookup) local.Lookup { return q[len(q)-1] }
+
+	before, asked := onNorth(scattered, "policy p choose=yes")
+	t.Run("another host's older one", func(t *testing.T) {
+		run(t, withOurs(before), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			d := u.form()
+			list(t, d.form())
+			d.fill(0, pick(d.form(), 3))
+			u.next(alp.CmdRedirectInf)
+			if q := last(asked()); q.Want != local.WantSession || q.Session != older || q.Host != "south" {
+				t.Errorf("%+v", q)
+			}
+			r.starts(0)
+		})
+	})
+	t.Run("ours", func(t *testing.T) {
+		run(t, withOurs(before), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			d := u.form()
+			d.fill(0, pick(d.form(), 2))
+			if c := u.shown(); c.Session != ours {
+				t.Errorf("%+v", c)
+			}
+			// By hot key the same list, and back.
+			u.wish(alp.WishSwitch)
+			d = u.form()
+			if f := d.form(); len(f.Choices[0].Options) != 4 || f.Choices[0].Options[0].Value != string(ours) {
+				t.Errorf("%+v", f)
+			}
+			d.fill(2, nil)
+			if c := u.shown(); c.Session != ours {
+				t.Errorf("%+v", c)
+			}
+			u.wish(alp.WishSwitch)
+			d = u.form()
+			for _, o := range d.form().Choices[0].Options {
+				if strings.HasSuffix(o.Text, "on east") {
+					d.fill(0, []string{o.Value})
+				}
+			}
+			u.next(alp.CmdRedirectInf)
+			if q := last(asked()); q.Session != onEast || q.Host != "east" {
+				t.Errorf("%+v", q)
+			}
+		})
+	})
+	t.Run("none", func(t *testing.T) {
+		run(t, withOurs(before), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			u.form().fill(2, nil)
+			u.next(alp.CmdRedirectInf)
+			if q := last(asked()); q.Want != "" {
+				t.Errorf("%+v", q)
+			}
+		})
+	})
+	t.Run("a new one", func(t *testing.T) {
+		run(t, withOurs(before), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			u.form().fill(1, nil)
+			if c := u.shown(); c.Session == ours {
+				t.Errorf("%+v", c)
+			}
+			r.starts(1)
+		})
+	})
+	t.Run("one that cannot be reached", func(t *testing.T) {
+		before, _ := onNorth(func(q local.Lookup) local.Answer {
+			if q.Want == local.WantSession {
+				return local.Answer{Where: local.Unreachable, Session: q.Session, Host: q.Host, Reason: "your session runs on east, which cannot be reached from here"}
+			}
+			return scattered(q)
+		}, "policy p choose=yes")
+		run(t, withOurs(before), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			d := u.form()
+			d.fill(0, pick(d.form(), 1))
+			q := u.asked()
+			if !strings.Contains(q.Screen.Text, "east") {
+				t.Errorf("%+v", q.Screen)
+			}
+			r.pass(time.Minute)
+			u.quiet() // nothing that was not chosen comes
+			u.choose(q, again)
+			d = u.form()
+			list(t, d.form())
+		})
+	})
+	t.Run("a group manager of before, or none", func(t *testing.T) {
+		run(t, withOurs(func(r *rig) { ruled("policy p choose=yes sessions=3")(r); r.conf.Host = "north" }), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			u.shown()
+			r.group.Answer = func(local.Lookup) (local.Answer, error) { return local.Answer{}, errors.New("overloaded") }
+			u.wish(alp.WishSwitch)
+			d := u.form()
+			if f := d.form(); len(f.Choices[0].Options) != 1 {
+				t.Errorf("%+v", f)
+			}
+			d.fill(2, nil)
+			u.shown()
+			r.group.SetAway("away")
+			u.wish(alp.WishSwitch)
+			u.form()
+			r.group.SetAway("")
+		})
+	})
+	for rule, why := range map[string]string{"policy p choose=no": "who may not choose", "policy p choose=yes": "who has one"} {
+		before, _ := onNorth(func(q local.Lookup) local.Answer {
+			got := scattered(q)
+			if rule == "policy p choose=yes" {
+				got.Others = got.Others[:1]
+			}
+			return got
+		}, rule)
+		t.Run(why, func(t *testing.T) {
+			run(t, before, func(r *rig) {
+				u := r.dial(a)
+				u.insert("card.1")
+				u.next(alp.CmdRedirectInf)
+			})
+		})
+	}
+}
+
+// What somebody has, and where, is for who has proven to be that user; the
+// redirect says so, and no password is typed twice.
+func TestSwitchAfterALogin(t *testing.T) {
+	before, asked := onNorth(scattered, "policy p choose=yes reattach=login")
+	run(t, withOurs(before), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		d := u.form()
+		if f := d.form(); len(f.Fields) != 2 || len(f.Choices) != 1 || !f.Choices[0].Keyboard {
+			t.Fatalf("no login: %+v", f)
+		}
+		d.fill(0, nil, "ann", "pw")
+		d = u.form()
+		f := d.form()
+		d.fill(0, []string{f.Choices[0].Options[1].Value})
+		u.next(alp.CmdRedirectInf)
+		q := asked()
+		if last := q[len(q)-1]; last.User != "ann" || last.Session != onEast {
+			t.Errorf("%+v", last)
+		}
+	})
+}
+
+// A redirect that names a session shows that one, though others are later and
+// their user may choose.
+func TestSwitchedTo(t *testing.T) {
+	run(t, func(r *rig) {
+		ruled("policy p choose=yes reattach=login")(r)
+		r.parent.Add(client.Status{Session: older, Token: "card.1", User: "ann", Started: 1, Last: 1})
+		r.parent.Add(client.Status{Session: newer, Token: "card.1", User: "ann", Started: 2, Last: 2})
+		r.group.Proof = func(local.Verify) local.Verified {
+			return local.Verified{OK: true, Session: older, User: "ann"}
+		}
+	}, func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		if c := u.shown(); c.Session != older {
+			t.Errorf("%+v", c)
+		}
+		// And there the user may choose again.
+		u.wish(alp.WishSwitch)
+		if f := u.form().form(); len(f.Choices[0].Options) != 2 {
+			t.Errorf("%+v", f)
+		}
+		synctest.Wait()
+	})
+}
+
+// Where the chosen one has ended meanwhile, its user is told so.
+func TestSwitchedToOneThatEnded(t *testing.T) {
+	run(t, func(r *rig) {
+		ruled("policy p choose=yes")(r)
+		r.parent.Add(client.Status{Session: newer, Token: "card.1", User: "ann", Started: 2, Last: 2})
+		r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true, Session: older} }
+	}, func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		if c := u.session(); c.Session != newer {
+			t.Errorf("%+v", c)
+		}
+		if n := u.notice(); !strings.Contains(n.Text, "has ended") {
+			t.Errorf("%+v", n)
+		}
+	})
+}
