@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/rpc"
 	"hotdesk/smartcard/reader"
 )
 
@@ -35,6 +36,7 @@ const (
 type Slot struct {
 	listen net.Listener
 	log    *slog.Logger
+	notes  rpc.Notes
 	ctx    context.Context
 	cancel context.CancelFunc
 	events *reader.Queue
@@ -48,7 +50,7 @@ func Listen(l net.Listener, log *slog.Logger) *Slot {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Slot{listen: l, log: log, done: make(chan struct{})}
+	s := &Slot{listen: l, log: log, notes: rpc.Notes{Log: log}, done: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.events = reader.NewQueue(s.ctx)
 	go s.run()
@@ -88,7 +90,7 @@ func (s *Slot) run() {
 			continue
 		}
 		if err := s.hold(conn); err != nil {
-			s.log.Info("card socket: program dropped", "reason", err.Error())
+			s.notes.Warn("card socket: program dropped", "reason", err.Error())
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (b *blow) memorySession(ctx context.Context, host *lab.Host) error {
 	if err != nil {
 		return b.nothing("the session has no control group")
 	}
-	for _, dir := range strings.Fields(string(text)) {
+	for dir := range strings.FieldsSeq(string(text)) {
 		for _, files := range [][2]string{{"memory.max", "memory.current"}, {"memory.limit_in_bytes", "memory.usage_in_bytes"}} {
 			limit, usage := filepath.Join(dir, files[0]), filepath.Join(dir, files[1])
 			was, err := os.ReadFile(limit)
