@@ -457,7 +457,11 @@ func (s *Server) keeperLost(k *keeper, err error) {
 		return
 	}
 	k.again = true
-	s.log.Warn("keeper connection lost", "token", k.token, "session", k.id, "err", err)
+	reason := "the keeper closed it"
+	if err != nil {
+		reason = err.Error()
+	}
+	s.log.Warn("keeper connection lost", "token", k.token, "session", k.id, "reason", reason)
 	s.wg.Go(func() {
 		c, st, r, err := s.open(s.ctx, k.id)
 		if err == nil && st.Token != k.token {

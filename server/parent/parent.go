@@ -166,6 +166,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	p.Log.Info("sessions found", "count", len(running))
+	watching, over := context.WithCancel(ctx)
+	defer over()
+	work.Go(func() { p.watchFound(watching, running) })
 	return p.runGateways(ctx)
 }
 

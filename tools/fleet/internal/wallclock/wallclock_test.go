@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	for range 3 {
 		go func() {
 			for {
-				time.Now()
+				_ = time.Now()
 			}
 		}()
 	}
