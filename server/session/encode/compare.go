@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"image"
+	"runtime"
+	"sync"
 
 	"hotdesk/protocol/draw"
 )
@@ -27,57 +29,123 @@ func (a area) pixels() int { return (a.x1 - a.x0) * (a.y1 - a.y0) }
 // pixel is the part of a pixel that counts.
 func pixel(b []byte) uint32 { return binary.LittleEndian.Uint32(b) & 0xffffff }
 
+// muchToCompare is how many pixels are worth being compared on more than one
+// core.
+const muchToCompare = 1 << 18
+
+// A comparer finds what differs.
+type comparer struct {
+	areas []area                  // to be sent
+	now   [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
+	last  int                     // where the last band's areas begin
+}
+
+// A helper compares a part of large damage. What it runs is made once, so that
+// a frame allocates nothing.
+type helper struct {
+	comparer
+	p, shadow *draw.Pixmap
+	part      image.Rectangle
+	run       func()
+	done      chan struct{} // capacity 1
+}
+
+var helpers = sync.Pool{New: func() any {
+	h := &helper{done: make(chan struct{}, 1)}
+	h.run = func() {
+		h.compare(h.p, h.shadow, h.part)
+		h.done <- struct{}{}
+	}
+	return h
+}}
+
 // compare adds to e.areas what differs in r between p and the shadow, and
 // makes the shadow equal there. r is inside both.
 func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
-	above := len(e.areas)
+	parts := min(runtime.GOMAXPROCS(0), maxParts, r.Dy()/tileH)
+	if parts < 2 || r.Dx()*r.Dy() < muchToCompare {
+		e.comparer.compare(p, &e.shadow, r)
+		return
+	}
+	cut := func(k int) int { return r.Min.Y + r.Dy()/tileH*k/parts*tileH }
+	var others [maxParts]*helper
+	for k := 1; k < parts; k++ {
+		h := helpers.Get().(*helper)
+		h.p, h.shadow, h.part = p, &e.shadow, image.Rect(r.Min.X, cut(k), r.Max.X, cut(k+1))
+		if k == parts-1 {
+			h.part.Max.Y = r.Max.Y
+		}
+		others[k] = h
+		go h.run()
+	}
+	e.comparer.compare(p, &e.shadow, image.Rect(r.Min.X, r.Min.Y, r.Max.X, cut(1)))
+	for _, h := range others[1:parts] {
+		<-h.done
+		here := len(e.areas)
+		e.areas = append(e.areas, h.areas...)
+		e.stack(e.last, here) // as if there were no cut
+		e.last = here + h.last
+		h.p, h.shadow = nil, nil
+		if h.areas = h.areas[:0]; cap(h.areas) <= keepAreas {
+			helpers.Put(h)
+		}
+	}
+}
+
+// maxParts bounds the cores that compare: they wait for memory before long.
+const maxParts = 8
+
+// compare is Encoder.compare with a shadow, alone.
+func (c *comparer) compare(p, shadow *draw.Pixmap, r image.Rectangle) {
+	above := len(c.areas)
 	for y := r.Min.Y; y < r.Max.Y; {
-		if bytes.Equal(p.Row(y, r.Min.X, r.Max.X), e.shadow.Row(y, r.Min.X, r.Max.X)) {
+		if bytes.Equal(p.Row(y, r.Min.X, r.Max.X), shadow.Row(y, r.Min.X, r.Max.X)) {
 			y++
 			continue
 		}
 		y1 := min(y+tileH, r.Max.Y)
-		here := len(e.areas)
+		here := len(c.areas)
 		for x := r.Min.X; x < r.Max.X; x += tileW {
-			e.tile(p, area{x0: x, y0: y, x1: min(x+tileW, r.Max.X), y1: y1}, here)
+			c.tile(p, shadow, area{x0: x, y0: y, x1: min(x+tileW, r.Max.X), y1: y1}, here)
 		}
-		e.stack(above, here)
+		c.stack(above, here)
 		above, y = here, y1
 	}
+	c.last = above
 }
 
 // tile adds what differs in t, joined to what lies left of it in e.areas[row:]
 // where that is as good as two operations.
-func (e *Encoder) tile(p *draw.Pixmap, t area, row int) {
+func (c *comparer) tile(p, shadow *draw.Pixmap, t area, row int) {
 	// The X server may be drawing in p meanwhile: p is read once, and what is
 	// sent comes from the shadow.
 	for y := t.y0; y < t.y1; y++ {
-		copy(e.tileRow(t, y), p.Row(y, t.x0, t.x1))
+		copy(c.tileRow(t, y), p.Row(y, t.x0, t.x1))
 	}
-	a := e.narrow(t)
+	a := c.narrow(shadow, t)
 	if a.pixels() == 0 {
 		return
 	}
 	for y := a.y0; y < a.y1; y++ {
-		copy(e.shadow.Row(y, t.x0, t.x1), e.tileRow(t, y))
+		copy(shadow.Row(y, t.x0, t.x1), c.tileRow(t, y))
 	}
 	// A tile of one colour goes as a whole, so that it fits its neighbours.
-	if uniform(&e.shadow, t) {
+	if uniform(shadow, t) {
 		a = t
 		a.one = true
 	} else {
-		a.one = uniform(&e.shadow, a)
+		a.one = uniform(shadow, a)
 	}
 	if a.one {
-		a.colour = pixel(e.shadow.Row(a.y0, a.x0, a.x0+1))
+		a.colour = pixel(shadow.Row(a.y0, a.x0, a.x0+1))
 	}
-	if len(e.areas) > row {
-		if l := &e.areas[len(e.areas)-1]; l.joins(a) {
+	if len(c.areas) > row {
+		if l := &c.areas[len(c.areas)-1]; l.joins(a) {
 			l.x1, l.y0, l.y1 = a.x1, min(l.y0, a.y0), max(l.y1, a.y1)
 			return
 		}
 	}
-	e.areas = append(e.areas, a)
+	c.areas = append(c.areas, a)
 }
 
 // joins reports whether one operation for l and a, which is right of it, is
@@ -93,11 +161,11 @@ func (l area) joins(a area) bool {
 
 // stack joins the areas of a band, from here on, to those of the band above it
 // that they continue. The joined ones stay among the band's own.
-func (e *Encoder) stack(above, here int) {
-	for i := here; i < len(e.areas); i++ {
-		a := &e.areas[i]
+func (c *comparer) stack(above, here int) {
+	for i := here; i < len(c.areas); i++ {
+		a := &c.areas[i]
 		for j := above; j < here; j++ {
-			u := &e.areas[j]
+			u := &c.areas[j]
 			if u.x0 == a.x0 && u.x1 == a.x1 && u.y1 == a.y0 && u.one == a.one && u.colour == a.colour &&
 				(u.one || u.pixels()+a.pixels() <= maxArea) {
 				a.y0 = u.y0
@@ -109,15 +177,15 @@ func (e *Encoder) stack(above, here int) {
 }
 
 // tileRow is row y of the tile t that was read.
-func (e *Encoder) tileRow(t area, y int) []byte {
-	return e.now[(y-t.y0)*tileW*4:][:(t.x1-t.x0)*4]
+func (c *comparer) tileRow(t area, y int) []byte {
+	return c.now[(y-t.y0)*tileW*4:][:(t.x1-t.x0)*4]
 }
 
 // narrow is the smallest area that holds all that differs in the tile t.
-func (e *Encoder) narrow(t area) area {
+func (c *comparer) narrow(shadow *draw.Pixmap, t area) area {
 	a := area{x0: t.x1, y0: t.y1, x1: t.x0, y1: t.y0}
 	for y := t.y0; y < t.y1; y++ {
-		b, s := e.tileRow(t, y), e.shadow.Row(y, t.x0, t.x1)
+		b, s := c.tileRow(t, y), shadow.Row(y, t.x0, t.x1)
 		if bytes.Equal(b, s) {
 			continue
 		}

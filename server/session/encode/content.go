@@ -82,9 +82,14 @@ func (c *coder) look(p *draw.Pixmap, a area) content {
 	c.indices = c.indices[:w*h]
 	for y := range h {
 		row := p.Row(a.y0+y, a.x0, a.x1)
-		last, lastIndex := pixel(row)+1, 0 // none
+		const none = 1 << 24
+		last, lastIndex := uint32(none), 0
+		other, otherIndex := uint32(none), 0 // the one before: most change to and fro
 		for x, o := 0, y; x < len(row); x, o = x+4, o+h {
 			px := pixel(row[x:])
+			if px != last {
+				last, other, lastIndex, otherIndex = other, last, otherIndex, lastIndex
+			}
 			if px != last {
 				var ok bool
 				if lastIndex, ok = c.colours.index(px); !ok {

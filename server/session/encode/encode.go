@@ -30,7 +30,7 @@
 // while it is damaged still, and again when it rests.
 //
 // Where there is much to code and more than one core, a team (team.go) codes it
-// on all of them; the bytes are those that one core makes.
+// on all of them, and what much damage there is they compare.
 //
 // An Encoder is not safe for concurrent use, does no I/O and reads no clock.
 // Limits: draw.MaxSide and draw.MaxPixels (of a larger picture the rest is not
@@ -101,20 +101,19 @@ type Encoder struct {
 	usual [2]image.Point  // the moves before
 	place image.Rectangle // where the last one went
 
-	covered image.Rectangle         // what was put by last, but by moves
-	unused  int                     // Views since, of the same place, that had no use for it
-	areas   []area                  // to be sent
-	finer   int                     // from here on they make exact what is near
-	cells   cells                   // how the picture changes
-	cold    []image.Rectangle       // damage that does not move
-	runs    []image.Rectangle       // what moves
-	later   []image.Rectangle       // photos to be sent nearly
-	terms   Terms                   // of the frame in the making
-	now     [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
-	start   int                     // where the frame in the making begins in out.b
-	raw     int                     // bytes of operations in it
-	drawn   int                     // pixels that they touch
-	large   int                     // bytes that its PHOTOs unpack to
+	covered  image.Rectangle   // what was put by last, but by moves
+	unused   int               // Views since, of the same place, that had no use for it
+	comparer                   // its areas are to be sent
+	finer    int               // from here on they make exact what is near
+	cells    cells             // how the picture changes
+	cold     []image.Rectangle // damage that does not move
+	runs     []image.Rectangle // what moves
+	later    []image.Rectangle // photos to be sent nearly
+	terms    Terms             // of the frame in the making
+	start    int               // where the frame in the making begins in out.b
+	raw      int               // bytes of operations in it
+	drawn    int               // pixels that they touch
+	large    int               // bytes that its PHOTOs unpack to
 
 	coder                      // of what is coded here
 	team                 *team // what helps with the frame in the making; nil: nobody
@@ -183,7 +182,10 @@ func (e *Encoder) Rest() {
 func (e *Encoder) Seq() uint32 { return e.seq }
 
 // Close frees the encoder, which must not be used again.
-func (e *Encoder) Close() { *e = Encoder{seq: e.seq} }
+func (e *Encoder) Close() {
+	e.Rest() // the next terminal may come soon
+	*e = Encoder{seq: e.seq}
+}
 
 // Encode is EncodeOn exact terms.
 func (e *Encoder) Encode(dst []byte, v View) []byte { return e.EncodeOn(dst, v, Terms{}) }

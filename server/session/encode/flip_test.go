@@ -1,7 +1,6 @@
 package encode
 
 import (
-	"bytes"
 	"image"
 	"math/rand/v2"
 	"runtime"
@@ -69,8 +68,9 @@ func BenchmarkFlip(b *testing.B) {
 			}
 			defer e.Close()
 			var buf []byte
+			all := []image.Rectangle{pages[0].Bounds()}
 			for _, p := range pages {
-				buf = e.Encode(buf[:0], View{Picture: p, Damage: []image.Rectangle{p.Bounds()}})
+				buf = e.Encode(buf[:0], View{Picture: p, Damage: all})
 			}
 			b.SetBytes(w * h * 4)
 			b.ReportAllocs()
@@ -78,7 +78,7 @@ func BenchmarkFlip(b *testing.B) {
 			for b.Loop() {
 				p := pages[n%len(pages)]
 				n++
-				buf = e.Encode(buf[:0], View{Picture: p, Damage: []image.Rectangle{p.Bounds()}})
+				buf = e.Encode(buf[:0], View{Picture: p, Damage: all})
 			}
 			b.ReportMetric((used(b)-begin)/float64(n), "ms-CPU/op")
 			b.ReportMetric(float64(len(buf)), "B/frame")
@@ -95,23 +95,26 @@ func used(b *testing.B) float64 {
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e6
 }
 
-// What several cores make of much to code is what one makes of it, and exact.
+// What several cores make of much is exact, or where it may be near what the
+// encoder takes it for, and no larger than what one makes of it.
 func TestTeam(t *testing.T) {
 	const w, h, cores = 1024, 700, 3
 	one, many, m := newEncoder(t), newEncoder(t), newModel(t)
+	team, alone := 0, 0 // bytes
 	for i, make := range []func(w, h int, seed uint64) *draw.Pixmap{page, paper, mixed, page, mixed, mixed} {
 		p := make(w, h, uint64(i))
 		v := View{Picture: p, Damage: []image.Rectangle{p.Bounds()}}
-		for _, terms := range []Terms{{}, {Motion: true, First: true}} {
+		for _, terms := range []Terms{{Motion: true, First: true}, {}} {
 			before := runtime.GOMAXPROCS(cores)
 			got := many.EncodeOn(nil, v, terms)
 			runtime.GOMAXPROCS(1)
 			want := one.EncodeOn(nil, v, terms)
 			runtime.GOMAXPROCS(before)
-			if !bytes.Equal(got, want) {
-				t.Fatalf("picture %d, terms %+v: %d bytes from several cores, %d from one, and not the same", i, terms, len(got), len(want))
-			}
+			team, alone = team+len(got), alone+len(want)
 			m.show(got)
+			if err := m.differs(&many.shadow); err != nil {
+				t.Fatalf("picture %d, terms %+v: the encoder believes something else: %v", i, terms, err)
+			}
 			if !terms.exact() {
 				continue
 			}
@@ -119,6 +122,9 @@ func TestTeam(t *testing.T) {
 				t.Fatalf("picture %d: %v", i, err)
 			}
 		}
+	}
+	if team*50 > alone*51 {
+		t.Errorf("%d bytes from several cores, %d from one", team, alone)
 	}
 }
 

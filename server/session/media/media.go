@@ -30,6 +30,7 @@ import (
 	"image"
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -307,6 +308,7 @@ func (m *media) tidy(ctx context.Context) {
 		case <-m.quiet:
 			rest.Reset(tidyAfter)
 		case <-rest.C:
+			runtime.GC() // what pools hold goes with the second
 			debug.FreeOSMemory()
 		case <-ctx.Done():
 			return
