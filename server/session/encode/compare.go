@@ -210,9 +210,14 @@ func (c *comparer) narrow(shadow *draw.Pixmap, t area) area {
 
 // uniform reports whether a has one colour in p.
 func uniform(p *draw.Pixmap, a area) bool {
-	c := pixel(p.Row(a.y0, a.x0, a.x0+1))
+	first := p.Row(a.y0, a.x0, a.x1)
+	c := pixel(first)
 	for y := a.y0; y < a.y1; y++ {
 		b := p.Row(y, a.x0, a.x1)
+		// Many bytes at once, where also those that do not count are the same.
+		if y == a.y0 && bytes.Equal(b[4:], b[:len(b)-4]) || y > a.y0 && bytes.Equal(b, first) {
+			continue
+		}
 		for i := 0; i < len(b); i += 4 {
 			if pixel(b[i:]) != c {
 				return false
