@@ -62,6 +62,7 @@ func TestScripts(t *testing.T) {
 			"secrets":  cmdSecrets,  // secrets FILE CARD...: what a host knows of simple cards
 			"file":     cmdFile,     // file PATH TEXT: the file comes to hold this text
 			"etcd":     cmdEtcd,     // etcd DIR: an etcd of others, whose address is then $ETCD
+			"hold":     cmdHold,     // hold TIME: lets that much time pass, where HOTDESK_LONG=1 is set
 			"until":    cmdUntil,    // until PROGRAM ARGS: again and again, until it succeeds
 			"pivcard":  cmdPIVCard,  // pivcard NAME PIN: a new PIV card of that name beside every terminal
 			"waits":    cmdWaits,    // waits PATH TEXT COUNT: so many lines of the file come to have the text
@@ -143,7 +144,11 @@ func newWorld(t *testing.T, cleanup func(func())) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	within := 3 * time.Minute
+	if long() {
+		within = 20 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	w := &world{lab: l, ctx: ctx, hosts: map[string]*lab.Host{}, terminals: map[string]*lab.Terminal{}, kept: map[string]string{}}
 	cleanup(func() {
 		var hosts []*lab.Host
@@ -482,6 +487,23 @@ func cmdFile(ts *testscript.TestScript, neg bool, args []string) {
 			worldOf(ts).shoot()
 			ts.Fatalf("%s holds %q, want %q", args[0], have, want)
 		}
+	}
+}
+
+// long reports whether tests may take minutes.
+func long() bool { return os.Getenv("HOTDESK_LONG") == "1" }
+
+func cmdHold(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "hold TIME")
+	d, err := time.ParseDuration(args[0])
+	check(ts, err)
+	if !long() {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-worldOf(ts).ctx.Done():
+		ts.Fatalf("it takes too long")
 	}
 }
 
