@@ -29,7 +29,7 @@ token mondex.2 alias=mondex.1 note="lost \"twice\""
 # terminal: a terminal; fields: name, location, key, note
 terminal 080020c0ffee name="Front desk" location="Hall 3"
 
-# policy: a rule; of those that fit and say something of a matter the one of the lowest order decides it; fields: order, token, terminal, group, host, access, hours, hosts, cards, bare, terminal-keys, first, reattach, kiosk, choose, sessions, memory, processes, cpu-weight, idle, disconnected, removal, note
+# policy: a rule; of those that fit and say something of a matter the one of the lowest order decides it; fields: order, token, terminal, group, host, access, hours, hosts, cards, bare, terminal-keys, login-time, first, reattach, kiosk, choose, sessions, memory, processes, cpu-weight, idle, disconnected, removal, note
 policy closed order=10 token=mondex.* cards=registered
 
 # kiosk: what runs in a session without a login; fields: command, accounts, note

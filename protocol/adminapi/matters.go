@@ -28,6 +28,7 @@ var Matters = []Field{
 	{"cards", "any: every card gets a session; registered: cards with a record; self: others too, once their user has logged in, which registers them; none: no card does", oneOf("any", "registered", "self", "none")},
 	{"bare", "what a terminal without a card gets: session; card, the screen that asks for one; login, the login screen", oneOf("session", "card", "login")},
 	{"terminal-keys", "how a terminal proves that it is the one of its id: none, its word is taken for it, unless the registry has its key; host, whoever showed a key there first, until the server program is restarted; pin, the same for the whole group and for good, its key being registered when its first session is shown; registered, terminals whose key is in the registry alone", oneOf("none", "host", "pin", "registered")},
+	{"login-time", "how long a login waits for its user: a question for its answer and, where a card has brought it, the login screen; 10s to 1h", checkLoginTime},
 	{"first", "what is to be proven before a session is made: none, or login, pin, piv-card, piv, simple, or one of the last four and login: pin,login", checkNeed},
 	{"reattach", "the same, before a session is shown again", checkNeed},
 	{"kiosk", "the kiosk whose command is the session; no: none", word},
@@ -71,6 +72,19 @@ func ParseTime(s string) (time.Duration, error) {
 }
 
 func checkTime(s string) error { _, err := ParseTime(s); return err }
+
+// Bounds of login-time: a password takes a while to be typed.
+const (
+	MinLoginTime = 10 * time.Second
+	MaxLoginTime = time.Hour
+)
+
+func checkLoginTime(s string) error {
+	if d, err := ParseTime(s); err != nil || d < MinLoginTime || d > MaxLoginTime {
+		return fmt.Errorf("a time from %v to %v, as 45s", MinLoginTime, MaxLoginTime)
+	}
+	return nil
+}
 
 func checkIdle(s string) error {
 	word, after, ok := strings.Cut(s, ":")

@@ -130,7 +130,7 @@ func (s *Server) showLogin(p *presentation) {
 	}
 	p.visit = v
 	context.AfterFunc(p.ctx, func() { s.post(func() { s.leave(v) }) })
-	m, actions := login.New(time.Now(), !p.token.Pseudo(), func(now time.Time, user string) time.Duration {
+	m, actions := login.New(time.Now(), !p.token.Pseudo(), s.says(p).LoginWithin, func(now time.Time, user string) time.Duration {
 		return s.backoff.Wait(now, v.source(user))
 	})
 	v.m = m

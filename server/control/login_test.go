@@ -247,6 +247,117 @@ func TestLoginCardOut(t *testing.T) {
 	})
 }
 
+// A login screen that is left alone gives way as a rule says, and a question that
+// nobody answers ends the attempt: nothing of it is left, in the modules either.
+func TestLoginLeftAlone(t *testing.T) {
+	rules := ruled("policy p cards=self login-time=30s")
+	alone := func(u *unit, d time.Duration) {
+		for ; d > 0; d -= 10 * time.Second {
+			u.send(u.identity().KeepAliveReq(false))
+			u.next(alp.CmdKeepAliveCnf)
+			u.r.pass(10 * time.Second)
+		}
+	}
+	run(t, rules, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		d := u.form()
+		alone(u, 20*time.Second)
+		if f := d.form(); len(f.Fields) != 2 {
+			t.Errorf("it has given way: %+v", f)
+		}
+		alone(u, 10*time.Second)
+		if s := u.screen().Screen; s.Kind != greeter.InsertCard {
+			t.Errorf("%+v", s)
+		}
+		u.remove("card.1")
+		u.insert("card.1")
+		d = u.form()
+		d.fill(0, nil, "bob", "pw")
+		if f := d.form(); len(f.Fields) != 1 || f.Fields[0].Label != "One-time code" {
+			t.Fatalf("%+v", f)
+		}
+		alone(u, 30*time.Second)
+		d.says("Nobody answered")
+		if f := d.form(); len(f.Fields) != 2 || f.Fields[0].Value != "" {
+			t.Errorf("the form has the name of whoever was there: %+v", f)
+		}
+		if got := strings.Join(r.parent.Users.Calls(), " "); got != "Start Authenticate End" {
+			t.Errorf("calls %s", got)
+		}
+	})
+}
+
+// Whoever guesses waits, sees how long, and can go back; the attempt is made by
+// itself then. Nobody else waits for it: neither another user, nor the same one
+// at a terminal where that one has been, whatever strangers do in the name.
+func TestLoginHeldBack(t *testing.T) {
+	run(t, logins(policy.LoginBare), func(r *rig) {
+		home := r.dialFrom(a, "10.0.0.7:5000")
+		home.insert(bare(a))
+		home.form().fill(0, nil, "ann", "pw")
+		c := home.session()
+		r.parent.Keeper(c.Session).Redeem(c.Gen)
+
+		thief := r.dialFrom(b, "10.0.0.66:5000")
+		thief.insert(bare(b))
+		d := thief.form()
+		guess := func() (waits bool) {
+			d.fill(0, nil, "ann", "wrong")
+			return d.form().Busy
+		}
+		held := 0
+		for range 12 {
+			if !guess() {
+				continue
+			}
+			held++
+			f := d.form()
+			if len(f.Buttons) != 1 || f.Buttons[0] != "Cancel" {
+				t.Errorf("held back: %+v", f)
+			}
+			d.says("This one waits ")
+			for range 61 { // MaxWait, whatever it is by now
+				if !d.form().Busy {
+					break
+				}
+				r.pass(time.Second)
+				for _, u := range []*unit{thief, home} {
+					u.send(u.identity().KeepAliveReq(false))
+					u.next(alp.CmdKeepAliveCnf)
+				}
+			}
+			d.says("not right") // it was made by itself
+		}
+		if held < 9 {
+			t.Errorf("held back %d times of 12", held)
+		}
+		if !guess() {
+			t.Fatal("a guess does not wait")
+		}
+		d.says("waits 60 seconds")
+		calls := len(r.parent.Users.Calls())
+		d.fill(0, nil) // the only button
+		if f := d.form(); len(f.Fields) != 2 || f.Busy {
+			t.Errorf("after Cancel: %+v", f)
+		}
+		if n := len(r.parent.Users.Calls()); n != calls {
+			t.Error("what was cancelled was tried")
+		}
+		d.fill(0, nil, "ann", "") // without a password: asked for it, and back
+		d.fill(1, nil, "")
+
+		// At home the user goes out and in as ever.
+		r.parent.Keeper(c.Session).End("over")
+		h := home.form()
+		h.fill(0, nil, "ann", "pw")
+		home.session()
+		if got := strings.Count(r.log.String(), `msg="login failed"`); got != 12 {
+			t.Errorf("%d failures counted", got)
+		}
+	})
+}
+
 // A card's session is its user's alone.
 func TestLoginOfAnother(t *testing.T) {
 	run(t, logins(policy.LoginCard), func(r *rig) {

@@ -31,10 +31,10 @@ const (
 	MaxSaid = 5
 	// MaxText bounds each of them, in bytes.
 	MaxText = 512
-	// IdleWithin is how long a question waits for its answer.
-	IdleWithin = 90 * time.Second
-	// NamingWithin is how long the first page waits where it gives way to
-	// another screen.
+	// IdleWithin is how long a question waits for its answer, and NamingWithin
+	// how long the first page waits where it gives way to another screen, where
+	// New says nothing else.
+	IdleWithin   = 90 * time.Second
 	NamingWithin = 2 * time.Minute
 	// WorkWithin is how long the modules may work.
 	WorkWithin = 2 * time.Minute
@@ -93,6 +93,8 @@ type (
 type Machine struct {
 	leaves bool // Naming gives way when nobody comes
 	wait   func(now time.Time, user string) time.Duration
+	naming time.Duration
+	idle   time.Duration
 
 	state    State
 	user     string
@@ -107,9 +109,13 @@ type Machine struct {
 }
 
 // New begins a login. wait says how long an attempt has to wait; leaves says
-// whether the first page gives way to another screen.
-func New(now time.Time, leaves bool, wait func(time.Time, string) time.Duration) (*Machine, []any) {
-	m := &Machine{leaves: leaves, wait: wait}
+// whether the first page gives way to another screen; within, if not 0, is how
+// long the user may take there, and for each answer.
+func New(now time.Time, leaves bool, within time.Duration, wait func(time.Time, string) time.Duration) (*Machine, []any) {
+	m := &Machine{leaves: leaves, wait: wait, naming: NamingWithin, idle: IdleWithin}
+	if within > 0 {
+		m.naming, m.idle = within, within
+	}
 	return m, m.name(now, nil)
 }
 
@@ -128,7 +134,7 @@ func (m *Machine) name(now time.Time, said []Note) []any {
 	m.drop()
 	m.state, m.said, m.unread, m.question, m.at = Naming, said, false, "", time.Time{}
 	if m.leaves {
-		m.at = now.Add(NamingWithin)
+		m.at = now.Add(m.naming)
 	}
 	return []any{m.show()}
 }
@@ -198,7 +204,7 @@ func (m *Machine) Prompt(now time.Time, kind Kind, text string) []any {
 			return []any{Reply{answer}}
 		}
 	}
-	m.state, m.question, m.secret, m.at = Asking, text, kind == Hidden, now.Add(IdleWithin)
+	m.state, m.question, m.secret, m.at = Asking, text, kind == Hidden, now.Add(m.idle)
 	return []any{m.show()}
 }
 
@@ -250,7 +256,7 @@ func (m *Machine) Passed(now time.Time, user string) []any {
 	m.user = user
 	if m.unread {
 		m.drop()
-		m.state, m.at = Telling, now.Add(IdleWithin)
+		m.state, m.at = Telling, now.Add(m.idle)
 		return []any{m.show()}
 	}
 	return m.enter()

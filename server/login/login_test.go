@@ -103,7 +103,7 @@ func TestConversations(t *testing.T) {
 		"a question at no time": {{prompt(Hidden, "Password"), ""}, {answer("x"), ""}, {passed, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, first := New(noon, true, noWait)
+			m, first := New(noon, true, 0, noWait)
 			if got := text(first); got != "show 1  [] " {
 				t.Errorf("first %q", got)
 			}
@@ -116,9 +116,33 @@ func TestConversations(t *testing.T) {
 	}
 }
 
+// A rule may have the user take less time, or more: on the first page where it
+// gives way, and for each answer. A terminal without a card has nothing to give
+// way to.
+func TestLoginTime(t *testing.T) {
+	for _, within := range []time.Duration{10 * time.Second, time.Hour} {
+		m, _ := New(noon, true, within, noWait)
+		if got := text(m.Tick(noon.Add(within - 1))); got != "" {
+			t.Errorf("%v: too early: %q", within, got)
+		}
+		if got := text(m.Tick(noon.Add(within))); got != "Leave{}" {
+			t.Errorf("%v: %q", within, got)
+		}
+		m, _ = New(noon, false, within, noWait)
+		if !m.Next().IsZero() || text(m.Tick(noon.Add(24*time.Hour))) != "" {
+			t.Errorf("%v: a terminal without a card gives way", within)
+		}
+		m.Submit(noon, "ann", []byte("pw"))
+		m.Prompt(noon, Shown, "Code:")
+		if got := text(m.Tick(noon.Add(within))); got != "Stop{}; show 1  [Nobody answered. Please log in again.] " {
+			t.Errorf("%v: %q", within, got)
+		}
+	}
+}
+
 // What is held back is held back once, and wiped when it is not wanted.
 func TestHolding(t *testing.T) {
-	m, _ := New(noon, false, func(time.Time, string) time.Duration { return 4 * time.Second })
+	m, _ := New(noon, false, 0, func(time.Time, string) time.Duration { return 4 * time.Second })
 	password := []byte("pw")
 	if got := text(m.Submit(noon, "ann", password)); got != "show 2 ann [Too many attempts. This one waits 4 seconds.] " {
 		t.Errorf("%q", got)

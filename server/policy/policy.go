@@ -161,6 +161,7 @@ type Decision struct {
 	NotHere         string        // why no session is made on this host, "" if one may be
 	Most            int           // sessions of one user here; 0: any number
 	Limits          Limits        // of a session's programs
+	LoginWithin     time.Duration // that a login waits for its user; 0: as it does by itself
 	Disconnected    time.Duration // 0: never
 	Idle            Idle
 	Removal         Removal

@@ -204,6 +204,7 @@ func (a *about) settle() Decision {
 	d.Limits.Memory = int64(memory) << 20
 	d.Limits.Processes, _ = strconv.Atoi(a.value("processes"))
 	d.Limits.CPUWeight, _ = strconv.Atoi(a.value("cpu-weight"))
+	d.LoginWithin, _ = adminapi.ParseTime(a.value("login-time"))
 	d.Disconnected, _ = adminapi.ParseTime(a.value("disconnected"))
 	if word, after, ok := strings.Cut(a.value("idle"), ":"); ok {
 		d.Idle.After, _ = adminapi.ParseTime(after)

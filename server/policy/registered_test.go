@@ -106,6 +106,7 @@ var table = []line{
 	{part: "Terminals", what: "Its key is registered when its first session is shown", rules: "lobby terminal=080020* terminal-keys=pin", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "terminal-keys pin"},
 	{what: "of those elsewhere each host remembers it", token: "pseudo.0a0020000001", terminal: "0a0020000001", want: "insert card", by: "InsertCard"},
 	{what: "Registered keys only, but for one room", rules: "a terminal=0800200000* terminal-keys=none\nb terminal-keys=registered", token: "pseudo.080020000001", want: "insert card", by: "InsertCard", also: "terminal-keys none"},
+	{what: "A login screen gives way when nobody comes for so long", rules: "hall terminal=080020* login-time=30s", token: "card.9", want: "session", by: "Card", also: "login-time 30s"},
 
 	{part: "Kiosks", what: "A terminal without a card runs a kiosk", rules: "hall terminal=080020* bare=session kiosk=web", token: "pseudo.080020000001", want: "session", by: "Pseudo:hall", also: "kiosk web disconnected 5m0s removal end"},
 	{what: "that is not there", rules: "hall bare=session kiosk=nosuch", token: "pseudo.080020000001", want: "denied", by: "Kiosk:hall", also: "disconnected 5m0s removal end"},
@@ -167,6 +168,7 @@ func also(d Decision, presented alp.Token) string {
 	say(d.Limits.Memory > 0, "memory %d MiB", d.Limits.Memory>>20)
 	say(d.Limits.Processes > 0, "processes %d", d.Limits.Processes)
 	say(d.Limits.CPUWeight > 0, "cpu-weight %d", d.Limits.CPUWeight)
+	say(d.LoginWithin > 0, "login-time %v", d.LoginWithin)
 	say(d.Disconnected > 0, "disconnected %v", d.Disconnected)
 	say(d.Idle.Lock, "idle lock %v", d.Idle.After)
 	say(d.Idle.Detach, "idle detach %v", d.Idle.After)
