@@ -147,7 +147,7 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		d.raw = nil
 	}
 	if cap(d.photos.planes) > keepRaw && !(len(d.photos.planes) > keepRaw && d.big) {
-		d.photos.planes, d.photos.flags, d.photos.fields = nil, nil, nil
+		d.photos.planes, d.photos.flags, d.photos.fields, d.photos.packed = nil, nil, nil, nil
 	}
 	d.big = big
 	return nil

@@ -17,6 +17,10 @@ import (
 // muchToRestore is how many pixels of photos are worth more than one core.
 const muchToRestore = 1 << 18
 
+// maxPacked is how many PHOTOs may wait to be filled: each takes more memory
+// than the operation that a peer makes of few bytes.
+const maxPacked = 1 << 10
+
 // photos is the memory for the PHOTOs of one frame: of each its three planes,
 // one after the other.
 type photos struct {
@@ -49,7 +53,7 @@ func (p *photos) forget() {
 
 var errPhoto = errors.New("bad photo")
 
-// add makes room for the planes of op, which fill fills.
+// add makes room for the planes of op, which fill fills: this call if many wait.
 func (p *photos) add(op draw.Op) error {
 	n := op.W * op.H
 	if len(p.planes)+3*n > draw.MaxRaw {
@@ -58,19 +62,23 @@ func (p *photos) add(op draw.Op) error {
 	p.packed = append(p.packed, packed{op: op, at: len(p.planes)})
 	p.pixels += n
 	p.grow(3 * n)
-	return nil
+	if len(p.packed) < maxPacked {
+		return nil
+	}
+	return p.fill()
 }
 
-// fill unpacks the PHOTOs that were added and undoes prediction, on all cores
-// where there are many pixels.
+// fill unpacks the PHOTOs that were added since the last fill and undoes
+// prediction, on all cores where there are many pixels.
 func (p *photos) fill() error {
 	n := len(p.packed)
 	if n == 0 {
 		return nil
 	}
-	p.flags = slices.Grow(p.flags, n)[:n]
+	before := len(p.flags)
+	p.flags = slices.Grow(p.flags, n)[:before+n]
 	for i := range p.packed {
-		p.packed[i].flags = &p.flags[i]
+		p.packed[i].flags = &p.flags[before+i]
 	}
 	cores := min(runtime.GOMAXPROCS(0), n)
 	if p.pixels < muchToRestore {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -348,12 +349,67 @@ func TestPhotosRefused(t *testing.T) {
 		ops = append(ops, photo(512, 256, flat(0)))
 	}
 	decode(t, d, st.frame(ops...))
+	if cap(d.photos.packed) > 0 {
+		t.Errorf("room for %d photos is kept after a big frame", cap(d.photos.packed))
+	}
 	if _, err := d.Decode(in(st.frame(append(ops, ops[1])...))); !errors.Is(err, ErrFrame) {
 		t.Errorf("photos of more than %d bytes: %v", draw.MaxRaw, err)
 	}
 	if cap(d.photos.planes) > 0 {
 		t.Errorf("%d bytes are kept after the end", cap(d.photos.planes))
 	}
+}
+
+// More photos than wait for each other are drawn in their order, each from its
+// own planes, and take no memory but for these.
+func TestManyPhotos(t *testing.T) {
+	const w, h = 60, 50
+	ops := []draw.Op{size(w, h)}
+	for i := range 3*maxPacked + maxPacked/2 {
+		op := draw.Op{Code: draw.Photo, X: i * 7 % (w - 2), Y: i * 3 % (h - 2), W: 1 + i%3, H: 1 + i/3%3}
+		for k := range byte(3) {
+			kind := byte(draw.PlaneFlat)
+			if k > 0 && i>>k&1 > 0 {
+				kind |= draw.PlaneAlone
+			}
+			if i>>(k+3)&1 > 0 {
+				kind |= draw.PlaneMean
+			}
+			op.Pix = append(op.Pix, kind, byte(i)+k*byte(i>>8))
+		}
+		switch ops = append(ops, op); i % 500 {
+		case 100:
+			ops = append(ops, draw.Op{Code: draw.Lossy, X: i % 40, Y: 2, W: 11, H: 9, Step: 9, Pix: blocks()})
+		case 200:
+			ops = append(ops, draw.Op{Code: draw.Copy, X: 1, Y: 2, W: 40, H: 30, SrcX: 9, SrcY: 7})
+		}
+	}
+	want := obvious{}
+	for i, op := range ops {
+		if !want.apply(op) {
+			t.Fatalf("operation %d does not fit", i)
+		}
+	}
+	s, d, st := shown(t, w, h, ops...)
+	check := func() {
+		t.Helper()
+		for i, c := range want.pix {
+			if got := [3]byte(s.pic.Pix[i*4:]); got != c {
+				t.Fatalf("pixel %d is %v, want %v", i, got, c)
+			}
+		}
+	}
+	check()
+	if n := cap(d.photos.packed); n > 2*maxPacked {
+		t.Errorf("room for %d photos is kept", n)
+	}
+	// One that is wrong, and was looked at before the others came.
+	bad := slices.Clone(ops)
+	bad[1].Pix = nil
+	if _, err := d.Decode(in(st.frame(bad...))); !errors.Is(err, ErrFrame) {
+		t.Error(err)
+	}
+	check()
 }
 
 // A counter takes what a decoder takes, and no more: it refuses a stream that
