@@ -62,13 +62,13 @@ var helpers = sync.Pool{New: func() any {
 // compare adds to e.areas what differs in r between p and the shadow, and
 // makes the shadow equal there. r is inside both.
 func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
-	parts := min(runtime.GOMAXPROCS(0), maxParts, r.Dy()/tileH)
+	parts := min(runtime.GOMAXPROCS(0), maxCores, r.Dy()/tileH)
 	if parts < 2 || r.Dx()*r.Dy() < muchToCompare {
 		e.comparer.compare(p, &e.shadow, r)
 		return
 	}
 	cut := func(k int) int { return r.Min.Y + r.Dy()/tileH*k/parts*tileH }
-	var others [maxParts]*helper
+	var others [maxCores]*helper
 	for k := 1; k < parts; k++ {
 		h := helpers.Get().(*helper)
 		h.p, h.shadow, h.part = p, &e.shadow, image.Rect(r.Min.X, cut(k), r.Max.X, cut(k+1))
@@ -92,8 +92,9 @@ func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
 	}
 }
 
-// maxParts bounds the cores that compare: they wait for memory before long.
-const maxParts = 8
+// maxCores bounds the cores that compare, and those that code: they wait for
+// memory before long, and what they need is kept.
+const maxCores = 8
 
 // compare is Encoder.compare with a shadow, alone.
 func (c *comparer) compare(p, shadow *draw.Pixmap, r image.Rectangle) {

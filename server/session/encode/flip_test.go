@@ -128,6 +128,31 @@ func TestTeam(t *testing.T) {
 	}
 }
 
+// A team is bounded, and a frame that fills few slots fills those of the frame
+// before.
+func TestTeamMemory(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * maxCores))
+	e, p := newEncoder(t), page(1024, 700, 1)
+	e.EncodeOn(nil, View{Picture: p, Damage: []image.Rectangle{p.Bounds()}}, Terms{})
+	e.begin(nil)
+	e.areas = []area{{x1: 1024, y1: 700}}
+	for range 3 {
+		e.ask()
+		team := e.team
+		if n := len(team.slots); team.size != maxCores || n != 2*maxCores {
+			t.Fatalf("%d workers and %d slots on %d cores", team.size, n, 4*maxCores)
+		}
+		for range 3 {
+			e.give(strip{area: area{x1: 8, y1: 8, one: true}})
+		}
+		e.dismiss()
+		if team.next != 0 {
+			t.Errorf("the next frame begins with slot %d", team.next)
+		}
+	}
+	e.end()
+}
+
 // mixed has areas of each kind of content.
 func mixed(w, h int, seed uint64) *draw.Pixmap {
 	p, random := draw.NewPixmap(w, h), rand.New(rand.NewPCG(seed, 2))

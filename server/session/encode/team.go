@@ -8,7 +8,7 @@ import (
 // muchToCode is how many pixels to be coded are worth more than one core.
 const muchToCode = 1 << 18
 
-// A team codes strips on all cores. Who asks for it gives them in order and
+// A team codes strips on up to maxCores cores. Who asks for it gives them in order and
 // writes them in order: some are coded while the one before them is packed.
 type team struct {
 	slots []slot     // used in turn
@@ -50,7 +50,7 @@ func newTeam(size int) *team {
 // ask gets a team where there is enough to do and more than one core; dismiss
 // must follow.
 func (e *Encoder) ask() {
-	size, pixels := runtime.GOMAXPROCS(0), 0
+	size, pixels := min(runtime.GOMAXPROCS(0), maxCores), 0
 	for _, a := range e.areas {
 		if !a.one {
 			pixels += a.pixels()
@@ -106,6 +106,7 @@ func (e *Encoder) dismiss() {
 	for t.given > 0 {
 		e.take()
 	}
+	t.next = 0 // the same slots for the next frame: each comes to hold a megabyte
 	for range t.size {
 		t.work <- nil
 	}
