@@ -113,6 +113,75 @@ func TestHeldInSilence(t *testing.T) {
 	})
 }
 
+// Answers that take long are answers: on a long way nothing is let go while
+// they come, and in silence as soon as on a short one.
+func TestHeldFarAway(t *testing.T) {
+	for _, rtt := range []time.Duration{160, 400, 700, 790, 900} {
+		rtt *= time.Millisecond
+		t.Run(rtt.String(), func(t *testing.T) {
+			inBubble(t, 0, func(b *bubble) {
+				b.net.far(rtt)
+				s := newShown(1)
+				c := b.attach(s)
+				expect(t, s.sink, "resize 640 480")
+				const parts = 16
+				for i := range parts {
+					c.record(input.Record{Type: input.Pointer, Buttons: 1})
+					expect(t, s.sink, "pointer 0 0 1")
+					pass(20*native.AlivePeriod + time.Duration(i)*native.AlivePeriod/parts)
+					if e := s.sink.Pending(); len(e) > 0 {
+						t.Errorf("while the terminal was alive the sink got %q", e)
+						break
+					}
+					at := time.Now()
+					b.net.silence(c)
+					expect(t, s.sink, "release")
+					if d := time.Since(at); d > native.DeadAfter {
+						t.Errorf("released after %v of silence", d)
+					}
+					b.net.silence(nil)
+					c.record(input.Record{Type: input.Pointer})
+					expect(t, s.sink, "pointer 0 0 0")
+					// Right after a button was pressed: what else has come since the last
+					// Alive may be taken for its answer.
+					c.record(input.Record{Type: input.Pointer, Buttons: 1})
+					expect(t, s.sink, "pointer 0 0 1")
+					at = time.Now()
+					b.net.silence(c)
+					expect(t, s.sink, "release")
+					if d := time.Since(at); d > native.DeadAfter+min(rtt, native.AlivePeriod) {
+						t.Errorf("released after %v of silence that followed a button", d)
+					}
+					b.net.silence(nil)
+					c.record(input.Record{Type: input.Pointer})
+					expect(t, s.sink, "pointer 0 0 0")
+				}
+				c.close()
+			})
+		})
+	}
+}
+
+// Answers that take longer and longer are 900 ms apart: no silence.
+func TestHeldOnALengtheningWay(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		c := b.attach(s)
+		defer c.close()
+		expect(t, s.sink, "resize 640 480")
+		c.record(input.Record{Type: input.Pointer, Buttons: 1})
+		expect(t, s.sink, "pointer 0 0 1")
+		for rtt := time.Duration(0); rtt <= time.Second; rtt += 100 * time.Millisecond {
+			b.net.far(rtt)
+			pass(native.AlivePeriod)
+		}
+		pass(5 * time.Second)
+		if e := s.sink.Pending(); len(e) > 0 {
+			t.Errorf("while the terminal was alive the sink got %q", e)
+		}
+	})
+}
+
 func TestSilenceAtAnIdleScreen(t *testing.T) {
 	inBubble(t, native.AlivePeriodIdle, func(b *bubble) {
 		s := newShown(1)

@@ -306,24 +306,35 @@ func (k *keys) release() bool {
 // liveness says Alive and hears the terminal: whatever comes from it counts,
 // and an acknowledgement does. While the terminal answers, it wakes once for
 // each Alive, for an idle session is to cost nothing: what has come is found
-// when the next is due, and counts as an answer to the last.
+// when the next is due, and counts as an answer to the last. While something is
+// held down there it looks more often.
 func (a *attachment) liveness() {
 	alive := native.AppendAlive(nil, a.period)
 	var sent time.Time
 	next := time.Now()
 	packets := uint64(0)
+	var looked time.Time     // at packets,
+	watched := false         // because something was held down
 	told := time.Duration(0) // the silence that input knows of
 	unanswered := (native.AliveEvery(a.period) + native.SilentAfter(a.period)) / 2
 	for {
 		now := time.Now()
-		if n := a.conn.ConnectionStats().PacketsReceived; n != packets {
-			packets = n
-			// The answer's own moment is not known.
-			answered := sent.Add(min(a.conn.ConnectionStats().SmoothedRTT, a.period/5))
-			if answered.After(a.heardAt()) && answered.Before(now) {
+		if stats := a.conn.ConnectionStats(); stats.PacketsReceived != packets {
+			packets = stats.PacketsReceived
+			// The answer's own moment is not known. It came after the last look, which
+			// is near enough where that was not long ago; else how long answers take tells
+			// it: if the last Alive can have none yet, it was to one before.
+			answered := looked
+			if !watched {
+				for answered = sent.Add(stats.LatestRTT); answered.After(now); {
+					answered = answered.Add(-native.AliveEvery(a.period))
+				}
+			}
+			if answered.After(a.heardAt()) {
 				a.hear(answered)
 			}
 		}
+		looked, watched = now, a.held.Load()
 		if !now.Before(next) {
 			sent, next = now, now.Add(native.AliveEvery(a.period))
 			if err := a.conn.SendDatagram(alive); err != nil {
@@ -332,6 +343,9 @@ func (a *attachment) liveness() {
 			}
 		}
 		wake := next
+		if often := now.Add(a.period / 5); watched && often.Before(wake) {
+			wake = often
+		}
 		silence := now.Sub(a.heardAt())
 		if silence < told {
 			told = 0
@@ -341,7 +355,7 @@ func (a *attachment) liveness() {
 			case silence < limit:
 				// While nothing is held down, it is early enough to look when an Alive
 				// has not been answered; timers are late now and then.
-				if at := a.heardAt().Add(limit); (a.held.Load() || silence >= unanswered) && at.Before(wake) {
+				if at := a.heardAt().Add(limit); (watched || silence >= unanswered) && at.Before(wake) {
 					wake = at
 				}
 			case told < limit:

@@ -82,6 +82,7 @@ type network struct {
 	mu    sync.Mutex
 	nodes map[string]simnet.PacketReceiver
 	cut   map[string]bool // by sender
+	delay time.Duration   // each way
 }
 
 func (n *network) AddNode(a net.Addr, r simnet.PacketReceiver) {
@@ -92,16 +93,27 @@ func (n *network) AddNode(a net.Addr, r simnet.PacketReceiver) {
 
 func (n *network) SendPacket(p simnet.Packet) error {
 	n.mu.Lock()
+	delay := n.delay
+	n.mu.Unlock()
+	if delay > 0 {
+		time.AfterFunc(delay, func() { n.arrive(p) })
+	} else {
+		n.arrive(p)
+	}
+	return nil
+}
+
+func (n *network) arrive(p simnet.Packet) {
+	n.mu.Lock()
 	r := n.nodes[p.To.String()]
 	cut := n.cut[p.From.String()]
 	n.mu.Unlock()
 	if r != nil && !cut {
 		r.RecvPacket(p)
 	}
-	return nil
 }
 
-// silence drops what c sends from now on; nil: nothing is dropped any more.
+// silence drops what arrives from c from now on; nil: nothing is dropped any more.
 func (n *network) silence(c *client) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -109,6 +121,13 @@ func (n *network) silence(c *client) {
 	if c != nil {
 		n.cut = map[string]bool{c.sock.LocalAddr().String(): true}
 	}
+}
+
+// far makes a round trip take as long.
+func (n *network) far(rtt time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.delay = rtt / 2
 }
 
 // A client is a terminal that does only what a test tells it to.
