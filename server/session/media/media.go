@@ -302,6 +302,7 @@ const tidyAfter = 5 * time.Second
 // tidy gives memory back to the system when a terminal has gone.
 func (m *media) tidy(ctx context.Context) {
 	rest := time.NewTimer(tidyAfter)
+	rest.Stop() // a process that has just begun has nothing to give back
 	defer rest.Stop()
 	for {
 		select {
