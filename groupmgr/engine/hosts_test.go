@@ -105,11 +105,11 @@ func TestPlacedAnewAfterALogin(t *testing.T) {
 	if v := b.Verify(w.now, local.Verify{Props: sent.Props, Token: card, Terminal: terminal}); !v.OK || v.Session != "" {
 		t.Fatalf("%+v", v)
 	}
-	back := w.asks(b, local.Lookup{Token: card, Hosts: []string{"a"}, User: "ann"})
+	back := w.asks(b, local.Lookup{Token: card, Hosts: []string{"a"}, User: "ann", Proven: "piv"})
 	if back.Where != local.There || back.Host != "a" || back.Session != "" {
 		t.Fatalf("%+v", back)
 	}
-	if v := a.Verify(w.now, local.Verify{Props: back.Props, Token: card, Terminal: terminal}); v != (local.Verified{OK: true, User: "ann"}) {
+	if v := a.Verify(w.now, local.Verify{Props: back.Props, Token: card, Terminal: terminal}); v != (local.Verified{OK: true, User: "ann", Proven: "piv"}) {
 		t.Fatalf("%+v", v)
 	}
 	if got := w.asks(a, local.Lookup{Token: card, Hosts: []string{"a"}, User: "ann"}); got.Where != local.New {
@@ -132,7 +132,7 @@ func TestSessionsOfTheGroup(t *testing.T) {
 	w.step(n, Report{[]local.Session{w.session(n, s1, "card.1", 2*time.Minute)}})
 	w.step(s, Report{[]local.Session{w.session(s, s2, "card.1", 3*time.Minute), w.session(s, s4, "card.2", 0)}})
 	w.step(e, Report{[]local.Session{shown}})
-	q := local.Lookup{Token: "card.1", Terminal: terminal, Addr: ip("10.0.0.77"), Presented: "card.9", User: "ann"}
+	q := local.Lookup{Token: "card.1", Terminal: terminal, Addr: ip("10.0.0.77"), Presented: "card.9", User: "ann", Proven: "pin"}
 	got := w.asks(n, q)
 	want := []local.Elsewhere{{Host: "east", Session: s3, Connected: true, Last: shown.Last}, {Host: "south", Session: s2, Last: shown.Last - 120000}}
 	for i := range got.Others { // answers are a millisecond on their way
@@ -148,7 +148,7 @@ func TestSessionsOfTheGroup(t *testing.T) {
 	if got.Where != local.There || got.Session != s2 || got.Host != "south" || got.Target.String() != "10.0.0.2:7000" {
 		t.Errorf("%+v", got)
 	}
-	if v := s.Verify(w.now, local.Verify{Props: got.Props, Token: "card.9", Terminal: terminal}); v != (local.Verified{OK: true, Session: s2, User: "ann"}) {
+	if v := s.Verify(w.now, local.Verify{Props: got.Props, Token: "card.9", Terminal: terminal}); v != (local.Verified{OK: true, Session: s2, User: "ann", Proven: "pin"}) {
 		t.Errorf("%+v", v)
 	}
 	for _, nobody := range []string{"north", "west"} {

@@ -223,7 +223,7 @@ func TestLargestFit(t *testing.T) {
 			t.Errorf("%v: %s", err, line)
 		}
 	}
-	proof := Redirect{Stamp: h.Stamp(), To: long, Terminal: "ffffffffffff", Token: token, Session: "0123456789abcdef", User: strings.Repeat("u", MaxUser)}.Sign(ring, SHA256)
+	proof := Redirect{Stamp: h.Stamp(), To: long, Terminal: "ffffffffffff", Token: token, Session: "0123456789abcdef", User: strings.Repeat("u", MaxUser), Proof: strings.Repeat("p", MaxProof)}.Sign(ring, SHA256)
 	if len(proof) > alp.MaxValue {
 		t.Errorf("proof of %d bytes does not fit a value", len(proof))
 	}
@@ -336,6 +336,46 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
+// What a host says of the user and of the card stands before the stamp, and is
+// signed. Of a proof of before there is neither.
+func TestRedirectExactBytes(t *testing.T) {
+	ring := Ring{key(1)}
+	for want, r := range map[string]Redirect{
+		"session=new boot=":                                    {},
+		"session=new proof=pin boot=":                          {Proof: "pin"},
+		"session=0123456789abcdef proof=piv-card boot=":        {Session: "0123456789abcdef", Proof: "piv-card"},
+		"session=0123456789abcdef user=616e6e boot=":           {Session: "0123456789abcdef", User: "ann"},
+		"session=0123456789abcdef user=616e6e proof=piv boot=": {Session: "0123456789abcdef", User: "ann", Proof: "piv"},
+	} {
+		r.Stamp, r.To, r.Terminal, r.Token = stamp, "host05", "0003ba0a0b0c", "mondex.1"
+		want = "redirect host=mud time=950739941 to=host05 terminal=0003ba0a0b0c token=mondex.1 " + want + "1122334455667788 counter=4"
+		props := r.Sign(ring, SHA1)
+		if got, _, _ := strings.Cut(props, " alg="); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		if got, err := ParseRedirect(props, ring); err != nil || got != r {
+			t.Errorf("%s: got %+v, %v", want, got, err)
+		}
+		for what, bad := range map[string]string{
+			"one added":   strings.Replace(props, " boot=", " proof=pin boot=", 1),
+			"another":     strings.Replace(props, " proof=p", " proof=q", 1),
+			"taken away":  strings.Replace(props, " proof="+r.Proof, "", 1),
+			"at the end":  props + " proof=pin",
+			"in the tail": strings.Replace(props, " sig=", " proof=pin sig=", 1),
+		} {
+			if got, err := ParseRedirect(bad, ring); bad != props && (err == nil || got != (Redirect{})) {
+				t.Errorf("%s: %s: accepted %+v", want, what, got)
+			}
+		}
+	}
+	for _, proof := range []string{"a kind", "a/b", "\x00", strings.Repeat("p", MaxProof+1)} {
+		r := Redirect{Stamp: stamp, To: "host05", Terminal: "0003ba0a0b0c", Token: "mondex.1", Proof: proof}
+		if got, err := ParseRedirect(r.Sign(ring, SHA1), ring); err == nil || got != (Redirect{}) {
+			t.Errorf("%q: accepted %+v", proof, got)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	ring := Ring{key(1)}
 	f.Add([]byte(seedMessage))
@@ -366,6 +406,10 @@ func FuzzParseRedirect(f *testing.F) {
 	f.Add(r.Sign(ring, SHA1))
 	r.Session = "0123456789abcdef"
 	f.Add(r.Sign(ring, SHA256))
+	r.User, r.Proof = "ann", "piv-card"
+	f.Add(r.Sign(ring, SHA256))
+	r.User = ""
+	f.Add(r.Sign(ring, SHA1))
 	f.Fuzz(func(t *testing.T, props string) {
 		if r, err := ParseRedirect(props, ring); err == nil {
 			if again, err := ParseRedirect(r.Sign(ring, SHA1), ring); err != nil || again != r {

@@ -27,10 +27,14 @@ type Redirect struct {
 	Token    alp.Token
 	Session  alp.SessionID // empty: a new one
 	User     string        // user, in hexadecimal: has logged in at the sender; empty: nobody was asked (ours)
+	Proof    string        // proof: the kind of proof that the card has given to the group; empty: none (ours)
 }
 
 // MaxUser bounds the name of a Redirect's user, in bytes.
 const MaxUser = 64
+
+// MaxProof bounds the name of a kind of proof, in bytes.
+const MaxProof = 16
 
 // Sign writes the proof, for redirectProps.
 func (r Redirect) Sign(ring Ring, a Alg) string {
@@ -48,6 +52,9 @@ func (r Redirect) Sign(ring Ring, a Alg) string {
 	if r.User != "" {
 		m.Add("user", hex.EncodeToString([]byte(r.User[:min(len(r.User), MaxUser)])))
 	}
+	if r.Proof != "" {
+		m.Add("proof", r.Proof)
+	}
 	r.Stamp.add(&m)
 	return strings.TrimSuffix(string(ring.Sign(m.Append(nil), a)), "\n")
 }
@@ -64,6 +71,10 @@ func ParseRedirect(props string, ring Ring) (Redirect, error) {
 		Terminal: f.terminal("terminal"),
 		Token:    f.token(),
 		Session:  alp.SessionID(f.m.Get("session")),
+		Proof:    f.m.Get("proof"),
+	}
+	if r.Proof != "" && !validWord(r.Proof, MaxProof) {
+		f.fail("proof %.160q", r.Proof)
 	}
 	if r.Session == "new" {
 		r.Session = ""

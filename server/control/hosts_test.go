@@ -214,7 +214,7 @@ func TestHostsNeverPastTheLogin(t *testing.T) {
 		u.insert(simple)
 		u.prove(secret)
 		u.next(alp.CmdRedirectInf)
-		if q := asked(); len(q) != 2 || q[1].User != "" {
+		if q := asked(); len(q) != 2 || q[0].Proven != "" || q[1].User != "" || q[1].Proven != "simple" {
 			t.Errorf("asked %+v", q)
 		}
 	})

@@ -47,7 +47,7 @@ type presentation struct {
 	notice  string          // to be read over the session
 
 	proof   *proving      // under way
-	vouched proof.Use     // a redirect's proof says that the card has given its own for that
+	vouched proof.Kind    // the proof that the card has given elsewhere, as a redirect says; "" none
 	own     alp.SessionID // was made for it
 	second  bool          // as a second account of its kiosk
 
@@ -140,12 +140,10 @@ func (s *Server) verify(p *presentation) {
 }
 
 // sent goes on where another host has sent the terminal to. What its proof says
-// of the card and the user holds; whoever has not logged in there does so here.
+// of the card and the user holds; whoever has not logged in there does so here,
+// and a card that has given there no such proof as is needed here is asked.
 func (s *Server) sent(p *presentation, v local.Verified) {
-	p.placed, p.vouched = true, proof.Reattach
-	if v.Session == "" || v.New { // what a new session needs is not what one that exists does
-		p.vouched = proof.First
-	}
+	p.placed, p.vouched = true, proof.Kind(v.Proven)
 	if v.User != "" && !s.takesOver(p, v) {
 		return
 	}
@@ -227,7 +225,7 @@ func (s *Server) lookup(p *presentation) {
 
 // question is what the group manager is asked for p.
 func (s *Server) question(p *presentation, want local.Want) local.Lookup {
-	return local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Want: want, Hosts: s.says(p).Hosts}
+	return local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Proven: string(p.lastProof()), Want: want, Hosts: s.says(p).Hosts}
 }
 
 // noGroup is what is left without the group manager: a session of the token

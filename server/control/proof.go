@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"hotdesk/protocol/alp"
@@ -32,7 +33,7 @@ const (
 // and find its picture without the card being asked again.
 type proven struct {
 	token alp.Token
-	kinds map[proof.Kind]bool
+	kinds []proof.Kind // in the order in which they were given
 }
 
 // A proving is a proof under way, of the presentation that it belongs to.
@@ -42,15 +43,31 @@ type proving struct {
 	wake *time.Timer
 }
 
-// add notes a proof, and those that it is at least as good as.
+// add notes a proof.
 func (v *proven) add(t alp.Token, kind proof.Kind) {
 	if v.token != t {
-		*v = proven{t, map[proof.Kind]bool{}}
+		*v = proven{token: t}
 	}
-	v.kinds[kind] = true
-	if kind == proof.PIV {
-		v.kinds[proof.PIVCard], v.kinds[proof.PIN] = true, true
+	v.kinds = append(v.kinds, kind)
+}
+
+// of is what that token's card has shown.
+func (v *proven) of(t alp.Token) []proof.Kind {
+	if v.token != t {
+		return nil
 	}
+	return v.kinds
+}
+
+// lastProof is the kind that a redirect vouches for, "" for none: of what p's
+// card has proven the last, which is what was asked before it is sent.
+func (p *presentation) lastProof() proof.Kind {
+	if c := p.t.conn; c != nil {
+		if kinds := c.proven.of(p.req.Token()); len(kinds) > 0 {
+			return kinds[len(kinds)-1]
+		}
+	}
+	return p.vouched
 }
 
 // mayGoOn reports whether p needs no proof and no login for that use of a
@@ -69,11 +86,11 @@ func (s *Server) hasProven(p *presentation, use proof.Use, then func()) bool {
 	kind := s.need(p, use)
 	c := p.t.conn
 	switch {
-	case kind == proof.None || p.vouched != "" && kind == s.need(p, p.vouched):
+	case p.vouched.Covers(kind): // by the rules of this host, whatever the other one's are
 		return true
 	case c == nil: // whoever comes back presents the card again
 		return false
-	case c.proven.token == p.req.Token() && c.proven.kinds[kind]:
+	case slices.ContainsFunc(c.proven.of(p.req.Token()), func(given proof.Kind) bool { return given.Covers(kind) }):
 		return true
 	}
 	if p.proof != nil {

@@ -14,6 +14,7 @@ import (
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
 	"hotdesk/server/proof"
+	"hotdesk/server/session/client"
 	"hotdesk/smartcard/apdu"
 	"hotdesk/smartcard/identity"
 )
@@ -206,22 +207,35 @@ func TestProofTimeOut(t *testing.T) {
 	})
 }
 
-// The proof comes before the redirect; what a redirect's own proof vouches for
-// is not asked again.
+// The proof comes before the redirect, which says so; a kind that a redirect's
+// own proof vouches for is not asked again.
 func TestProofAndRedirect(t *testing.T) {
 	there := local.Answer{Where: local.There, Session: "00000000000000aa", Target: netip.MustParseAddrPort("10.0.0.2:7443"), Props: "p"}
+	asked := make(chan local.Lookup, 10)
 	run(t, func(r *rig) {
 		asking(proof.Reattach)(r)
-		r.group.Answer = func(local.Lookup) (local.Answer, error) { return there, nil }
+		r.group.Answer = func(q local.Lookup) (local.Answer, error) { asked <- q; return there, nil }
 	}, func(r *rig) {
 		u := r.dial(a)
 		u.insert(simple)
 		u.prove(secret)
 		u.next(alp.CmdRedirectInf)
+		for _, want := range []string{"", "simple"} {
+			if q := <-asked; q.Proven != want {
+				t.Errorf("asked %+v, proven is to be %q", q, want)
+			}
+		}
+		// Out and in, it has proven nothing.
+		u.remove(simple)
+		u.insert(simple)
+		u.question()
+		if q := <-asked; q.Proven != "" {
+			t.Errorf("asked %+v", q)
+		}
 	})
 	run(t, func(r *rig) {
 		asking(proof.First, proof.Reattach)(r)
-		r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true} }
+		r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true, Proven: "simple"} }
 	}, func(r *rig) {
 		u := r.dial(a)
 		q := u.request(simple)
@@ -236,6 +250,93 @@ func TestProofAndRedirect(t *testing.T) {
 		u.send(q.Message())
 		u.prove(secret)
 		u.shown()
+	})
+}
+
+// What the card owes is said by the rules of the host that shows the session: a
+// redirect from one with other rules, or none, shows nothing without it.
+func TestProofByOtherRules(t *testing.T) {
+	const session = alp.SessionID("00000000000000aa")
+	pin := "policy sec host=south first=pin reattach=pin"
+	north, asked := onNorth(func(local.Lookup) local.Answer {
+		return local.Answer{Where: local.There, Session: session, Host: "south", Target: south.Target, Props: "p"}
+	}, pin)
+	run(t, north, func(r *rig) { // north asks nothing, and says so
+		u := r.dial(a)
+		u.insert("card.1")
+		u.next(alp.CmdRedirectInf)
+		if q := asked(); len(q) != 1 || q[0].Proven != "" {
+			t.Errorf("asked %+v", q)
+		}
+	})
+	rules := func(kind string) string { return "policy sec host=south first=" + kind + " reattach=" + kind }
+	for _, tc := range []struct {
+		what, given string
+		rules       string
+		asks        bool
+	}{
+		{"nothing was asked", "", rules("pin"), true},
+		{"the host of before says nothing", "", rules("piv-card"), true},
+		{"nothing is a kind of its own", "none", rules("pin"), true},
+		{"that kind", "pin", rules("pin"), false},
+		{"that kind, without a PIN", "piv-card", rules("piv-card"), false},
+		{"more: the PIN was given", "piv", rules("pin"), false},
+		{"more: the key was used", "piv", rules("piv-card"), false},
+		{"less: no PIN", "piv-card", rules("piv"), true},
+		{"less: no key", "pin", rules("piv"), true},
+		{"another", "piv-card", rules("pin"), true},
+		{"one that nobody knows", "pins", rules("pin"), true},
+		{"what it had for a new one", "piv-card", "policy sec host=south first=piv-card reattach=pin", true},
+		{"no need", "", "policy sec host=north first=pin reattach=pin", false},
+	} {
+		for _, sent := range []local.Verified{{Session: session}, {Session: session, New: true}, {}} {
+			run(t, func(r *rig) {
+				ruled(tc.rules)(r)
+				r.conf.Host = "south"
+				r.parent.Add(client.Status{Session: session, Token: "card.1", Started: 1})
+				sent.OK, sent.Proven = true, tc.given
+				r.group.Proof = func(local.Verify) local.Verified { return sent }
+			}, func(r *rig) {
+				u := r.dial(a)
+				redirected(u, "card.1")
+				if tc.asks {
+					u.question()
+					u.quiet()
+				} else if c := u.session(); c.Session != session {
+					t.Errorf("%s: %+v", tc.what, c)
+				}
+			})
+		}
+	}
+	// A new session needs its own; and what was vouched for here is passed on.
+	for given, asks := range map[string]bool{"": true, "pin": false, "piv": false, "simple": true} {
+		run(t, func(r *rig) {
+			ruled(pin)(r)
+			r.conf.Host = "south"
+			r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true, Proven: given} }
+		}, func(r *rig) {
+			u := r.dial(a)
+			redirected(u, "card.1")
+			if asks {
+				u.question()
+				r.starts(0)
+			} else {
+				u.session()
+				r.starts(1)
+			}
+		})
+	}
+	before, asked := onNorth(func(local.Lookup) local.Answer { return south }, "policy sec first=pin reattach=pin", "policy h hosts=south")
+	run(t, func(r *rig) {
+		before(r)
+		r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true, Proven: "pin"} }
+	}, func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		u.next(alp.CmdRedirectInf)
+		if q := asked(); len(q) != 1 || q[0].Proven != "pin" {
+			t.Errorf("asked %+v", q)
+		}
 	})
 }
 

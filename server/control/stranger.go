@@ -23,7 +23,7 @@ const (
 // p, else the zero address.
 func (s *Server) strangeFrom(p *presentation) (from netip.Addr) {
 	c := p.t.conn
-	if c == nil || p.user != "" || p.vouched != "" || c.proven.token == p.req.Token() && len(c.proven.kinds) > 0 {
+	if c == nil || p.user != "" || p.lastProof() != "" {
 		return from
 	}
 	if s.conf.View != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/control"
 )
 
@@ -48,6 +49,25 @@ func TestMadeUpTokens(t *testing.T) {
 			t.Errorf("another address: %+v", c)
 		}
 	})
+}
+
+// A redirect alone vouches for nobody: what was made up elsewhere is made up.
+func TestMadeUpTokensByRedirect(t *testing.T) {
+	for proven, most := range map[string]int{"": 8, "pin": 40} {
+		run(t, func(r *rig) {
+			r.parent.Hold = make(chan struct{})
+			r.group.Proof = func(local.Verify) local.Verified { return local.Verified{OK: true, Proven: proven} }
+		}, func(r *rig) {
+			for n := range 40 {
+				redirected(r.dial(alp.TerminalID(fmt.Sprintf("0800200b%04x", n))), fmt.Sprintf("card.made%d", n))
+			}
+			synctest.Wait()
+			if n := len(r.parent.Starts()); n != most {
+				t.Errorf("proven %q: %d start at once, want %d", proven, n, most)
+			}
+			close(r.parent.Hold)
+		})
+	}
 }
 
 // Made-up tokens that come all at once do not take every place where sessions

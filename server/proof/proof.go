@@ -66,6 +66,12 @@ const (
 // Kinds are all of them.
 var Kinds = []Kind{None, PIN, PIVCard, PIV, Simple}
 
+// Covers reports whether a card that has given a proof of kind k, "" none, owes no
+// other where need is asked for.
+func (k Kind) Covers(need Kind) bool {
+	return need == None || need == k || k == PIV && (need == PIVCard || need == PIN)
+}
+
 // Use is when a proof is asked for.
 type Use string
 

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -479,5 +480,18 @@ func TestFASCN(t *testing.T) {
 	san, _ := hex.DecodeString("3029a027060860864801650306" + "06a01b0419" + strings.Repeat("d4", 25))
 	if got := fascn(san); got != strings.Repeat("d4", 25) {
 		t.Errorf("FASC-N %q", got)
+	}
+}
+
+// More counts for less, and nothing for something.
+func TestCovers(t *testing.T) {
+	more := map[Kind][]Kind{PIV: {PIN, PIVCard}}
+	for _, given := range append([]Kind{"", "pins"}, Kinds...) {
+		for _, need := range Kinds {
+			want := need == None || need == given || slices.Contains(more[given], need)
+			if got := given.Covers(need); got != want {
+				t.Errorf("%q covers %q: %v", given, need, got)
+			}
+		}
 	}
 }

@@ -36,6 +36,9 @@ const (
 // maxUser bounds a user's name, as group.MaxUser does.
 const maxUser = 64
 
+// maxProven bounds a kind of proof, as group.MaxProof does.
+const maxProven = 16
+
 // MaxSessions bounds a report.
 const MaxSessions = 512
 
@@ -85,7 +88,11 @@ type Lookup struct {
 	// it presented, where that is not Token: a redirect's proof says so.
 	User      string    `json:"user,omitempty"`
 	Presented alp.Token `json:"presented,omitempty"`
-	Want      Want      `json:"want,omitempty"`
+	// Proven is the kind of proof that the card has given, here or, by a redirect's
+	// word, before; "" none. A redirect's proof says so. A group manager of before
+	// does not know the field: the card is asked again where it is sent.
+	Proven string `json:"proven,omitempty"`
+	Want   Want   `json:"want,omitempty"`
 	// Session and Host are the session that WantSession is for.
 	Session alp.SessionID `json:"session,omitempty"`
 	Host    string        `json:"host,omitempty"`
@@ -154,12 +161,14 @@ type Verify struct {
 
 // Verified is the reply to Verify. Session is the one the sender meant, empty
 // where it meant a new one; or, with New, the one that somebody else has got
-// since the sender meant a new one.
+// since the sender meant a new one: gateways of before, which know nothing of
+// Proven, tell by it what the card has been asked for.
 type Verified struct {
 	OK      bool          `json:"ok"`
 	Session alp.SessionID `json:"session,omitempty"`
 	New     bool          `json:"new,omitempty"`
 	User    string        `json:"user,omitempty"`   // who has logged in at the sender
+	Proven  string        `json:"proven,omitempty"` // the kind of proof that the card has given before; "" none
 	Reason  string        `json:"reason,omitempty"` // why not, for the log
 }
 
@@ -178,7 +187,7 @@ func (r Report) Check() error {
 
 // Check tells whether a lookup is well formed.
 func (l Lookup) Check() error {
-	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() || l.Presented != "" && !l.Presented.Valid() || len(l.User) > maxUser {
+	if !l.Token.Valid() || !l.Terminal.Valid() || !l.Addr.Is4() || l.Presented != "" && !l.Presented.Valid() || len(l.User) > maxUser || len(l.Proven) > maxProven {
 		return fmt.Errorf("local: lookup of token %q, terminal %q at %v", l.Token, l.Terminal, l.Addr)
 	}
 	if l.Want != "" && l.Want != WantNew && l.Want != WantHost && l.Want != WantPlace && l.Want != WantSession {

@@ -167,6 +167,7 @@ func TestLookupCheck(t *testing.T) {
 	good := Lookup{Token: "card.1", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")}
 	hosts := func(names ...string) Lookup { l := good; l.Hosts = names; return l }
 	for _, good := range []Lookup{good, hosts("north", "so*"), {Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantPlace},
+		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Proven: "piv-card"},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantSession, Session: "0123456789abcdef", Host: "south"}} {
 		if err := good.Check(); err != nil {
 			t.Errorf("%+v: %v", good, err)
@@ -177,6 +178,7 @@ func TestLookupCheck(t *testing.T) {
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantSession, Session: "0123456789abcdef"},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantSession, Session: "x", Host: "south"},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Session: "0123456789abcdef", Host: "south"},
+		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Proven: strings.Repeat("x", maxProven+1)},
 		hosts(""), hosts(strings.Repeat("x", maxPattern+1)), hosts(make([]string, MaxHosts+1)...)} {
 		if err := bad.Check(); err == nil || !strings.HasPrefix(err.Error(), "local: ") {
 			t.Errorf("%+v: %v", bad, err)
@@ -197,7 +199,9 @@ func TestBodiesKeepTheirForm(t *testing.T) {
 		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:                       Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
 		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`:          Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
 		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","hosts":["so*"]}`:       Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Hosts: []string{"so*"}},
-		`{"ok":true}`: Verified{OK: true},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","proven":"pin"}`:        Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Proven: "pin"},
+		`{"ok":true}`:                Verified{OK: true},
+		`{"ok":true,"proven":"piv"}`: Verified{OK: true, Proven: "piv"},
 	} {
 		if got, err := json.Marshal(v); err != nil || string(got) != want {
 			t.Errorf("got %s, %v, want %s", got, err, want)
@@ -208,6 +212,7 @@ func TestBodiesKeepTheirForm(t *testing.T) {
 func FuzzBodies(f *testing.F) {
 	f.Add([]byte(`{"sessions":[{"id":"0123456789abcdef","token":"card.1","connected":true,"last":1}]}`))
 	f.Add([]byte(`{"token":"card.1","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`))
+	f.Add([]byte(`{"token":"card.1","terminal":"0003ba0a0b0c","addr":"127.0.0.1","user":"ann","proven":"pin"}`))
 	f.Add([]byte(`{"state":"offline","within":1800}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var r Report
@@ -223,7 +228,7 @@ func FuzzBodies(f *testing.F) {
 			t.Fatalf("accepted %+v", q)
 		}
 		var l Lookup
-		if json.Unmarshal(data, &l) == nil && l.Check() == nil && (!l.Addr.Is4() || len(l.Hosts) > MaxHosts) {
+		if json.Unmarshal(data, &l) == nil && l.Check() == nil && (!l.Addr.Is4() || len(l.Hosts) > MaxHosts || len(l.Proven) > maxProven) {
 			t.Fatalf("accepted %+v", l)
 		}
 	})
