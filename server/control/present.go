@@ -119,7 +119,7 @@ func (s *Server) verify(p *presentation) {
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
-		v, err := s.conf.Group.Verify(ctx, local.Verify{Props: p.req.Props, Token: p.token, Terminal: p.t.id})
+		v, err := s.conf.Group.Verify(ctx, local.Verify{Props: p.req.Props, Token: p.req.Token(), Terminal: p.t.id})
 		return func() {
 			switch {
 			case err != nil:

@@ -340,6 +340,24 @@ func TestProofByOtherRules(t *testing.T) {
 	})
 }
 
+// A redirect's proof is of the card that is in, whichever card's sessions it opens.
+func TestRedirectedAlias(t *testing.T) {
+	const session = alp.SessionID("00000000000000aa")
+	run(t, func(r *rig) {
+		ruled("token card.1 user=ann", "token card.2 alias=card.1", "policy p reattach=pin")(r)
+		r.parent.Add(client.Status{Session: session, Token: "card.1", Started: 1})
+		r.group.Proof = func(q local.Verify) local.Verified {
+			return local.Verified{OK: q.Token == "card.2", Session: session, Proven: "pin"}
+		}
+	}, func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.2")
+		if c := u.session(); c.Session != session {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
 // Without the group manager, the session that is here needs its proof too.
 func TestProofGroupAway(t *testing.T) {
 	run(t, asking(proof.Reattach), func(r *rig) {
