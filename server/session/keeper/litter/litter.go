@@ -39,8 +39,8 @@ var Shared = []string{
 }
 
 const (
-	// maxDepth is how many directories are open at a time; what lies deeper is
-	// first moved up.
+	// maxDepth is how many directories are open at a time, and the shared one;
+	// what lies deeper is moved up there, and removed after all else.
 	maxDepth = 64
 	// batch is how many names are read at a time.
 	batch = 1024
@@ -67,6 +67,9 @@ func Remove(ctx context.Context, uid uint32, dirs ...string) error {
 			w.dev = st.Dev
 			err = w.shared(f, 0)
 		}
+		if err == nil {
+			err = w.removeLater()
+		}
 		f.Close()
 		errs = append(errs, w.errs...)
 		if err != nil {
@@ -80,11 +83,19 @@ func fd(f *os.File) int { return int(f.Fd()) }
 
 // A walk is one directory of those that are shared.
 type walk struct {
-	ctx  context.Context
+	ctx   context.Context
+	uid   uint32
+	dev   uint64
+	top   *os.File
+	later []moved
+	errs  []error
+}
+
+// A moved is a directory that was moved up to the top.
+type moved struct {
+	name string
+	ino  uint64
 	uid  uint32
-	dev  uint64
-	top  *os.File
-	errs []error
 }
 
 // maxErrors bounds what is told of a walk.
@@ -179,7 +190,8 @@ func (w *walk) remove(dir *os.File, name string, st unix.Stat_t, depth int) erro
 		if err := unix.Renameat(fd(dir), name, fd(w.top), up); err != nil {
 			return gone(name, err)
 		}
-		return w.remove(w.top, up, st, 0)
+		w.later = append(w.later, moved{up, st.Ino, st.Uid}) // here, those above would stay open
+		return nil
 	}
 	below, err := open(dir, name, st)
 	if err != nil {
@@ -207,6 +219,20 @@ func (w *walk) remove(dir *os.File, name string, st unix.Stat_t, depth int) erro
 			return gone(name, err)
 		}
 	}
+}
+
+// removeLater removes what was moved up, with all that it moves up in turn.
+func (w *walk) removeLater() error {
+	for len(w.later) > 0 {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		m := w.later[len(w.later)-1]
+		w.later = w.later[:len(w.later)-1]
+		st := unix.Stat_t{Dev: w.dev, Ino: m.ino, Uid: m.uid, Mode: unix.S_IFDIR}
+		w.failed(w.remove(w.top, m.name, st, 0))
+	}
+	return nil
 }
 
 // gone is the error of a removal: what is not there any more is removed.
