@@ -131,6 +131,21 @@ func (w *walk) each(dir *os.File, f func(name string) error) error {
 	}
 }
 
+// errExchanged is the error of a name that is another thing than it was.
+var errExchanged = errors.New("it was exchanged")
+
+// takenAway reports an error of open for a directory that its owner has just
+// taken away, or put something else in its place.
+func takenAway(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, errExchanged)
+}
+
+// othersMount reports an error of look for a mount of somebody else's, which may
+// answer nobody but its owner: it is not the account's.
+func othersMount(err error) bool {
+	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOTCONN)
+}
+
 // look is what a name in a directory is; ok is false where it is gone.
 func look(dir *os.File, name string) (st unix.Stat_t, ok bool, err error) {
 	err = unix.Fstatat(fd(dir), name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT)
@@ -150,9 +165,12 @@ func open(dir *os.File, name string, st unix.Stat_t) (*os.File, error) {
 	}
 	f := os.NewFile(uintptr(n), name)
 	var is unix.Stat_t
-	if err := unix.Fstat(n, &is); err != nil || is.Dev != st.Dev || is.Ino != st.Ino || is.Uid != st.Uid {
+	if err = unix.Fstat(n, &is); err == nil && (is.Dev != st.Dev || is.Ino != st.Ino || is.Uid != st.Uid) {
+		err = errExchanged
+	}
+	if err != nil {
 		f.Close()
-		return nil, errors.Join(err, errors.New("it was exchanged"))
+		return nil, err
 	}
 	return f, nil
 }
@@ -162,16 +180,20 @@ func (w *walk) shared(dir *os.File, depth int) error {
 	return w.each(dir, func(name string) error {
 		st, ok, err := look(dir, name)
 		switch {
+		case err != nil && !othersMount(err):
+			w.failed(fmt.Errorf("%s: %w", name, err))
 		case err != nil || !ok:
-			// Others' mounts may answer nobody else: they are not the account's.
-			return nil
 		case st.Dev != w.dev:
 		case st.Uid == w.uid:
 			w.failed(w.remove(dir, name, st, depth))
 		case isDir(st) && st.Mode&unix.S_IWOTH != 0 && depth < maxDepth:
 			below, err := open(dir, name, st)
+			if err != nil && takenAway(err) {
+				return nil
+			}
 			if err != nil {
-				return nil // its owner has just taken it away
+				w.failed(fmt.Errorf("%s: %w", name, err))
+				return nil
 			}
 			defer below.Close()
 			w.failed(w.shared(below, depth+1))

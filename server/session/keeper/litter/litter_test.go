@@ -2,6 +2,7 @@ package litter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -157,6 +158,47 @@ func TestDeep(t *testing.T) {
 	w.want()
 }
 
+// Invariant 4: a directory of others that could not be opened may hold what is
+// the account's.
+func TestUnopened(t *testing.T) {
+	const nobodyHere = 54321
+	_, other := two()
+	w := newTree(t)
+	path := ""
+	for range maxDepth - 4 {
+		path += "d/"
+		w.put(other, 0o777, path)
+	}
+	var err error
+	withFew(t, 40, func() { err = Remove(t.Context(), nobodyHere, w.dir) })
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("out of descriptors: %v", err)
+	}
+	if err := Remove(t.Context(), nobodyHere, w.dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// Only what others do to their own is passed over.
+func TestPassedOver(t *testing.T) {
+	for err, want := range map[error]struct{ open, look bool }{
+		unix.ENOENT:   {open: true},
+		unix.ENOTDIR:  {open: true},
+		unix.ELOOP:    {open: true},
+		errExchanged:  {open: true},
+		unix.EACCES:   {look: true},
+		unix.ENOTCONN: {look: true},
+		unix.EMFILE:   {},
+		unix.ENFILE:   {},
+		unix.ENOMEM:   {},
+		unix.EIO:      {},
+	} {
+		if open, look := takenAway(err), othersMount(err); open != want.open || look != want.look {
+			t.Errorf("%v: open %t, look %t, want %+v", err, open, look, want)
+		}
+	}
+}
+
 // Invariant 4: what took too long was not removed, and is told.
 func TestTooLate(t *testing.T) {
 	account, _ := two()
@@ -203,6 +245,8 @@ func TestExchanged(t *testing.T) {
 		if f, err := open(top, "dir", st); err == nil {
 			f.Close()
 			t.Errorf("%s was opened", what)
+		} else if !takenAway(err) {
+			t.Errorf("%s: %v", what, err)
 		}
 		if what == "of others" {
 			if err := os.Rename(w.path("dir"), kept.dir); err != nil {
