@@ -13,8 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// accountTime bounds the wait for the end of an account's session of before,
-// for which its keeper takes 10 s at most.
+// accountTime bounds the wait for the end of an account's session of before. Its
+// keeper takes 10 s at most for processes, but where there is very much to remove
+// up to 90 s in all: then the kiosk is refused, until it is asked for later. A
+// longer wait would, with StartTime, be more than the gateway waits.
 const accountTime = 12 * time.Second
 
 // kiosk returns the account that a kiosk runs as, "" for the caller, if it is

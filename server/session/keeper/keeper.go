@@ -48,7 +48,7 @@ const (
 	// endGrace is how long programs may take to end when asked, twice: first
 	// all but the X server, then all.
 	endGrace = 1500 * time.Millisecond
-	// endTime bounds the end of all processes.
+	// endTime bounds the end of all processes, and once more that of their group.
 	endTime = 10 * time.Second
 )
 
@@ -284,20 +284,26 @@ func (k *keeper) clean(ctx context.Context, dir string) error {
 		return nil
 	}
 	k.cleaned = true
-	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
-	defer cancel()
 	var x *family.Child
 	if k.x != nil {
 		x = k.x.X()
 	}
-	errs := []error{k.fam.End(endCtx, endGrace, program.Abort(ctx), x)}
+	errs := []error{within(ctx, endTime, func(end context.Context) error { return k.fam.End(end, endGrace, program.Abort(ctx), x) })}
 	if k.x != nil {
 		errs = append(errs, k.x.Close())
 	}
 	k.fam.Close() // its thread is in the group
-	errs = append(errs, k.group.Remove(endCtx), k.forsake(endCtx))
+	errs = append(errs, within(ctx, endTime, k.group.Remove), within(ctx, forsakeTime, k.forsake))
 	errs = append(errs, os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
 	return errors.Join(errs...)
+}
+
+// within does a step of the end with a time of its own: those before may have
+// taken long, and ctx be over.
+func within(ctx context.Context, limit time.Duration, step func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return step(ctx)
 }
 
 func removeIfThere(path string) error {

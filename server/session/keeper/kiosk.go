@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forsakeTime bounds what is done before a session begins: then its parent
-// still hears what was wrong.
+// forsakeTime bounds what is done for an account before a session begins, so
+// that its parent still hears what was wrong, and again at the end.
 const forsakeTime = 10 * time.Second
 
 // lookAgain is how often the end of killed processes is looked for.

@@ -1,10 +1,32 @@
 package keeper
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 )
+
+// However long one step of the end takes, the next has its time.
+func TestStepsOfTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 2 {
+			began := time.Now()
+			err := within(over, endTime, func(ctx context.Context) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			if took := time.Since(began); took != endTime || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a step had %v, want %v (%v)", took, endTime, err)
+			}
+		}
+	})
+}
 
 // Where nobody can tell what runs, nobody says that nothing does.
 func TestKillAllIsSure(t *testing.T) {
