@@ -29,13 +29,14 @@ func (p *parent) watchFound(ctx context.Context, ids []alp.SessionID) {
 		}
 		var left []alp.SessionID
 		for _, id := range ids {
-			if _, err := os.Lstat(keeperapi.Lock(p.Runtime, id)); errors.Is(err, fs.ErrNotExist) {
-				continue // it ended in good order
-			}
 			lives, base, _ := alive(p.Runtime, id)
 			if lives {
 				left = append(left, id)
 				continue
+			}
+			// Looked for last: it may go at any time before.
+			if _, err := os.Lstat(keeperapi.Lock(p.Runtime, id)); errors.Is(err, fs.ErrNotExist) {
+				continue // it ended in good order
 			}
 			p.Log.Error("keeper died", "session", id)
 			removeSession(p.Runtime, id, base)

@@ -1,12 +1,14 @@
 package parent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,13 +19,14 @@ import (
 )
 
 // Of sessions that an earlier parent started nothing stays when their keepers
-// are killed; those that live, and their files, are left alone.
+// are killed; those that live, and their files, are left alone. Who has ended in
+// good order has not died.
 func TestFoundSessionsLeaveNothing(t *testing.T) {
 	runtime, base := t.TempDir(), t.TempDir()
 	if err := os.Mkdir(keeperapi.Sessions(runtime), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	ids := []alp.SessionID{"00000000000000a1", "00000000000000a2", "00000000000000a3"}
+	ids := []alp.SessionID{"00000000000000a1", "00000000000000a2", "00000000000000a3", "00000000000000a4"}
 	locks := map[alp.SessionID]*os.File{}
 	for _, id := range ids {
 		lock, err := claim(runtime, id, base, "")
@@ -46,22 +49,32 @@ func TestFoundSessionsLeaveNothing(t *testing.T) {
 		return n
 	}
 	synctest.Test(t, func(t *testing.T) {
-		p := &parent{Config: Config{Runtime: runtime, FrameBuffer: base, Log: slog.New(slog.DiscardHandler)}}
+		var said bytes.Buffer
+		p := &parent{Config: Config{Runtime: runtime, FrameBuffer: base, Log: slog.New(slog.NewTextHandler(&said, nil))}}
 		ctx, cancel := context.WithCancel(t.Context())
 		var watching sync.WaitGroup
 		watching.Go(func() { p.watchFound(ctx, ids) })
 		time.Sleep(2 * foundEvery)
 		synctest.Wait()
 		locks[ids[1]].Close() // its keeper is dead
+		for _, f := range []string{filepath.Join(base, string(ids[3])), keeperapi.Dir(runtime, ids[3]), keeperapi.Lock(runtime, ids[3])} {
+			if err := os.RemoveAll(f); err != nil {
+				t.Error(err)
+			}
+		}
+		locks[ids[3]].Close()
 		time.Sleep(foundEvery)
 		synctest.Wait()
-		for i, want := range []int{3, 0, 3} {
+		for i, want := range []int{3, 0, 3, 0} {
 			if n := there(ids[i]); n != want {
 				t.Errorf("session %d has %d of its places, want %d", i+1, n, want)
 			}
 		}
 		cancel()
 		watching.Wait()
+		if got := said.String(); strings.Count(got, "keeper died") != 1 || !strings.Contains(got, string(ids[1])) {
+			t.Errorf("said: %s", got)
+		}
 	})
 	for _, l := range locks {
 		l.Close()
