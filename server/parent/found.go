@@ -21,6 +21,7 @@ const foundEvery = 5 * time.Second
 func (p *parent) watchFound(ctx context.Context, ids []alp.SessionID) {
 	tick := time.NewTicker(foundEvery)
 	defer tick.Stop()
+	died := map[alp.SessionID]bool{}
 	for len(ids) > 0 {
 		select {
 		case <-tick.C:
@@ -38,8 +39,15 @@ func (p *parent) watchFound(ctx context.Context, ids []alp.SessionID) {
 			if _, err := os.Lstat(keeperapi.Lock(p.Runtime, id)); errors.Is(err, fs.ErrNotExist) {
 				continue // it ended in good order
 			}
-			p.Log.Error("keeper died", "session", id)
-			removeSession(p.Runtime, id, base)
+			if !died[id] { // told once, however long the removal takes
+				died[id] = true
+				p.Log.Error("keeper died", "session", id)
+			}
+			p.removing.Lock()
+			if !removeSession(p.Log, p.Runtime, id, base) {
+				left = append(left, id)
+			}
+			p.removing.Unlock()
 		}
 		ids = left
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/user"
@@ -171,7 +172,7 @@ func TestKioskAccountTaken(t *testing.T) {
 	if lives, base, account := alive(runtime, other); lives || base != "/dev/shm/x" || account != "k2" {
 		t.Errorf("the lock says %v %q %q", lives, base, account)
 	}
-	removeSession(runtime, other, "")
+	removeSession(slog.New(slog.DiscardHandler), runtime, other, "")
 	first.Close() // its keeper has ended
 	ks.User = "k1"
 	third, err := p.claim(t.Context(), ks)

@@ -127,6 +127,8 @@ type parent struct {
 
 	kiosks sync.Mutex // held while an account of a kiosk is taken
 
+	removing sync.Mutex // held while files of the dead are removed; never with mu
+
 	mu      sync.Mutex
 	keepers map[int]*keeperProc
 	came    bool // a gateway has asked for the list

@@ -124,6 +124,8 @@ func readSome(path string) (string, error) {
 // sessions returns those that run, and removes what dead keepers left. No
 // session may be starting meanwhile.
 func (p *parent) sessions() ([]alp.SessionID, error) {
+	p.removing.Lock()
+	defer p.removing.Unlock()
 	return sessions(p.Runtime, p.Log)
 }
 
@@ -140,28 +142,43 @@ func sessions(runtime string, log *slog.Logger) ([]alp.SessionID, error) {
 			continue
 		}
 		log.Warn("a session's keeper is dead: its files are removed", "session", id)
-		removeSession(runtime, id, base)
+		removeSession(log, runtime, id, base)
 	}
 	return running, nil
 }
 
-// removeSession removes the files of a session whose keeper is dead.
-func removeSession(runtime string, id alp.SessionID, base string) {
+// removeSession removes the files of a session whose keeper is dead, and reports
+// whether it came to the end of them. Where it did not, the lock file stays: who
+// looks next for sessions goes on.
+func removeSession(log *slog.Logger, runtime string, id alp.SessionID, base string) bool {
 	if !id.Valid() {
-		return
+		return true
 	}
 	if text, err := readSome(keeperapi.Groups(runtime, id)); err == nil { // before the files that they may hold open
 		ctx, cancel := context.WithTimeout(context.Background(), discardTime)
 		defer cancel()
 		_ = cgroup.Discard(ctx, string(id), strings.Split(text, "\n"))
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
+	defer cancel()
+	return removeFiles(ctx, log, runtime, id, base)
+}
+
+// removeFiles removes them until ctx ends.
+func removeFiles(ctx context.Context, log *slog.Logger, runtime string, id alp.SessionID, base string) bool {
 	if base != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
-		defer cancel()
-		_ = sweep.All(ctx, filepath.Join(base, string(id)))
+		err := sweep.All(ctx, filepath.Join(base, string(id)))
+		if err != nil && ctx.Err() != nil {
+			log.Warn("a dead session has more files than could be removed in time: the rest goes when sessions are looked for again", "session", id, "error", err)
+			return false
+		}
+		if err != nil {
+			log.Warn("files of a dead session stay: remove them by hand", "session", id, "error", err)
+		}
 	}
 	_ = os.RemoveAll(keeperapi.Dir(runtime, id))
 	_ = os.Remove(keeperapi.Lock(runtime, id))
+	return true
 }
 
 // open connects to a keeper and checks that it is one.

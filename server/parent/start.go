@@ -38,7 +38,7 @@ const (
 type keeperProc struct {
 	pid   int
 	start keeperapi.Start
-	done  chan struct{} // closed when it has been waited for
+	done  chan struct{} // closed when it has been waited for, and its files are gone
 	ran   bool          // its session started; until then start reports
 }
 
@@ -164,7 +164,7 @@ func (p *parent) startKeeper(ctx context.Context, ks keeperapi.Start) (*net.Unix
 	ready, k, err := p.spawn(ks, udp, lock, tries)
 	lock.Close() // the keeper holds it now, or nobody
 	if err != nil {
-		removeSession(p.Runtime, ks.Session, p.FrameBuffer)
+		removeSession(p.Log, p.Runtime, ks.Session, p.FrameBuffer)
 		return nil, err
 	}
 	defer ready.Close()
@@ -379,8 +379,20 @@ func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock, tries *os.
 	return ready, k, nil
 }
 
-// reap waits for the keepers that have ended.
+// reap waits for the keepers that have ended, and removes what those leave that
+// died.
 func (p *parent) reap() {
+	for _, k := range p.ended() {
+		p.removing.Lock()
+		removeSession(p.Log, p.Runtime, k.start.Session, p.FrameBuffer)
+		p.removing.Unlock()
+		close(k.done)
+	}
+}
+
+// ended waits for the keepers that have ended, and returns those that left
+// something.
+func (p *parent) ended() (dead []*keeperProc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for pid, k := range p.keepers {
@@ -390,16 +402,17 @@ func (p *parent) reap() {
 			continue
 		}
 		delete(p.keepers, pid)
-		close(k.done)
 		if err == nil && status.Exited() && status.ExitStatus() == 0 {
 			p.Log.Info("session ended", "session", k.start.Session, "token", k.start.Token)
+			close(k.done)
 			continue
 		}
 		if k.ran {
 			p.Log.Error("keeper died", "session", k.start.Session, "token", k.start.Token, "status", exitText(status))
 		}
-		removeSession(p.Runtime, k.start.Session, p.FrameBuffer)
+		dead = append(dead, k)
 	}
+	return dead
 }
 
 func exitText(s unix.WaitStatus) string {
