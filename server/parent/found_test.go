@@ -157,3 +157,22 @@ func TestRemovalKeepsNobodyWaiting(t *testing.T) {
 	p.removing.Unlock()
 	reaping.Wait()
 }
+
+// A lock that cannot be looked at is not a dead keeper's.
+func TestAliveIfNotSeen(t *testing.T) {
+	runtime := t.TempDir()
+	const id = alp.SessionID("0123456789abcdef")
+	lock := keeperapi.Lock(runtime, id)
+	if err := os.MkdirAll(filepath.Dir(lock), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if lives, _, _ := alive(runtime, id); lives {
+		t.Error("there is no lock, and it lives")
+	}
+	if err := os.Symlink(filepath.Base(lock), lock); err != nil { // opening it fails
+		t.Fatal(err)
+	}
+	if lives, _, _ := alive(runtime, id); !lives {
+		t.Error("it is dead because its lock cannot be opened")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -95,10 +96,12 @@ func lockFiles(runtime string) ([]alp.SessionID, error) {
 }
 
 // alive reports whether a session's keeper lives, and what its lock file says.
+// One whose lock cannot be looked at, for want of descriptors, is not taken for
+// dead: what is dead is removed.
 func alive(runtime string, id alp.SessionID) (lives bool, base, account string) {
 	f, err := os.Open(keeperapi.Lock(runtime, id))
 	if err != nil {
-		return false, "", ""
+		return !errors.Is(err, fs.ErrNotExist), "", ""
 	}
 	defer f.Close()
 	lives = !tryLock(f)
