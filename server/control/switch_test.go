@@ -91,6 +91,7 @@ func TestSwitchInTheGroup(t *testing.T) {
 				t.Errorf("%+v", c)
 			}
 			// By hot key the same list, and back.
+			synctest.Wait() // the gateway knows that it is shown
 			u.wish(alp.WishSwitch)
 			d = u.form()
 			if f := d.form(); len(f.Choices[0].Options) != 4 || f.Choices[0].Options[0].Value != string(ours) {
@@ -100,6 +101,7 @@ func TestSwitchInTheGroup(t *testing.T) {
 			if c := u.shown(); c.Session != ours {
 				t.Errorf("%+v", c)
 			}
+			synctest.Wait() // the gateway knows that it is shown
 			u.wish(alp.WishSwitch)
 			d = u.form()
 			for _, o := range d.form().Choices[0].Options {

@@ -23,15 +23,16 @@ const (
 	atOnce = 2
 )
 
-// others are the packages but the end-to-end tests'.
-func others(ctx context.Context) ([]string, error) {
+// others are the packages whose tests have no stage of their own.
+func others(ctx context.Context, c config) ([]string, error) {
 	out, err := command(ctx, "go", "list", "./...").Output()
 	if err != nil {
 		return nil, err
 	}
 	var list []string
 	for p := range strings.Lines(string(out)) {
-		if p = strings.TrimSpace(p); !strings.HasSuffix(p, strings.TrimPrefix(endToEnd, ".")) {
+		p = strings.TrimSpace(p)
+		if is := func(own string) bool { return strings.HasSuffix(p, strings.TrimPrefix(own, ".")) }; !is(endToEnd) && (c.long || !is(simulation)) {
 			list = append(list, p)
 		}
 	}

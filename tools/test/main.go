@@ -73,9 +73,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"staticcheck", func(ctx context.Context, c config) error { return goTool(ctx, c, "tool", "staticcheck", "./...") }},
 		{"static build", staticBuild},
 		{"tests, race", tests},
-		{"tests, in full", func(ctx context.Context, c config) error {
-			return goTool(ctx, c, "test", "-shuffle=on", "-timeout=20m", shortened)
-		}},
+		{"group, simulated", simulated},
 		{"end to end, race", endToEndTests},
 		{"tests, tags", func(ctx context.Context, c config) error {
 			if err := goTool(ctx, c, "test", "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media"); err != nil {
@@ -181,22 +179,30 @@ func staticBuild(ctx context.Context, c config) error {
 	return cmd.Run()
 }
 
-// shortened is the package whose tests are too long for the race detector: it
-// sees a part of each, and all of them run without it. With -long it sees all.
-const shortened = "./groupmgr/simulate"
+// simulation is too long for the race detector: it sees a part of each test, and
+// all of them run without it. With -long it is among the others.
+const simulation = "./groupmgr/simulate"
 
 func tests(ctx context.Context, c config) error {
-	packages, err := others(ctx)
+	packages, err := others(ctx, c)
 	if err != nil {
 		return err
 	}
-	cmd := command(ctx, "go", append([]string{"test", "-race", "-short", "-shuffle=on", "-timeout=20m"}, packages...)...)
+	cmd := command(ctx, "go", append([]string{"test", "-race", "-shuffle=on", "-timeout=20m"}, packages...)...)
 	if c.long {
 		cmd = command(ctx, "go", append([]string{"test", "-count=1", "-race", "-shuffle=on", "-timeout=170m"}, packages...)...)
 		cmd.Env = append(os.Environ(), "HOTDESK_LONG=1")
 	}
 	cmd.Stdout, cmd.Stderr = c.out, c.out
 	return cmd.Run()
+}
+
+func simulated(ctx context.Context, c config) error {
+	if c.long {
+		return nil
+	}
+	return errors.Join(goTool(ctx, c, "test", "-race", "-short", "-shuffle=on", "-timeout=10m", simulation),
+		goTool(ctx, c, "test", "-shuffle=on", "-timeout=10m", simulation))
 }
 
 // codecs386 shows that no codec leans on 64-bit integers.
