@@ -43,17 +43,37 @@ func (o *office) pin(ctx context.Context, id alp.TerminalID, key string) error {
 		return errNoRegistry
 	}
 	_, _, err := o.registry.Change(ctx, registry.By{Who: "server", Op: fmt.Sprintf("terminal key %s, at its first use", id)}, func(now *registry.Snapshot) ([]adminapi.Edit, error) {
-		r, _ := now.Record(adminapi.KindTerminal, string(id))
-		switch r.Terminal().Key {
-		case key:
-			return nil, nil
-		case "":
-		default:
-			return nil, control.ErrOtherKey
-		}
-		next := adminapi.Record{Kind: adminapi.KindTerminal, Name: string(id), Fields: map[string]string{"key": key}}
-		maps.Copy(next.Fields, r.Fields) // of which none is a key
-		return []adminapi.Edit{adminapi.Put(next)}, nil
+		return pinKey(now.Records(), id, key)
 	})
 	return err
+}
+
+// mostPinned is how many terminals the registry has at which no more are added
+// to it for their keys: whoever makes terminals up leaves room for all else.
+const mostPinned = 10_000
+
+// pinKey is the change that gives a terminal its key.
+func pinKey(records []adminapi.Record, id alp.TerminalID, key string) ([]adminapi.Edit, error) {
+	r, known := adminapi.Find(records, adminapi.KindTerminal, string(id))
+	switch r.Terminal().Key {
+	case key:
+		return nil, nil
+	case "":
+	default:
+		return nil, control.ErrOtherKey
+	}
+	if !known {
+		n := 0
+		for _, r := range records {
+			if r.Kind == adminapi.KindTerminal {
+				n++
+			}
+		}
+		if n >= mostPinned {
+			return nil, fmt.Errorf("the registry has %d terminals, and takes no more by themselves: add those that are yours with `hotdesk terminal name`, and forget what nobody knows", n)
+		}
+	}
+	next := adminapi.Record{Kind: adminapi.KindTerminal, Name: string(id), Fields: map[string]string{"key": key}}
+	maps.Copy(next.Fields, r.Fields) // of which none is a key
+	return []adminapi.Edit{adminapi.Put(next)}, nil
 }

@@ -156,7 +156,11 @@ func TestHostsBeforeALogin(t *testing.T) {
 			q := u.request(token)
 			q.Failed = south.Target
 			u.send(q.Message())
-			u.form()
+			// Its user is told, and not asked for the password again and again.
+			u.form().fill(0, nil, "ann", "pw")
+			if s := u.asked(); !strings.Contains(s.Screen.Text, "is to be on south, and that server does not answer") {
+				t.Errorf("%s: %+v", rule, s.Screen)
+			}
 		})
 		before, asked = onNorth(allowed, "policy h hosts=north "+rule)
 		run(t, func(r *rig) {

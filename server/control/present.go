@@ -202,7 +202,7 @@ func (s *Server) lookup(p *presentation) {
 	}
 	ask := s.question(p, "")
 	if p.another {
-		if s.says(p).NotHere == "" {
+		if s.says(p).NotHere == "" && !s.closed() {
 			s.start(p)
 			return
 		}
@@ -265,6 +265,10 @@ func (s *Server) answer(p *presentation, a local.Answer) {
 			s.redirect(p, a)
 		}
 	case local.New:
+		if p.another {
+			s.start(p)
+			return
+		}
 		if p.must != "" {
 			s.say(p.t, slog.LevelInfo, "session that was asked for is gone", "token", p.token, "session", p.must)
 			s.deny(p, osdNoSession, s.obituary(p.must))

@@ -157,6 +157,9 @@ func (s *Server) unreached(p *presentation, a local.Answer) bool {
 	case p.req.Failed.IsValid() && p.req.Failed == a.Target && a.Session != "":
 		s.ask(p, fmt.Sprintf("Your session runs on %s, and that server does not answer this terminal.", a.Host), true)
 		return true
+	case a.Session == "" && s.says(p).NotHere != "" && (p.req.Circle || p.req.Failed.IsValid() && p.req.Failed == a.Target):
+		s.ask(p, fmt.Sprintf("A new session of yours is to be on %s, and that server does not answer this terminal.", a.Host), false)
+		return true
 	}
 	return false
 }

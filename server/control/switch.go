@@ -150,11 +150,7 @@ func (s *Server) choosing(p *presentation, id alp.SessionID) bool {
 		switch {
 		case a.Button == 1:
 			p.another = true
-			if s.says(p).NotHere == "" {
-				s.start(p)
-			} else {
-				s.lookup(p)
-			}
+			s.lookup(p)
 			return
 		case i >= 0 && rows[i].Host != "":
 			s.goTo(p, rows[i])
@@ -180,7 +176,22 @@ func (s *Server) choosingElsewhere(p *presentation, a local.Answer) bool {
 	if !s.mayGoOn(p, proof.Reattach, "", func() { s.afresh(p) }) {
 		return true
 	}
-	return s.choosing(p, "")
+	return s.mayList(p) && s.choosing(p, "")
+}
+
+// mayList reports whether p may be told what its token has on other hosts: not
+// at a kiosk, where nobody says who he is, and not somebody else than the user,
+// as far as this host knows whose they are. Where that is open the latest one's
+// host judges.
+func (s *Server) mayList(p *presentation) bool {
+	d := s.says(p)
+	switch {
+	case d.Kiosk != nil && !s.conf.Local:
+		return false
+	case p.user == "" || p.user == d.Owner || p.token == userToken(p.user):
+		return true
+	}
+	return slices.ContainsFunc(s.table.All(), func(row sessions.Session) bool { return row.Token == p.token && row.User == p.user })
 }
 
 // optionOf is what stands for a session in the switcher's form.

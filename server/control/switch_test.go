@@ -220,6 +220,83 @@ func TestSwitchAfterALogin(t *testing.T) {
 	})
 }
 
+// What a card has elsewhere is nothing for a kiosk, where nobody says who he is,
+// nor for a user whom this host does not know as the card's: the latest one's host
+// judges.
+func TestSwitchTellsNoOther(t *testing.T) {
+	for who, lines := range map[string][]string{
+		"a kiosk": {"policy p choose=yes", "policy k terminal=" + string(a) + " kiosk=web", "policy l reattach=login", `kiosk web command="top -d 1" accounts=k1`},
+		"another": {"policy p choose=yes first=login reattach=login"},
+	} {
+		t.Run(who, func(t *testing.T) {
+			before, _ := onNorth(scattered, lines...)
+			run(t, before, func(r *rig) {
+				u := r.dial(a)
+				q := u.request("card.1")
+				if who == "another" { // whose terminal says what it likes
+					q.Failed = south.Target
+				}
+				u.send(q.Message())
+				if who == "another" {
+					u.form().fill(0, nil, "ann", "pw")
+					if s := u.asked(); !strings.Contains(s.Screen.Text, "does not answer this terminal") {
+						t.Errorf("%+v", s.Screen)
+					}
+				} else {
+					u.next(alp.CmdRedirectInf)
+					r.starts(0)
+				}
+			})
+		})
+	}
+}
+
+// A host that is going out of service makes no session for the switcher either.
+func TestSwitchNewElsewhere(t *testing.T) {
+	before, asked := onNorth(func(q local.Lookup) local.Answer {
+		if q.Want == local.WantPlace {
+			to := south
+			return to
+		}
+		return scattered(q)
+	}, "policy p choose=yes")
+	run(t, withOurs(before), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		d := u.form()
+		r.set(local.Offline, 0)
+		d.fill(1, nil)
+		u.next(alp.CmdRedirectInf)
+		if q := asked(); q[len(q)-1].Want != local.WantPlace {
+			t.Errorf("%+v", q)
+		}
+		r.starts(0)
+	})
+}
+
+// The account that a session runs as has not logged in: after its terminal was
+// away, no other host is told that it has.
+func TestSwitchAfterTheControlConnection(t *testing.T) {
+	for rule, want := range map[string]string{"policy p choose=yes": "", "policy p choose=yes reattach=login": "desk"} {
+		before, asked := onNorth(scattered, rule)
+		run(t, func(r *rig) {
+			before(r)
+			r.parent.Add(client.Status{Session: ours, Token: "card.1", User: "desk", Started: 1, Last: 2, Terminal: a, Gen: 7})
+		}, func(r *rig) {
+			u := r.dial(a)
+			q := u.request("card.1")
+			q.Connected, q.Session, q.Gen = true, ours, 7
+			u.send(q.Message())
+			u.connInf()
+			u.wish(alp.WishSwitch)
+			u.form()
+			if q := asked(); len(q) != 1 || q[0].User != want {
+				t.Errorf("%s: %+v", rule, q)
+			}
+		})
+	}
+}
+
 // A redirect that names a session shows that one, though others are later and
 // their user may choose.
 func TestSwitchedTo(t *testing.T) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -283,7 +284,10 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	p.needsLogin = decision.Outcome == policy.Login
 	if (decision.Outcome == policy.Session || p.needsLogin) && s.goesOn(t, r, token, p.needsLogin) {
 		row, _ := s.table.Get(r.Session)
-		p.user, p.token, p.needsLogin, token = row.User, row.Token, false, row.Token
+		if p.needsLogin || decision.Reattach.Login || row.Token == userToken(row.User) { // then its user has logged in
+			p.user = cmp.Or(decision.Owner, row.User)
+		}
+		p.token, p.needsLogin, token = row.Token, false, row.Token
 		s.drop(t)
 		t.now, t.shown, p.begun = p, attachment{r.Session, r.Gen}, true
 		s.send(t.conn, alp.ConnInf{TokenSeq: r.TokenSeq, Allowed: true, Token: token, Module: p.module, Gen: r.Gen, Session: r.Session}.Message())
