@@ -18,6 +18,9 @@ const (
 	endToEnd = "./tools/e2e"
 	// scripts is its test whose subtests are the files of testdata.
 	scripts = "TestScripts"
+	// storm is one that the race detector takes minutes for: it runs with those
+	// that have tags, and with -long here too.
+	storm = "TestCardStorm"
 	// atOnce is how many of its tests run at the same time: they wait more than
 	// they work.
 	atOnce = 2
@@ -52,7 +55,7 @@ func endToEndTests(ctx context.Context, c config) error {
 	if err := goTool(ctx, c, "test", "-race", "-c", "-o", binary, endToEnd); err != nil {
 		return err
 	}
-	names, err := testNames(ctx, binary)
+	names, err := testNames(ctx, c, binary)
 	if err != nil {
 		return err
 	}
@@ -96,7 +99,7 @@ func endToEndTests(ctx context.Context, c config) error {
 
 // testNames are the tests of a test binary, and the scripts of those that have
 // them.
-func testNames(ctx context.Context, binary string) ([]string, error) {
+func testNames(ctx context.Context, c config, binary string) ([]string, error) {
 	cmd := command(ctx, binary, "-test.list=.")
 	cmd.Dir = endToEnd
 	out, err := cmd.Output()
@@ -105,7 +108,7 @@ func testNames(ctx context.Context, binary string) ([]string, error) {
 	}
 	var names []string
 	for n := range strings.FieldsSeq(string(out)) {
-		if n != scripts {
+		if n != scripts && (c.long || n != storm) {
 			names = append(names, n)
 		}
 	}

@@ -79,7 +79,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			if err := goTool(ctx, c, "test", "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media"); err != nil {
 				return err
 			}
-			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "-run=^TestPCSC", "./tools/e2e")
+			return goTool(ctx, c, "test", "-tags=pcsc", "-timeout=5m", "-run=^TestPCSC|^"+storm+"$", endToEnd)
 		}},
 		{"tests, logins", func(ctx context.Context, c config) error {
 			return goTool(ctx, c, "test", "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin|^TestKiosk|^TestPolicy", "./tools/e2e", "./server/parent")
