@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"desk":     cmdDesk,     // desk TERMINAL: waits for the session's picture with an xterm that takes what is typed
 			"line":     cmdLine,     // line TERMINAL TEXT: types the text and Return
 			"keep":     cmdKeep,     // keep TERMINAL AS: remember its picture once it rests
+			"gen":      cmdGen,      // gen TERMINAL: $TERMINAL_next is the least generation after the one on its screen
 			"same":     cmdSame,     // same TERMINAL AS: its picture becomes (with !: is not) the remembered one
 			"colour":   cmdColour,   // colour TERMINAL X Y RRGGBB: that pixel gets that colour
 			"crash":    cmdCrash,    // crash WHAT NAME [TERMINAL]: SIGKILL gateway, parent, groupmgr of a host, or host: all its processes at once; keeper, media, x of its session, or front: media and the gateway; dtu of a terminal
@@ -288,6 +290,24 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 	hash, err := w.terminal(ts, args[0]).Rest(w.ctx, patience)
 	check(ts, err)
 	w.kept[args[1]] = hash
+}
+
+var genShown = regexp.MustCompile(`(?m)^session .* gen (\d+)$`)
+
+// cmdGen has a script wait for the attachment after this one, however many there
+// have been: on a busy machine a connection is lost and made again.
+func cmdGen(ts *testscript.TestScript, neg bool, args []string) {
+	need(ts, neg, args, 1, "gen TERMINAL")
+	w := worldOf(ts)
+	out, err := w.terminal(ts, args[0]).Ctl(w.ctx, "status")
+	check(ts, err)
+	m := genShown.FindStringSubmatch(out)
+	if m == nil {
+		ts.Fatalf("%s shows no session: %s", args[0], out)
+	}
+	gen, err := strconv.ParseUint(m[1], 10, 63)
+	check(ts, err)
+	ts.Setenv(args[0]+"_next", strconv.FormatUint(gen+1, 10))
 }
 
 func cmdSame(ts *testscript.TestScript, neg bool, args []string) {
