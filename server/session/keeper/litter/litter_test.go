@@ -164,10 +164,10 @@ func TestUnopened(t *testing.T) {
 	const nobodyHere = 54321
 	_, other := two()
 	w := newTree(t)
-	path := ""
+	var path strings.Builder
 	for range maxDepth - 4 {
-		path += "d/"
-		w.put(other, 0o777, path)
+		path.WriteString("d/")
+		w.put(other, 0o777, path.String())
 	}
 	var err error
 	withFew(t, 40, func() { err = Remove(t.Context(), nobodyHere, w.dir) })
