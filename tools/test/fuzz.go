@@ -49,7 +49,7 @@ func targets() ([]target, error) {
 // one processor, so that two are under way: building one fills the other's
 // processor.
 func fuzz(ctx context.Context, c config) error {
-	length := "3s"
+	length := "2s"
 	if c.long {
 		length = "60s"
 	}
