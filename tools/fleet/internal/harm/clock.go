@@ -25,7 +25,7 @@ var offsets = []time.Duration{2 * time.Second, time.Minute, 4 * time.Minute, tim
 func (b *blow) clock(ctx context.Context, host *lab.Host) error {
 	by := offsets[b.rng.IntN(len(offsets))]
 	if by > forgiven {
-		over, err := b.partition(ctx, host)
+		over, err := b.partition(ctx, b.Hosts...) // it believes nobody, and nobody believes it
 		if err != nil {
 			return err
 		}

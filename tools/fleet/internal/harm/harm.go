@@ -313,22 +313,26 @@ func (b *blow) one(ctx context.Context, host *lab.Host) (s session, ok bool, err
 	return s, false, b.nothing("no session is there as a whole")
 }
 
-// partition says that others may not find the sessions of a host, those among
+// partition says that others may not find the sessions of some hosts, those among
 // them that are made meanwhile, until over is called: that waits till all hosts
 // know each other again.
-func (b *blow) partition(ctx context.Context, host *lab.Host) (over func(), err error) {
+func (b *blow) partition(ctx context.Context, hosts ...*lab.Host) (over func(), err error) {
 	mark := func() error {
-		all, err := b.sessions(ctx, host)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for _, s := range all {
-			b.doubled[s.card] = true
-			b.Judge.Doubt(true, s.card)
-			b.doubt = append(b.doubt, s.card)
+		var failed error
+		for _, host := range hosts {
+			all, err := b.sessions(ctx, host)
+			failed = errors.Join(failed, err)
+			b.mu.Lock()
+			for _, s := range all {
+				b.doubled[s.card] = true
+				b.Judge.Doubt(true, s.card)
+				b.doubt = append(b.doubt, s.card)
+			}
+			b.mu.Unlock()
 		}
-		return err
+		return failed
 	}
-	if err := mark(); err != nil {
+	if err := mark(); err != nil && len(hosts) == 1 { // of several one may be broken by another fault
 		return nil, err
 	}
 	watch, stop := context.WithCancel(ctx)
