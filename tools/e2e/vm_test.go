@@ -95,10 +95,14 @@ func (b *boxes) boot(name, mac string) *box {
 	return x
 }
 
+// bootWithin is how long a machine whose processor is emulated is waited for: its
+// boot takes half a minute of a processor that it has for itself.
+const bootWithin = 4 * patience
+
 // says waits for a line of the box's console.
 func (x *box) says(text string) string {
 	x.r.t.Helper()
-	ctx, cancel := context.WithTimeout(x.r.ctx, patience)
+	ctx, cancel := context.WithTimeout(x.r.ctx, bootWithin)
 	defer cancel()
 	line, next, err := x.m.Wait(ctx, x.line, text)
 	x.r.must(err)
@@ -109,7 +113,7 @@ func (x *box) says(text string) string {
 // shows waits until the screen shows it.
 func (x *box) shows(what string, ok func(image.Image) bool) image.Image {
 	x.r.t.Helper()
-	ctx, cancel := context.WithTimeout(x.r.ctx, patience)
+	ctx, cancel := context.WithTimeout(x.r.ctx, bootWithin)
 	defer cancel()
 	pic, err := x.m.Shows(ctx, ok)
 	if err != nil {
