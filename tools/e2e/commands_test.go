@@ -146,7 +146,7 @@ func newWorld(t *testing.T, cleanup func(func())) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	within := 3 * time.Minute
+	within := 6 * time.Minute
 	if long() {
 		within = 20 * time.Minute
 	}
