@@ -21,6 +21,9 @@ const (
 	// storm is one that the race detector takes minutes for: it runs with those
 	// that have tags, and with -long here too.
 	storm = "TestCardStorm"
+	// emulated is what the tests begin with whose terminals have an emulated
+	// processor, which takes one of ours: nothing runs beside them.
+	emulated = "TestVM"
 	// atOnce is how many of its tests run at the same time: they wait more than
 	// they work.
 	atOnce = 2
@@ -67,30 +70,41 @@ func endToEndTests(ctx context.Context, c config) error {
 		limit, workers = "170m", 1 // figures are taken
 	}
 	queue := make(chan string, len(names))
+	var alone []string
 	for _, n := range names {
-		queue <- n
+		if strings.HasPrefix(n, emulated) {
+			alone = append(alone, n)
+		} else {
+			queue <- n
+		}
 	}
 	close(queue)
 	var mu sync.Mutex
 	var failed []string
+	run := func(n string) {
+		began := time.Now()
+		out, err := one(ctx, c, binary, n, limit)
+		mu.Lock()
+		defer mu.Unlock()
+		verdict := "ok  "
+		if err != nil {
+			verdict, failed = "FAIL", append(failed, n)
+			fmt.Fprintf(c.out, "%s", out)
+		}
+		fmt.Fprintf(c.out, "%s\t%s\t%.3fs\n", verdict, n, time.Since(began).Seconds())
+	}
 	var running sync.WaitGroup
 	for range workers {
 		running.Go(func() {
 			for n := range queue {
-				began := time.Now()
-				out, err := one(ctx, c, binary, n, limit)
-				mu.Lock()
-				verdict := "ok  "
-				if err != nil {
-					verdict, failed = "FAIL", append(failed, n)
-					fmt.Fprintf(c.out, "%s", out)
-				}
-				fmt.Fprintf(c.out, "%s\t%s\t%.3fs\n", verdict, n, time.Since(began).Seconds())
-				mu.Unlock()
+				run(n)
 			}
 		})
 	}
 	running.Wait()
+	for _, n := range alone {
+		run(n)
+	}
 	if len(failed) > 0 {
 		return fmt.Errorf("%d of %d failed: %s", len(failed), len(names), strings.Join(failed, " "))
 	}
