@@ -40,17 +40,18 @@ func TestFleetFaults(t *testing.T) {
 	}
 }
 
-// What befalls a host as a whole: memory is used up; and, with HOTDESK_LONG, its
-// clock, its registry, its key, its programs or its certificate is another one. Each fault is seen to take effect, and is recovered from.
+// What befalls a host as a whole: its clock is set, memory is used up; and, with
+// HOTDESK_LONG, its registry, its key, its programs or its certificate is another
+// one. Each fault is seen to take effect, and is recovered from.
 func TestFleetHostFaults(t *testing.T) {
 	c := fleet.Config{
 		Scenario: "office", People: 4, Lasts: time.Minute, Seed: 4, Faults: true, Enough: 3, Every: 200 * time.Millisecond,
-		Kinds: []string{"session's memory full", "gateway's memory full"},
+		Kinds: []string{"clock set", "session's memory full", "gateway's memory full"},
 		Bin:   bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(), Verbose: true,
 	}
 	if os.Getenv("HOTDESK_LONG") == "1" {
 		c.Lasts, c.Enough, c.Seed = 4*time.Minute, 0, rand.Uint64()
-		c.Kinds = append(c.Kinds, "clock set", "registry away", "group key changed", "programs upgraded", "certificate of another authority")
+		c.Kinds = append(c.Kinds, "registry away", "group key changed", "programs upgraded", "certificate of another authority")
 	}
 	sum, err := fleet.Run(t.Context(), c)
 	if err != nil {
