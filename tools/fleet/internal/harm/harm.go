@@ -355,7 +355,8 @@ func (b *blow) partition(ctx context.Context, hosts ...*lab.Host) (over func(), 
 	}, nil
 }
 
-// apart says which host does not know another one, "" if all know all.
+// apart says which host does not know another one, "" if all know all. One that is
+// suspect has not been heard since it missed a question, and is not waited for.
 func (h *Harm) apart(ctx context.Context) string {
 	for _, at := range h.Hosts {
 		var t local.Table
@@ -367,7 +368,7 @@ func (h *Harm) apart(ctx context.Context) string {
 			known[row.Host] = row
 		}
 		for _, other := range h.Hosts {
-			if row, ok := known[other.Name]; !ok || other != at && (!row.Trusted || row.Down) {
+			if row, ok := known[other.Name]; !ok || other != at && (!row.Trusted || row.Down || row.Suspect) {
 				return fmt.Sprintf("%s about %s: %+v", at.Name, other.Name, row)
 			}
 		}
