@@ -115,7 +115,9 @@ func (c *Config) openTrust() (*trust.Store, error) {
 
 // ownKey is the file of the terminal's key. Without one that was named the key
 // is kept where the terminal keeps things anyway, if it lasts there: with another
-// key after each start no host would believe that it is the same terminal.
+// key after each start no host would believe that it is the same terminal. One
+// that lies there already has lasted, and is used where nothing can be written,
+// as on a terminal whose disk was made read-only once it was set up.
 func (c *Config) ownKey() string {
 	file := c.KeyFile
 	switch {
@@ -123,8 +125,12 @@ func (c *Config) ownKey() string {
 		return file
 	case c.State != "":
 		return filepath.Join(c.State, keyName)
-	case c.Trust != trust.Configured && trust.Lasts(filepath.Dir(c.TrustFile)):
-		return filepath.Join(filepath.Dir(c.TrustFile), keyName)
+	case c.Trust != trust.Configured:
+		dir := filepath.Dir(c.TrustFile)
+		file = filepath.Join(dir, keyName)
+		if _, err := os.Stat(file); err == nil || trust.Lasts(dir) {
+			return file
+		}
 	}
 	c.Log.Info("this terminal has no key of its own, and whoever says its id is taken for it: let it keep one with -state DIR, on a disk")
 	return ""

@@ -103,7 +103,7 @@ func flags(c *Config) *flag.FlagSet {
 		return nil
 	})
 	fs.StringVar(&c.State, "state", "", "`DIR` that lasts, made when it is missing, where the terminal keeps what it learns: trusted.pem of -trust, and terminal.key, its own key (empty: as -trust-file and -key-file say)")
-	fs.StringVar(&c.KeyFile, "key-file", "", "`FILE` of the terminal's own key, made when it is missing: hosts that have seen it let nobody else be this terminal (empty: terminal.key in -state or else beside -trust-file, if that is on a disk; without either its id is all that it has)")
+	fs.StringVar(&c.KeyFile, "key-file", "", "`FILE` of the terminal's own key, made when it is missing: hosts that have seen it let nobody else be this terminal (empty: terminal.key in -state or else beside -trust-file, if it is there or that is on a disk which can be written to; without either its id is all that it has)")
 	fs.StringVar(&c.TrustFile, "trust-file", "", "`FILE` where the authority that -trust brought is kept; take it away to trust anew (empty: trusted.pem in -state)")
 	fs.StringVar(&c.DHCP, "dhcp", "", "`INTERFACE` on which a DHCP server is asked for servers (needs the rights of root; empty: no DHCP)")
 	fs.BoolVar(&c.DHCPConfigure, "dhcp-configure", false, "give the interface of -dhcp the address and route of the lease, and take them away at the end")

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -272,7 +273,18 @@ func TestOwnKeyFile(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", c.conf, got, c.want)
 		}
 	}
-	c := Config{Trust: trust.FirstUse, State: filepath.Join(shm, "state"), DHCP: "x"}
+	// What is there is used, although no key would be made in such a directory.
+	c := Config{Trust: trust.FirstUse, TrustFile: filepath.Join(shm, "trusted.pem"), KeyFile: filepath.Join(shm, "terminal.key"), Log: slog.New(slog.DiscardHandler)}
+	made, err := c.openTrust()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.KeyFile = ""
+	if found, err := c.openTrust(); err != nil || len(found.TLS().Certificates) != 1 ||
+		!reflect.DeepEqual(found.TLS().Certificates[0].PrivateKey, made.TLS().Certificates[0].PrivateKey) {
+		t.Errorf("the key that is there is not used: %v", err)
+	}
+	c = Config{Trust: trust.FirstUse, State: filepath.Join(shm, "state"), DHCP: "x"}
 	if err := c.checkTrust(); err != nil || c.TrustFile != filepath.Join(c.State, "trusted.pem") {
 		t.Errorf("%q, %v", c.TrustFile, err)
 	}
