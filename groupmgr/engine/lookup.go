@@ -232,6 +232,9 @@ func (e *Engine) there(now time.Time, q local.Lookup, host string, session alp.S
 			Reason: fmt.Sprintf("your session runs on %s, whose server is not running: wait a moment, then try again", host)}
 	}
 	proof := group.Redirect{Stamp: e.table.Stamp(now), To: host, Terminal: q.Terminal, Token: cmp.Or(q.Presented, q.Token), Session: session, User: q.User, Proof: q.Proven}
+	if session == "" && proof.Token != q.Token {
+		proof.As = q.Token
+	}
 	return local.Answer{Where: local.There, Session: session, Host: host,
 		Target: netip.AddrPortFrom(way, uint16(row.Host.Control)), Props: proof.Sign(e.cfg.Ring, e.cfg.Alg)}
 }
@@ -261,12 +264,13 @@ func (e *Engine) Verify(now time.Time, v local.Verify) local.Verified {
 		return local.Verified{OK: true, Session: r.Session, User: r.User, Proven: r.Proof}
 	}
 	// A new one, unless another terminal with this token was faster.
-	if found := e.own(now, r.Token, true); len(found) > 0 {
+	token := cmp.Or(r.As, r.Token)
+	if found := e.own(now, token, true); len(found) > 0 {
 		return local.Verified{OK: true, Session: found[0].ID, New: found[0].ID != "", User: r.User, Proven: r.Proof}
 	}
 	if self, _ := e.table.Find(e.cfg.Host); !takes(self) {
 		return no("this host takes no new sessions by now")
 	}
-	e.keepPromise(now, r.Token, e.cfg.Host)
+	e.keepPromise(now, token, e.cfg.Host)
 	return local.Verified{OK: true, User: r.User, Proven: r.Proof}
 }

@@ -255,3 +255,24 @@ func TestGoodbye(t *testing.T) {
 		t.Errorf("%d notices", stopped)
 	}
 }
+
+// A card that is an alias is sent for a new session of another token, and a bare
+// terminal after its login for one of its user's: the place is promised to
+// that token, and one that somebody else got meanwhile is found.
+func TestNewSessionOfAnotherToken(t *testing.T) {
+	for presented, token := range map[alp.Token]alp.Token{"card.9": "card.1", "pseudo." + alp.Token(terminal): "user.ann"} {
+		w, a, b := two(t)
+		q := local.Lookup{Token: token, Presented: presented, Hosts: []string{"b"}}
+		proof := local.Verify{Props: w.asks(a, q).Props, Token: presented, Terminal: terminal}
+		if v := b.Verify(w.now, proof); v != (local.Verified{OK: true}) {
+			t.Fatalf("%+v", v)
+		}
+		if b.promised(w.now, token) != "b" || b.promised(w.now, presented) != "" {
+			t.Errorf("what is promised is not a session of %s", token)
+		}
+		w.step(b, Report{[]local.Session{w.session(b, s2, token, 0)}})
+		if v := b.Verify(w.now, proof); v != (local.Verified{OK: true, Session: s2, New: true}) {
+			t.Errorf("%+v", v)
+		}
+	}
+}

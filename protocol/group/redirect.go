@@ -28,6 +28,7 @@ type Redirect struct {
 	Session  alp.SessionID // empty: a new one
 	User     string        // user, in hexadecimal: has logged in at the sender; empty: nobody was asked (ours)
 	Proof    string        // proof: the kind of proof that the card has given to the group; empty: none (ours)
+	As       alp.Token     // as: whose a new session is, where that is not Token: the card is its alias, or the user has logged in (ours)
 }
 
 // MaxUser bounds the name of a Redirect's user, in bytes.
@@ -55,6 +56,9 @@ func (r Redirect) Sign(ring Ring, a Alg) string {
 	if r.Proof != "" {
 		m.Add("proof", r.Proof)
 	}
+	if r.As != "" {
+		m.Add("as", string(r.As))
+	}
 	r.Stamp.add(&m)
 	return strings.TrimSuffix(string(ring.Sign(m.Append(nil), a)), "\n")
 }
@@ -72,9 +76,13 @@ func ParseRedirect(props string, ring Ring) (Redirect, error) {
 		Token:    f.token(),
 		Session:  alp.SessionID(f.m.Get("session")),
 		Proof:    f.m.Get("proof"),
+		As:       alp.Token(f.m.Get("as")),
 	}
 	if r.Proof != "" && !validWord(r.Proof, MaxProof) {
 		f.fail("proof %.160q", r.Proof)
+	}
+	if r.As != "" && !r.As.Valid() {
+		f.fail("as %.160q", r.As)
 	}
 	if r.Session == "new" {
 		r.Session = ""
