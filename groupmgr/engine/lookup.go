@@ -231,7 +231,7 @@ func (e *Engine) there(now time.Time, q local.Lookup, host string, session alp.S
 		return local.Answer{Where: local.Unreachable, Session: session, Host: host,
 			Reason: fmt.Sprintf("your session runs on %s, whose server is not running: wait a moment, then try again", host)}
 	}
-	proof := group.Redirect{Stamp: e.table.Stamp(now), To: host, Terminal: q.Terminal, Token: cmp.Or(q.Presented, q.Token), Session: session, User: q.User, Proof: q.Proven}
+	proof := group.Redirect{Stamp: e.table.Stamp(now), To: host, Terminal: q.Terminal, Token: cmp.Or(q.Presented, q.Token), Session: session, User: q.User, Proof: q.Proven, Another: q.Another}
 	if session == "" && proof.Token != q.Token {
 		proof.As = q.Token
 	}
@@ -265,12 +265,12 @@ func (e *Engine) Verify(now time.Time, v local.Verify) local.Verified {
 	}
 	// A new one, unless another terminal with this token was faster.
 	token := cmp.Or(r.As, r.Token)
-	if found := e.own(now, token, true); len(found) > 0 {
+	if found := e.own(now, token, true); len(found) > 0 && !r.Another {
 		return local.Verified{OK: true, Session: found[0].ID, New: found[0].ID != "", User: r.User, Proven: r.Proof}
 	}
 	if self, _ := e.table.Find(e.cfg.Host); !takes(self) {
 		return no("this host takes no new sessions by now")
 	}
 	e.keepPromise(now, token, e.cfg.Host)
-	return local.Verified{OK: true, User: r.User, Proven: r.Proof}
+	return local.Verified{OK: true, User: r.User, Proven: r.Proof, Another: r.Another}
 }

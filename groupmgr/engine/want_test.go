@@ -74,3 +74,22 @@ func TestWantHost(t *testing.T) {
 		t.Errorf("none is left: %+v", got)
 	}
 }
+
+// Another session, chosen beside one that is there, is a new one, and counts
+// with its host.
+func TestAnotherSession(t *testing.T) {
+	w, a, b := two(t)
+	w.step(b, Report{[]local.Session{w.session(b, s2, "card.1", 0)}})
+	for another, want := range map[bool]local.Verified{false: {OK: true, Session: s2, New: true}, true: {OK: true, Another: true}} {
+		got := w.asks(a, local.Lookup{Token: "card.1", Want: local.WantPlace, Hosts: []string{"b"}, Another: another})
+		if got.Where != local.There || got.Host != "b" || got.Session != "" {
+			t.Errorf("%+v", got)
+		}
+		if v := b.Verify(w.now, local.Verify{Props: got.Props, Token: "card.1", Terminal: terminal}); v != want {
+			t.Errorf("%+v, want %+v", v, want)
+		}
+	}
+	if n := b.total(w.now); n != 2 {
+		t.Errorf("%d sessions, one of them about to be", n)
+	}
+}

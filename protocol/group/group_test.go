@@ -223,7 +223,7 @@ func TestLargestFit(t *testing.T) {
 			t.Errorf("%v: %s", err, line)
 		}
 	}
-	proof := Redirect{Stamp: h.Stamp(), To: long, Terminal: "ffffffffffff", Token: token, Session: "0123456789abcdef", User: strings.Repeat("u", MaxUser), Proof: strings.Repeat("p", MaxProof), As: token}.Sign(ring, SHA256)
+	proof := Redirect{Stamp: h.Stamp(), To: long, Terminal: "ffffffffffff", Token: token, Session: "0123456789abcdef", User: strings.Repeat("u", MaxUser), Proof: strings.Repeat("p", MaxProof), As: token, Another: true}.Sign(ring, SHA256)
 	if len(proof) > alp.MaxValue {
 		t.Errorf("proof of %d bytes does not fit a value", len(proof))
 	}
@@ -348,6 +348,7 @@ func TestRedirectExactBytes(t *testing.T) {
 		"session=0123456789abcdef user=616e6e proof=piv boot=": {Session: "0123456789abcdef", User: "ann", Proof: "piv"},
 		"session=new as=card.1 boot=":                          {As: "card.1"},
 		"session=new user=616e6e proof=pin as=user.ann boot=":  {User: "ann", Proof: "pin", As: "user.ann"},
+		"session=new as=card.1 another=yes boot=":              {As: "card.1", Another: true},
 	} {
 		r.Stamp, r.To, r.Terminal, r.Token = stamp, "host05", "0003ba0a0b0c", "mondex.1"
 		want = "redirect host=mud time=950739941 to=host05 terminal=0003ba0a0b0c token=mondex.1 " + want + "1122334455667788 counter=4"
@@ -364,6 +365,7 @@ func TestRedirectExactBytes(t *testing.T) {
 			"taken away":  strings.Replace(props, " proof="+r.Proof, "", 1),
 			"at the end":  props + " proof=pin",
 			"of another":  strings.Replace(props, " boot=", " as=card.2 boot=", 1),
+			"beside it":   strings.Replace(props, " boot=", " another=yes boot=", 1),
 			"in the tail": strings.Replace(props, " sig=", " proof=pin sig=", 1),
 		} {
 			if got, err := ParseRedirect(bad, ring); bad != props && (err == nil || got != (Redirect{})) {
@@ -415,7 +417,7 @@ func FuzzParseRedirect(f *testing.F) {
 	f.Add(r.Sign(ring, SHA256))
 	r.User, r.Proof, r.As = "ann", "piv-card", "user.ann"
 	f.Add(r.Sign(ring, SHA256))
-	r.User = ""
+	r.User, r.Another = "", true
 	f.Add(r.Sign(ring, SHA1))
 	f.Fuzz(func(t *testing.T, props string) {
 		if r, err := ParseRedirect(props, ring); err == nil {

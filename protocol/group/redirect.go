@@ -29,6 +29,7 @@ type Redirect struct {
 	User     string        // user, in hexadecimal: has logged in at the sender; empty: nobody was asked (ours)
 	Proof    string        // proof: the kind of proof that the card has given to the group; empty: none (ours)
 	As       alp.Token     // as: whose a new session is, where that is not Token: the card is its alias, or the user has logged in (ours)
+	Another  bool          // another=yes: its user has chosen a new one beside those that there are (ours)
 }
 
 // MaxUser bounds the name of a Redirect's user, in bytes.
@@ -59,6 +60,9 @@ func (r Redirect) Sign(ring Ring, a Alg) string {
 	if r.As != "" {
 		m.Add("as", string(r.As))
 	}
+	if r.Another {
+		m.Add("another", "yes")
+	}
 	r.Stamp.add(&m)
 	return strings.TrimSuffix(string(ring.Sign(m.Append(nil), a)), "\n")
 }
@@ -77,6 +81,7 @@ func ParseRedirect(props string, ring Ring) (Redirect, error) {
 		Session:  alp.SessionID(f.m.Get("session")),
 		Proof:    f.m.Get("proof"),
 		As:       alp.Token(f.m.Get("as")),
+		Another:  f.m.Get("another") == "yes",
 	}
 	if r.Proof != "" && !validWord(r.Proof, MaxProof) {
 		f.fail("proof %.160q", r.Proof)

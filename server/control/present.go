@@ -150,10 +150,15 @@ func (s *Server) sent(p *presentation, v local.Verified) {
 	if !p.needsLogin { // else the lookup after the login goes by, and the user may choose
 		p.must = v.Session
 	}
+	if v.Another && p.t.made != p.req.Props && s.says(p).Choose {
+		p.another, p.picked, p.t.made = true, true, p.req.Props
+	}
 	row, ok := s.table.Get(v.Session)
 	switch {
 	case p.needsLogin:
 		s.logIn(p)
+	case p.another:
+		s.lookup(p)
 	case v.Session == "":
 		s.here(p)
 	case ok && row.Token == p.token:
@@ -186,7 +191,7 @@ func (s *Server) lookup(p *presentation) {
 		return
 	}
 	p.lookups++
-	if s.conf.Group.Away() != "" && p.lookups <= MaxLookups {
+	if s.conf.Group.Away() != "" && p.lookups <= MaxLookups && !p.another {
 		if row, ok := s.table.Latest(p.token); ok {
 			s.attach(p, row.ID)
 			return
@@ -206,7 +211,7 @@ func (s *Server) lookup(p *presentation) {
 			s.start(p)
 			return
 		}
-		ask.Want = local.WantPlace
+		ask.Want, ask.Another = local.WantPlace, true
 	}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
@@ -231,7 +236,7 @@ func (s *Server) question(p *presentation, want local.Want) local.Lookup {
 // noGroup is what is left without the group manager: a session of the token
 // that is here.
 func (s *Server) noGroup(p *presentation) {
-	if row, ok := s.table.Latest(p.token); ok {
+	if row, ok := s.table.Latest(p.token); ok && !p.another {
 		s.attach(p, row.ID)
 		return
 	}

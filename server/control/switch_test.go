@@ -9,6 +9,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
+	"hotdesk/server/control"
 	"hotdesk/server/greeter"
 	"hotdesk/server/session/client"
 )
@@ -267,11 +268,84 @@ func TestSwitchNewElsewhere(t *testing.T) {
 		r.set(local.Offline, 0)
 		d.fill(1, nil)
 		u.next(alp.CmdRedirectInf)
-		if q := asked(); q[len(q)-1].Want != local.WantPlace {
+		if q := asked(); q[len(q)-1].Want != local.WantPlace || !q[len(q)-1].Another {
 			t.Errorf("%+v", q)
 		}
 		r.starts(0)
 	})
+}
+
+// Who was sent for another session gets it where there is one already, once for
+// each time that it was chosen, and only who may choose here too.
+func TestSwitchNewWhereThereIsOne(t *testing.T) {
+	sent := func(v local.Verified, lines ...string) func(*rig) {
+		return func(r *rig) {
+			ruled(lines...)(r)
+			r.parent.Add(client.Status{Session: ours, Token: "card.1", User: "ann", Started: 1, Last: 1})
+			r.group.Proof = func(local.Verify) local.Verified { return v }
+		}
+	}
+	another := local.Verified{OK: true, Another: true, User: "ann"}
+	run(t, sent(another, "policy p choose=yes"), func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		first := u.shown()
+		if first.Session == ours {
+			t.Error("the session that was there is shown")
+		}
+		r.starts(1)
+		redirected(u, "card.1") // with the proof of before
+		u.form()
+		r.starts(1)
+	})
+	another.User = ""
+	run(t, sent(another, "policy p choose=yes first=login reattach=login"), func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		u.form().fill(0, nil, "ann", "pw")
+		if c := u.session(); c.Session == ours || len(r.parent.Begun()) != 1 {
+			t.Errorf("%+v", c)
+		}
+	})
+	run(t, sent(another, "policy p choose=no"), func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		if c := u.shown(); c.Session != ours {
+			t.Errorf("%+v", c)
+		}
+		r.starts(0)
+	})
+	run(t, sent(another, "policy p choose=yes sessions=1"), func(r *rig) {
+		u := r.dial(a)
+		redirected(u, "card.1")
+		if s := u.screen().Screen; !strings.Contains(s.Text, "as many sessions as you may") {
+			t.Errorf("%+v", s)
+		}
+		r.starts(0)
+	})
+}
+
+// A new one is a new one also while there is no group manager.
+func TestSwitchNewWithoutGroup(t *testing.T) {
+	for rule, made := range map[string]int{"policy p choose=yes": 1, "policy p choose=yes hosts=south": 0} {
+		run(t, withOurs(func(r *rig) { ruled(rule)(r); r.conf.Host = "north" }), func(r *rig) {
+			u := r.dial(a)
+			u.insert("card.1")
+			u.shown()
+			synctest.Wait() // the gateway knows that it is shown
+			r.group.SetAway("The group manager is away.")
+			u.wish(alp.WishSwitch)
+			u.form().fill(1, nil)
+			if made == 0 {
+				r.pass(control.GroupWithin)
+				u.asked()
+			} else if c := u.shown(); c.Session == ours {
+				t.Errorf("%+v", c)
+			}
+			r.starts(made)
+			r.group.SetAway("")
+		})
+	}
 }
 
 // The account that a session runs as has not logged in: after its terminal was

@@ -30,7 +30,8 @@ type terminal struct {
 	shown   attachment // what it was last offered
 	came    uint64     // the screen that it shows now, if it does
 	redirs  []time.Time
-	waiting bool // a prune is due
+	made    string // the redirect's proof that another session was made for: it is good for one
+	waiting bool   // a prune is due
 	notes   notes
 }
 

@@ -100,6 +100,10 @@ type Lookup struct {
 	// names, with * for any bytes. Sessions that exist are found on all. A group
 	// manager of before does not know the field: the gateway judges once more.
 	Hosts []string `json:"hosts,omitempty"`
+	// Another, with WantPlace, is for a user who has chosen a new session beside
+	// those that there are: a redirect's proof says so. A group manager of before
+	// does not know the field: where there is one already, that is shown.
+	Another bool `json:"another,omitempty"`
 }
 
 // Want is what a lookup is for, when it is not for the token's session. A group
@@ -167,9 +171,10 @@ type Verified struct {
 	OK      bool          `json:"ok"`
 	Session alp.SessionID `json:"session,omitempty"`
 	New     bool          `json:"new,omitempty"`
-	User    string        `json:"user,omitempty"`   // who has logged in at the sender
-	Proven  string        `json:"proven,omitempty"` // the kind of proof that the card has given before; "" none
-	Reason  string        `json:"reason,omitempty"` // why not, for the log
+	User    string        `json:"user,omitempty"`    // who has logged in at the sender
+	Proven  string        `json:"proven,omitempty"`  // the kind of proof that the card has given before; "" none
+	Another bool          `json:"another,omitempty"` // the user has chosen a new one, whether there are others or not
+	Reason  string        `json:"reason,omitempty"`  // why not, for the log
 }
 
 // Check tells whether a report is within bounds.
@@ -195,6 +200,9 @@ func (l Lookup) Check() error {
 	}
 	if (l.Want == WantSession) != (l.Session != "") || l.Session != "" && !l.Session.Valid() || (l.Session != "") != (l.Host != "") || len(l.Host) > maxHost {
 		return fmt.Errorf("local: lookup that wants %q: session %q on %q", l.Want, l.Session, l.Host)
+	}
+	if l.Another && l.Want != WantPlace {
+		return fmt.Errorf("local: lookup that wants %q, and another session", l.Want)
 	}
 	if len(l.Hosts) > MaxHosts || slices.ContainsFunc(l.Hosts, func(h string) bool { return h == "" || len(h) > maxPattern }) {
 		return fmt.Errorf("local: lookup with %d hosts; at most %d, of at most %d bytes each", len(l.Hosts), MaxHosts, maxPattern)
