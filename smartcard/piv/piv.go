@@ -7,13 +7,16 @@
 // Invariants:
 //  1. Parsers accept what AppendX writes; their errors name the object.
 //
-// The package does no I/O. Limits: those of package apdu; MaxPIN.
+// The package does no I/O. Limits: those of package apdu; MaxPIN, MaxCert.
 package piv
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io"
 
 	"hotdesk/smartcard/apdu"
 )
@@ -39,6 +42,11 @@ const (
 	CardAuthentication = 0x9E // needs none
 )
 
+// CardAuthenticationUsage is the extended key usage of certificates of the key
+// 9E, and of no other (FIPS 201-3 section 4.2.2.2): by it a verifier knows that
+// no PIN was needed.
+var CardAuthenticationUsage = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 6, 8}
+
 // Algorithms of keys.
 const (
 	RSA2048 = 0x07
@@ -55,6 +63,9 @@ const (
 	MinPIN    = 6
 	RSASize   = 256 // of a challenge for RSA-2048, padded by the caller
 	HashSize  = 32  // of a challenge for P-256
+
+	// MaxCert bounds a certificate that was compressed. Cards keep up to 3 kB.
+	MaxCert = 16 << 10
 
 	RSA3072Size = 384 // of a challenge for RSA-3072
 	Hash384Size = 48  // of a challenge for P-384
@@ -149,8 +160,8 @@ func AppendCert(b, der []byte) []byte {
 	return apdu.AppendTLV(b, 0x53, apdu.AppendTLV(v, 0xFE, nil))
 }
 
-// ParseCert reads a certificate object: DER. A compressed certificate is
-// refused.
+// ParseCert reads a certificate object: DER, which many issuers compress to fit
+// the card (SP 800-73-4 part 1, appendix A, CertInfo).
 func ParseCert(b []byte) ([]byte, error) {
 	v, err := unwrap(b, 0x53)
 	if err != nil {
@@ -160,11 +171,27 @@ func ParseCert(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: certificate (%w)", ErrObject, err)
 	}
-	if info, err := apdu.FindTLV(v, 0x71); err == nil && len(info) == 1 && info[0]&1 != 0 {
-		return nil, fmt.Errorf("%w: compressed certificate", ErrObject)
+	info, err := apdu.FindTLV(v, 0x71)
+	if err != nil || len(info) != 1 || info[0]&compressed == 0 {
+		return der, nil
+	}
+	r, err := gzip.NewReader(bytes.NewReader(der))
+	if err != nil {
+		return nil, fmt.Errorf("%w: compressed certificate (%w)", ErrObject, err)
+	}
+	der, err = io.ReadAll(io.LimitReader(r, MaxCert+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: compressed certificate (%w)", ErrObject, err)
+	case len(der) > MaxCert:
+		return nil, fmt.Errorf("%w: compressed certificate of more than %d bytes", ErrObject, MaxCert)
 	}
 	return der, nil
 }
+
+// compressed is the bit of CertInfo that says that the certificate is a gzip
+// stream.
+const compressed = 0x01
 
 // Holder is the CHUID.
 type Holder struct {

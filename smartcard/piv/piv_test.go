@@ -2,9 +2,12 @@ package piv
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/hex"
 	"errors"
 	"testing"
+
+	"hotdesk/smartcard/apdu"
 )
 
 func TestCommands(t *testing.T) {
@@ -60,17 +63,47 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// zipped is a certificate object with a gzip stream of n bytes, the last of which
+// are cut off.
+func zipped(t testing.TB, n, cut int) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(bytes.Repeat([]byte{7}, n)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	v := apdu.AppendTLV(apdu.AppendTLV(nil, 0x70, b.Bytes()[:b.Len()-cut]), 0x71, []byte{1})
+	return apdu.AppendTLV(nil, 0x53, apdu.AppendTLV(v, 0xfe, nil))
+}
+
+func TestCompressedCert(t *testing.T) {
+	for n, ok := range map[int]bool{1: true, 1500: true, MaxCert: true, MaxCert + 1: false, 1 << 20: false} {
+		der, err := ParseCert(zipped(t, n, 0))
+		if ok && (err != nil || len(der) != n) || !ok && (!errors.Is(err, ErrObject) || der != nil) {
+			t.Errorf("%d bytes: %d came, %v", n, len(der), err)
+		}
+	}
+	if der, err := ParseCert(zipped(t, 1500, 4)); !errors.Is(err, ErrObject) || der != nil {
+		t.Errorf("cut short: %d bytes, %v", len(der), err)
+	}
+}
+
 func FuzzObjects(f *testing.F) {
 	f.Add(AppendHolder(nil, Holder{Expiry: "20301231"}))
 	f.Add(AppendCert(nil, []byte{1, 2, 3}))
 	f.Add(AppendSignature(nil, []byte{1}))
+	f.Add(zipped(f, 1500, 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if h, err := ParseHolder(b); err == nil {
 			if again, err := ParseHolder(AppendHolder(nil, h)); err != nil || again.GUID != h.GUID {
 				t.Fatalf("%x: %+v, %v", b, again, err)
 			}
 		}
-		ParseCert(b)
+		if der, _ := ParseCert(b); len(der) > max(len(b), MaxCert) {
+			t.Fatalf("%d bytes of %d", len(der), len(b))
+		}
 		ParseSignature(b)
 		ParseAuthenticate(b)
 	})
