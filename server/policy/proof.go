@@ -46,8 +46,10 @@ type proofRule struct {
 //	                           a new session and for one that there is: none,
 //	                           pin, piv-card, piv, simple
 //	authority FILE             PEM certificates of those who may issue PIV cards
+//	                           and their roots; certificates of the key 9E must
+//	                           have the extended key usage id-PIV-cardAuth
 //	crl FILE                   a revocation list; with any, every issuer needs one
-//	crl-expired refuse|allow   what of a list whose time is over (refuse)
+//	crl-expired refuse|allow   what of a list whose time is over, or not said (refuse)
 //	secrets FILE               of simple cards: lines ID SECRET, in hex
 //	keys FILE                  take a card's key at its first use, and keep it
 //	                           there, where the certificate does not name the card

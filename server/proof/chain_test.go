@@ -1,13 +1,18 @@
 package proof
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,12 +54,52 @@ func (l link) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.cert.Raw})
 }
 
-func (l link) list(revoked ...int64) []byte {
+func (l link) list(revoked ...int64) []byte { return l.listWith(nil, revoked...) }
+
+func (l link) listWith(change func(*x509.RevocationList), revoked ...int64) []byte {
 	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: epoch, NextUpdate: epoch.AddDate(0, 1, 0)}
 	for _, n := range revoked {
 		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: epoch})
 	}
+	if change != nil {
+		change(list)
+	}
 	der, err := x509.CreateRevocationList(rand.Reader, list, l.cert, l.key)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return der
+}
+
+// endless is an empty list that does not say when the next one comes.
+func (l link) endless() []byte {
+	var list struct {
+		TBS struct {
+			Raw        asn1.RawContent
+			Version    int
+			Algorithm  pkix.AlgorithmIdentifier
+			Issuer     asn1.RawValue
+			ThisUpdate time.Time
+			NextUpdate time.Time       `asn1:"optional"`
+			Extensions []asn1.RawValue `asn1:"tag:0,explicit"`
+		}
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(l.list(), &list); err != nil {
+		l.t.Fatal(err)
+	}
+	list.TBS.Raw, list.TBS.NextUpdate = nil, time.Time{}
+	tbs, err := asn1.Marshal(list.TBS)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	digest := sha256.Sum256(tbs)
+	if list.Signature.Bytes, err = l.key.Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
+		l.t.Fatal(err)
+	}
+	list.Signature.BitLength = 8 * len(list.Signature.Bytes)
+	der, err := asn1.Marshal(list)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -87,8 +132,11 @@ func TestChains(t *testing.T) {
 		{"no list of the root", leaf.cert, all, [][]byte{between.list()}, sayLists},
 		{"no list of the issuer", leaf.cert, all, [][]byte{root.list()}, sayLists},
 		{"a list that another signed", leaf.cert, all, [][]byte{other.list(), between.list()}, sayLists},
+		{"a newer list", leaf.cert, all, [][]byte{root.list(), between.list(), between.listWith(func(l *x509.RevocationList) { l.ThisUpdate = epoch.Add(time.Minute) }, 3)}, sayRevoked},
+		{"a newer list without it", leaf.cert, all, [][]byte{root.list(), between.list(3), between.listWith(func(l *x509.RevocationList) { l.ThisUpdate = epoch.Add(time.Minute) })}, ""},
+		{"a list of tomorrow", leaf.cert, all, [][]byte{root.list(), between.list(3), between.listWith(func(l *x509.RevocationList) { l.ThisUpdate = epoch.AddDate(0, 0, 1) })}, sayRevoked},
+		{"a list without an end", leaf.cert, all, [][]byte{root.list(), between.endless()}, sayLists},
 		{"no issuer", leaf.cert, [][]byte{root.pem()}, nil, sayUnknown},
-		{"an issuer and no root", leaf.cert, [][]byte{between.pem()}, nil, sayUnknown},
 		{"a root of the same name", leaf.cert, [][]byte{other.pem(), between.pem()}, nil, sayUnknown},
 		{"not for signatures", encipher.cert, all, nil, sayKey},
 		{"issued by a card", byLeaf.cert, all, nil, sayUnknown},
@@ -104,6 +152,35 @@ func TestChains(t *testing.T) {
 		}
 		if got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+	trust, err := ParseTrust(all, [][]byte{root.list(), between.endless()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust.AllowExpired = true
+	if err := trust.check(leaf.cert, epoch); err != nil {
+		t.Errorf("a list without an end, allowed: %v", err)
+	}
+}
+
+// TestPartialLists: a list that is not its issuer's whole one is refused where it
+// is read, as it is newer than the whole one and knows less.
+func TestPartialLists(t *testing.T) {
+	root := sign(t, 1, "root", true, nil, nil)
+	extension := func(id ...int) []pkix.Extension {
+		return []pkix.Extension{{Id: id, Critical: true, Value: []byte{0x30, 0}}}
+	}
+	for name, change := range map[string]func(*x509.RevocationList){
+		"changes": func(l *x509.RevocationList) { l.ExtraExtensions = extension(2, 5, 29, 27) },
+		"a part":  func(l *x509.RevocationList) { l.ExtraExtensions = extension(2, 5, 29, 28) },
+		"others'": func(l *x509.RevocationList) {
+			l.RevokedCertificateEntries[0].ExtraExtensions = extension(2, 5, 29, 29)
+		},
+	} {
+		list := root.listWith(func(l *x509.RevocationList) { l.ThisUpdate = epoch.Add(time.Minute); change(l) }, 7)
+		if trust, err := ParseTrust([][]byte{root.pem()}, [][]byte{root.list(3), list}); !errors.Is(err, ErrTrust) || !strings.Contains(err.Error(), "needed") || trust != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

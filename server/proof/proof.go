@@ -15,7 +15,8 @@
 //
 // What each is worth: simple, piv-card and piv show that the card holds a
 // secret that cannot be read out, so a copied id is refused; piv shows also
-// that whoever put the card in knows its PIN. A pin alone is the terminal's
+// that whoever put the card in knows its PIN, as long as the authorities mark
+// certificates of 9E as such (piv.CardAuthenticationUsage). A pin alone is the terminal's
 // word: it stops the finder of a card, not somebody with a terminal or a card
 // of their own making.
 //
@@ -349,6 +350,9 @@ func (m *Machine) certificate(object []byte) Step {
 		return m.refuse(refuse(sayKey, "%v", err))
 	}
 	if err := m.cfg.Trust.check(c, m.at); err != nil {
+		return m.refuse(err.(*refusal))
+	}
+	if err := fits(c, m.cfg.Kind); err != nil {
 		return m.refuse(err.(*refusal))
 	}
 	if algorithm(c.PublicKey) == 0 {

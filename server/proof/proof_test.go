@@ -229,6 +229,26 @@ func TestPIVRefused(t *testing.T) {
 	}
 }
 
+// Who has found a card lets it answer with 9E, which needs no PIN, for 9A, and
+// says that whatever PIN is typed is right.
+func TestFoundCard(t *testing.T) {
+	b := newBench(t)
+	b.make(issuer.Spec{Name: "ada", PIN: "123456"})
+	for _, tc := range []struct {
+		kind Kind
+		text *strings.Replacer
+	}{
+		{PIV, strings.NewReplacer("ada-9a", "ada-9e", "123456", "000000")},
+		{PIVCard, strings.NewReplacer("ada-9e", "ada-9a")},
+	} {
+		b.files["found.card"] = &fstest.MapFile{Data: []byte(tc.text.Replace(string(b.files["ada.card"].Data)))}
+		c, token := b.in("found")
+		if r := run(t, config(tc.kind, token, b.trust()), c, epoch, "000000"); r.Outcome != Refused || r.Reason != sayKey {
+			t.Errorf("%s: %+v", tc.kind, r)
+		}
+	}
+}
+
 func TestPINs(t *testing.T) {
 	b := newBench(t)
 	b.make(issuer.Spec{Name: "ada", PIN: "123456"})
@@ -427,10 +447,13 @@ func TestParseTrust(t *testing.T) {
 	b := newBench(t)
 	b.make(issuer.Spec{Name: "ada", PIN: "123456"})
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.issuer.Authority.Raw})
+	root := sign(t, 1, "root", true, nil, nil)
+	between := sign(t, 2, "between", true, &root, nil)
 	for name, tc := range map[string]struct{ authorities, lists [][]byte }{
 		"no PEM":         {[][]byte{[]byte("hello")}, nil},
 		"a key":          {[][]byte{b.files["ada-9a.key.pem"].Data}, nil},
 		"no authority":   {[][]byte{b.files["ada-9a.pem"].Data}, nil},
+		"no root":        {[][]byte{between.pem()}, nil},
 		"a bad list":     {[][]byte{authority}, [][]byte{[]byte("list")}},
 		"too many lists": {[][]byte{authority}, bytes.Split(bytes.Repeat(append([]byte("x"), ','), MaxLists+1), []byte(","))},
 	} {

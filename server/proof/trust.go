@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ type Trust struct {
 	roots, between *x509.CertPool
 	count          int
 	lists          []*x509.RevocationList
-	AllowExpired   bool // revocation lists whose time is over count too
+	AllowExpired   bool // revocation lists whose time is over, or not said, count too
 }
 
 // ErrTrust is wrapped by the errors of ParseTrust.
@@ -43,6 +44,7 @@ var ErrTrust = errors.New("proof: bad authority or revocation list")
 // PEM or DER.
 func ParseTrust(authorities, lists [][]byte) (*Trust, error) {
 	t := &Trust{roots: x509.NewCertPool(), between: x509.NewCertPool()}
+	signed := false // by itself
 	for _, text := range authorities {
 		found := 0
 		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -61,6 +63,7 @@ func ParseTrust(authorities, lists [][]byte) (*Trust, error) {
 			}
 			if bytes.Equal(c.RawIssuer, c.RawSubject) {
 				t.roots.AddCert(c)
+				signed = true
 			} else {
 				t.between.AddCert(c)
 			}
@@ -80,9 +83,35 @@ func ParseTrust(authorities, lists [][]byte) (*Trust, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrTrust, err)
 		}
+		if err := whole(l); err != nil {
+			return nil, err
+		}
 		t.lists = append(t.lists, l)
 	}
+	if t.count > 0 && !signed {
+		return nil, fmt.Errorf("%w: none of the authorities signed itself, so no chain ends; name the root's certificate as well", ErrTrust)
+	}
 	return t, nil
+}
+
+// whole refuses a list that does not speak of all that its issuer has revoked:
+// one of changes, or of some kinds of certificates or places only. It says so by
+// a critical extension, and would hide the whole list that is older (RFC 5280
+// section 5.2: a list with a critical extension that is not known is not used).
+func whole(l *x509.RevocationList) error {
+	for _, e := range l.Extensions {
+		if e.Critical {
+			return fmt.Errorf("%w: the revocation list of %q has the critical extension %v: it is one of changes (2.5.29.27) or of a part (2.5.29.28), and the whole list is needed", ErrTrust, l.Issuer, e.Id)
+		}
+	}
+	for _, c := range l.RevokedCertificateEntries {
+		for _, e := range c.Extensions {
+			if e.Critical {
+				return fmt.Errorf("%w: the revocation list of %q speaks of others' certificates (critical extension %v of an entry): each issuer's own list is needed", ErrTrust, l.Issuer, e.Id)
+			}
+		}
+	}
+	return nil
 }
 
 // A refusal is why a proof does not hold: for the user, and for the log.
@@ -180,10 +209,28 @@ func (t *Trust) list(issuer *x509.Certificate, now time.Time) (*x509.RevocationL
 	switch {
 	case best == nil:
 		return nil, refuse(sayLists, "there is no revocation list of %q", issuer.Subject)
-	case !t.AllowExpired && !best.NextUpdate.IsZero() && now.After(best.NextUpdate):
+	case t.AllowExpired:
+	case best.NextUpdate.IsZero(): // against RFC 5280 section 5.1.2.5: any old one could be put in its place
+		return nil, refuse(sayLists, "the revocation list of %q does not say until when it holds", issuer.Subject)
+	case now.After(best.NextUpdate):
 		return nil, refuse(sayLists, "the revocation list of %q has expired at %v", issuer.Subject, best.NextUpdate)
 	}
 	return best, nil
+}
+
+// fits checks that a certificate is one of the key that the proof is by. A card
+// that was found signs with 9E for anybody: without this, whoever puts a program
+// between it and its reader would have 9E's certificate and signature pass for
+// those of 9A, and no PIN be needed.
+func fits(c *x509.Certificate, kind Kind) error {
+	marked := slices.ContainsFunc(c.UnknownExtKeyUsage, piv.CardAuthenticationUsage.Equal)
+	switch {
+	case kind == PIV && marked:
+		return refuse(sayKey, "the certificate in the place of 9A's is of key 9E (extended key usage %v), which needs no PIN", piv.CardAuthenticationUsage)
+	case kind == PIVCard && !marked:
+		return refuse(sayKey, "the certificate of key 9E lacks the extended key usage %v (id-PIV-cardAuth), by which it is known from 9A's: issue it with that", piv.CardAuthenticationUsage)
+	}
+	return nil
 }
 
 // clockSlack is how far an issuer's clock may be ahead.

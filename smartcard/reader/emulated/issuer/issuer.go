@@ -19,6 +19,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
@@ -106,10 +107,10 @@ func (i *Issuer) Card(s Spec) (map[string][]byte, error) {
 		first, second = s.Algorithm, s.Algorithm
 	}
 	for _, slot := range []struct {
-		name      string
-		algorithm byte
-	}{{"9a", first}, {"9e", second}} {
-		key, cert, err := i.pair(s.Name+" "+slot.name, slot.algorithm, names)
+		name           string
+		ref, algorithm byte
+	}{{"9a", piv.Authentication, first}, {"9e", piv.CardAuthentication, second}} {
+		key, cert, err := i.pair(s.Name+" "+slot.name, slot.ref, slot.algorithm, names)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +127,7 @@ func (i *Issuer) Card(s Spec) (map[string][]byte, error) {
 	return files, nil
 }
 
-func (i *Issuer) pair(name string, algorithm byte, names []*url.URL) (crypto.Signer, []byte, error) {
+func (i *Issuer) pair(name string, ref, algorithm byte, names []*url.URL) (crypto.Signer, []byte, error) {
 	var key crypto.Signer
 	var err error
 	switch algorithm {
@@ -144,7 +145,12 @@ func (i *Issuer) pair(name string, algorithm byte, names []*url.URL) (crypto.Sig
 	}
 	t := i.template(name)
 	t.URIs = names
-	t.KeyUsage, t.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	t.KeyUsage = x509.KeyUsageDigitalSignature
+	if ref == piv.CardAuthentication {
+		t.UnknownExtKeyUsage = []asn1.ObjectIdentifier{piv.CardAuthenticationUsage}
+	} else {
+		t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, t, i.Authority, key.Public(), i.key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issuer: %w", err)
