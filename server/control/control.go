@@ -28,7 +28,8 @@
 //  7. No session is made on a host that the policy bars from it. The group
 //     manager places by the same rule; here it is judged again.
 //  8. Of several sessions the one is shown that the user has chosen, or that a
-//     redirect names; where it has ended, its user is told so.
+//     redirect names, or that the terminal showed until its media was lost;
+//     where it has ended, its user is told so.
 //
 // A Server is safe for concurrent use; Serve is its life. Limits: those below
 // and alp.MaxLine.

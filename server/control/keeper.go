@@ -428,8 +428,11 @@ func (s *Server) bury(id alp.SessionID, reason string) {
 	s.ended = append(s.ended, ended{id, reason})
 }
 
-// obituary tells why a session is gone.
+// obituary tells why a session of before is not shown.
 func (s *Server) obituary(id alp.SessionID) string {
+	if _, runs := s.table.Get(id); runs {
+		return "Your session runs on, but is not this card's any more. Take the card out and insert it again for another one."
+	}
 	return cmp.Or(s.why(id), "Your session has ended. Take the card out and insert it again for a new one.")
 }
 

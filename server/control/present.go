@@ -251,11 +251,18 @@ func (s *Server) noGroup(p *presentation) {
 // answer does what the group manager said.
 func (s *Server) answer(p *presentation, a local.Answer) {
 	p.others = a.Others
+	if row, ok := s.table.Get(p.must); ok && row.Token == p.token { // later ones are shown elsewhere, by another card perhaps
+		s.attach(p, p.must)
+		return
+	}
 	switch a.Where {
 	case local.Here:
 		if row, ok := s.table.Get(a.Session); ok && row.Token == p.token {
 			if p.must != "" && row.ID != p.must {
 				p.notice = "That session has ended. This is another one of yours."
+				if _, runs := s.table.Get(p.must); runs {
+					p.notice = "That session is not this card's any more, and runs on. This is another one of yours."
+				}
 			}
 			s.attach(p, row.ID)
 			return

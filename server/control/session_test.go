@@ -295,3 +295,55 @@ func TestKeeperSilent(t *testing.T) {
 		k.SetHold(nil)
 	})
 }
+
+// A terminal whose media was lost has the session back that it showed, though
+// another one of the token was shown later, at the terminal of another card.
+func TestItsOwnSessionAgain(t *testing.T) {
+	const first, second = alp.SessionID("00000000000000a1"), alp.SessionID("00000000000000a2")
+	before := func(lines ...string) func(*rig) {
+		return func(r *rig) {
+			ruled(lines...)(r)
+			r.parent.Add(client.Status{Session: first, Token: "card.1", User: "ann", Started: 1, Last: 1})
+			r.parent.Add(client.Status{Session: second, Token: "card.3", User: "ann", Started: 2, Last: 2})
+		}
+	}
+	comes := func(r *rig, token string) *unit {
+		u := r.dial(a)
+		q := u.request(token)
+		q.Session = first
+		u.send(q.Message())
+		return u
+	}
+	run(t, func(r *rig) {
+		before("token card.1 user=ann", "token card.2 alias=card.1")(r)
+		r.parent.Add(client.Status{Session: second, Token: "card.1", User: "ann", Started: 2, Last: 2})
+	}, func(r *rig) {
+		v := r.dial(b)
+		v.insert("card.2")
+		if c := v.shown(); c.Session != second {
+			t.Errorf("%+v", c)
+		}
+		u := comes(r, "card.1")
+		if c := u.shown(); c.Session != first {
+			t.Errorf("%+v", c)
+		}
+		u.quiet() // nothing has ended
+		v.quiet()
+	})
+	// A card that was made an alias meanwhile has another's sessions, if any.
+	run(t, before("token card.3 user=ann", "token card.1 alias=card.3"), func(r *rig) {
+		u := comes(r, "card.1")
+		if c := u.session(); c.Session != second {
+			t.Errorf("%+v", c)
+		}
+		if n := u.notice(); !strings.Contains(n.Text, "runs on") || strings.Contains(n.Text, "ended") {
+			t.Errorf("%+v", n)
+		}
+	})
+	run(t, before("token card.4 user=ann", "token card.1 alias=card.4"), func(r *rig) {
+		if c := comes(r, "card.1").denied(); !strings.Contains(c.Cause, "runs on") {
+			t.Errorf("%+v", c)
+		}
+		r.starts(0)
+	})
+}
