@@ -56,6 +56,7 @@ type presentation struct {
 	sworn      bool              // at the host that redirected, which says so: a session of the user's needs no password here
 	visit      *visit            // the login, while there is something of it
 	then       func()            // what the login is for; nil: the lookup
+	wished     bool              // the switcher was, and what it lists is asked for
 	switching  bool              // the switcher is to be shown
 	picked     bool              // and the user has chosen
 	another    bool              // a new session

@@ -24,12 +24,10 @@ func (s *Server) deskReq(t *terminal, r alp.DeskReq) {
 	if t.now == nil || t.now.req.TokenSeq != r.TokenSeq || t.shown.session == "" {
 		return // it is about a picture that is gone
 	}
-	if k := s.keepers[t.shown.session]; k != nil {
-		k.left = true
-	}
 	s.say(t, slog.LevelInfo, "wished", "token", t.now.token, "wish", string(r.Wish))
 	switch r.Wish {
 	case alp.WishLeave:
+		s.left(t)
 		s.leaveDesk(t, "You have left your session")
 	case alp.WishSwitch:
 		if !s.says(t.now).Choose {
@@ -68,12 +66,32 @@ func (s *Server) presentAgain(t *terminal) *presentation {
 	return p
 }
 
-// switchDesk shows the switcher in place of a session.
+// left notes that the user has taken the session off the terminal.
+func (s *Server) left(t *terminal) {
+	if k := s.keepers[t.shown.session]; k != nil {
+		k.left = true
+	}
+}
+
+// switchDesk shows the switcher in place of a session, which stays until there
+// is something to show: a terminal that has nothing asks for its session again,
+// however long the group manager takes.
 func (s *Server) switchDesk(t *terminal) {
-	id := t.shown.session
-	p := s.presentAgain(t)
-	p.switching = true
-	s.survey(p, func() { s.attach(p, id) })
+	old, shown := t.now, t.shown
+	if old.wished {
+		return
+	}
+	old.wished = true
+	s.survey(old, func() {
+		old.wished = false
+		if t.shown != shown {
+			return // it was taken off meanwhile
+		}
+		s.left(t)
+		p := s.presentAgain(t)
+		p.switching, p.others = true, old.others
+		s.attach(p, shown.session)
+	})
 }
 
 // survey has the group manager name the token's sessions on other hosts, for the

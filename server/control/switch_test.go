@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -322,6 +323,44 @@ func TestSwitchNewWhereThereIsOne(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		r.starts(0)
+	})
+}
+
+// The session stays on the screen until the switcher can be shown: a terminal
+// without a picture would ask for the session again, and lose the wish.
+func TestSwitchWhileTheGroupManagerHangs(t *testing.T) {
+	run(t, withOurs(func(r *rig) { ruled("policy p choose=yes")(r); r.conf.Host = "north" }), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.shown()
+		synctest.Wait() // the gateway knows that it is shown
+		k := r.parent.Keeper(ours)
+		r.group.Answer = func(local.Lookup) (local.Answer, error) {
+			time.Sleep(control.PlaceWithin)
+			return local.Answer{}, errors.New("it hangs")
+		}
+		u.wish(alp.WishSwitch)
+		u.wish(alp.WishSwitch) // who waits presses again
+		r.pass(control.PlaceWithin - time.Millisecond)
+		u.quiet()
+		if d := k.Detached(); len(d) != 0 {
+			t.Errorf("detached %v", d)
+		}
+		r.pass(time.Millisecond)
+		d := u.form()
+		u.quiet()
+		if got := k.Detached(); !slices.Equal(got, []uint64{c.Gen}) {
+			t.Errorf("detached %v", got)
+		}
+		d.fill(2, nil)
+		u.shown()
+
+		// Who has pulled the card meanwhile is shown nothing.
+		synctest.Wait()
+		u.wish(alp.WishSwitch)
+		u.remove("card.1")
+		r.pass(control.PlaceWithin)
+		u.quiet()
 	})
 }
 
