@@ -12,12 +12,13 @@ import (
 // their control port: TLS 1.3 with the group's certificates on both ends, and
 // in it HTTP/1.1 with the paths below PeerPrefix.
 //
-//	GET  /sessions           []Session of that host
-//	GET  /terminals          []TerminalState that it knows
-//	POST /sessions/ID/VERB   PeerReason -> Done, as of the admin API
-//	POST /facts              FactsRequest -> Facts
-//	GET  /audit              []AuditEntry, with AuditQuery's values
-//	POST /renew              Renewal: of the certificate that the asking end shows
+//	GET  /sessions             []Session of that host
+//	GET  /terminals            []TerminalState that it knows
+//	POST /sessions/ID/VERB     PeerReason -> Done, as of the admin API
+//	POST /terminals/ID/forget  PeerForget -> whether that host knew a key
+//	POST /facts                FactsRequest -> Facts
+//	GET  /audit                []AuditEntry, with AuditQuery's values
+//	POST /renew                Renewal: of the certificate that the asking end shows
 const PeerALPN = "hotdesk-peer/1"
 
 // PeerPrefix begins every path that other hosts ask for.
@@ -56,6 +57,12 @@ type GroupTerminals struct {
 type PeerReason struct {
 	Reason string `json:"reason,omitempty"`
 	Who    string `json:"who"`
+}
+
+// PeerForget has a host forget a terminal's key. Key is the one that the registry
+// had, "" for none; a host of before sends no body.
+type PeerForget struct {
+	Key string `json:"key,omitempty"`
 }
 
 // FactsRequest asks a host what it is like, and how it knows some accounts.

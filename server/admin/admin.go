@@ -57,7 +57,7 @@ type Desk interface {
 	Detach(ctx context.Context, id alp.SessionID, why string) (was bool, err error)
 	Message(ctx context.Context, id alp.SessionID, text string) (was bool, err error)
 	Lock(context.Context, alp.SessionID) (was bool, err error)
-	ForgetKey(context.Context, alp.TerminalID) (was bool, err error)
+	ForgetKey(context.Context, alp.TerminalID, string) (was bool, err error)
 	Explain(context.Context, alp.Token, alp.TerminalID, string) adminapi.Explanation
 }
 

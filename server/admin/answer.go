@@ -167,7 +167,11 @@ func (s *Server) ServePeers(ctx context.Context, p *Peers) {
 		return s.act(r.Context(), r.PathValue("id"), r.PathValue("verb"), q.Reason, q.Who+" at "+host)
 	})
 	handle("POST /terminals/{id}/forget", func(r *http.Request) (any, error) {
-		return s.conf.Desk.ForgetKey(r.Context(), alp.TerminalID(r.PathValue("id")))
+		var q adminapi.PeerForget
+		if err := decode(r, &q); err != nil {
+			return nil, err
+		}
+		return s.conf.Desk.ForgetKey(r.Context(), alp.TerminalID(r.PathValue("id")), q.Key)
 	})
 	handle("POST /renew", func(r *http.Request) (any, error) {
 		e, ok := r.Context().Value(peerHost{}).(*endConn)

@@ -14,17 +14,17 @@ import (
 )
 
 // forgetKey takes a terminal's key out of the registry, and out of what the
-// hosts remember: the next that comes with its id counts.
+// hosts remember: the next that comes with its id, and another key, counts.
 func (s *Server) forgetKey(r *http.Request) (any, error) {
 	id := alp.TerminalID(r.PathValue("id"))
 	if !id.Valid() {
 		return nil, adminapi.Invalid{Text: clip(string(id)) + " is no terminal's id: it has 12 hex digits, as `hotdesk terminal list` shows it"}
 	}
 	var done adminapi.Done
-	known := false
+	var was adminapi.PeerForget
 	if s.conf.Registry != nil {
 		if old, _ := s.conf.Registry.Snapshot().Terminal(id); old.Key != "" {
-			known = true
+			was.Key = old.Key
 			out, err := s.change(r, "terminal forget "+string(id), func(now *registry.Snapshot) ([]adminapi.Edit, error) {
 				return withoutKey(now, id), nil
 			})
@@ -34,15 +34,15 @@ func (s *Server) forgetKey(r *http.Request) (any, error) {
 			done, _ = out.(adminapi.Done)
 		}
 	}
-	parts, missing, err := everywhere(r.Context(), s, "", func() (bool, error) { return s.conf.Desk.ForgetKey(r.Context(), id) }, func(ctx context.Context, p remote) (was bool, err error) {
-		err = s.askPeer(ctx, p, PeerWithin, "POST", "/terminals/"+string(id)+"/forget", nil, &was)
-		return was, err
+	parts, missing, err := everywhere(r.Context(), s, "", func() (bool, error) { return s.conf.Desk.ForgetKey(r.Context(), id, was.Key) }, func(ctx context.Context, p remote) (known bool, err error) {
+		err = s.askPeer(ctx, p, PeerWithin, "POST", "/terminals/"+string(id)+"/forget", was, &known)
+		return known, err
 	})
 	s.note(r, err, audit.Entry{What: audit.Admin, Terminal: string(id), Text: "terminal forget " + string(id)})
 	if err != nil {
 		return nil, err
 	}
-	known = known || slices.ContainsFunc(parts, func(p part[bool]) bool { return p.val })
+	known := was.Key != "" || slices.ContainsFunc(parts, func(p part[bool]) bool { return p.val })
 	var away []string
 	for _, m := range missing {
 		away = append(away, m.Host)
@@ -52,6 +52,8 @@ func (s *Server) forgetKey(r *http.Request) (any, error) {
 		done.Text = "not reached, and may remember the key until the server program is restarted there: " + strings.Join(away, ", ")
 	case !known:
 		done.Text = "no host knows a key of " + string(id)
+	default:
+		done.Text = "forgotten: the next terminal that comes with the id " + string(id) + " and another key has it; the one of the old key was sent away, and may come again in a minute if no other has"
 	}
 	return done, nil
 }

@@ -297,3 +297,31 @@ func TestNewest(t *testing.T) {
 		t.Errorf("%d, %v", len(all), err)
 	}
 }
+
+// A terminal's key is forgotten on all hosts, and the admin reads what becomes of
+// the terminal that had it.
+func TestForgetKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer func() { <-time.After(time.Minute) }() // for connections that linger
+		defer wg.Wait()
+		defer cancel()
+		p := newPair(t, ctx, &wg)
+		p.north.conf.Group = table(tableHost(1, "north", nil), tableHost(2, "south", nil))
+		for id, want := range map[string]string{
+			"080020c0ffee": "the one of the old key was sent away, and may come again in a minute",
+			"080020000001": "no host knows a key of 080020000001",
+		} {
+			done, code := get[adminapi.Done](t, p.north, "DELETE", "/group/terminals/"+id+"/key", "")
+			if code != http.StatusOK || !strings.Contains(done.Text, want) {
+				t.Errorf("%s: %d %+v", id, code, done)
+			}
+		}
+		var was bool
+		peer := remote{name: "south", addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:7443")}}
+		if err := p.north.askPeer(t.Context(), peer, PeerWithin, "POST", "/terminals/080020c0ffee/forget", adminapi.PeerForget{Key: "ab"}, &was); err != nil || !was {
+			t.Errorf("with what the registry had: %v, %v", was, err)
+		}
+	})
+}

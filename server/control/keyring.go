@@ -22,6 +22,9 @@ const (
 	maxKeys = 4 * MaxTerminals
 	// keyLife is how long the key of a terminal that does not come is kept.
 	keyLife = 30 * 24 * time.Hour
+	// ForgottenFor is how long the owner of a key that was forgotten is not let
+	// in: as long as another terminal of its id has to be the first.
+	ForgottenFor = time.Minute
 )
 
 // A terminalKey is the hash of a terminal's public key, which it has shown to
@@ -57,13 +60,15 @@ func (s *Server) keysOf(id alp.TerminalID) (rule policy.Keys, registered string)
 // Errors that end a connection whose terminal is told them on its screen.
 var (
 	// ErrOtherKey means that an id belongs to a terminal with another key.
-	ErrOtherKey = errors.New("control: the id belongs to a terminal with another key")
-	errNoKey    = errors.New("control: the terminal's key is not registered")
+	ErrOtherKey  = errors.New("control: the id belongs to a terminal with another key")
+	errNoKey     = errors.New("control: the terminal's key is not registered")
+	errForgotten = errors.New("control: the terminal's key was forgotten a moment ago")
 )
 
 var keyTexts = map[error]string{
-	ErrOtherKey: "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator forget the old key (hotdesk terminal forget).",
-	errNoKey:    "Terminals need a registered key here, and this one's is not. Have your administrator register it (hotdesk terminal name ID NAME key=HASH; the server's log has it).",
+	ErrOtherKey:  "This terminal's id belongs to a terminal with another key. If it was set up anew, have your administrator forget the old key (hotdesk terminal forget).",
+	errForgotten: "An administrator had this terminal's key forgotten, so that another one of its id can come. If none does within a minute, this one may again.",
+	errNoKey:     "Terminals need a registered key here, and this one's is not. Have your administrator register it (hotdesk terminal name ID NAME key=HASH; the server's log has it).",
 }
 
 // mayBe tells whether the owner of a key may be that terminal. What the registry
@@ -79,6 +84,8 @@ func (s *Server) mayBe(id alp.TerminalID, k terminalKey, now time.Time) error {
 		s.keys.admit(id, k, now)
 		s.keys[id].registered = true
 		return nil
+	case s.keys.forgot(id, k, now):
+		return errForgotten
 	case rule == policy.KeysRegistered:
 		return errNoKey
 	case rule == policy.KeysNone:
@@ -150,11 +157,28 @@ func (s *Server) pinned(c *conn, err error) {
 }
 
 // ForgetKey forgets the key of a terminal that this host remembers, and reports
-// whether there was one. The next that comes counts.
-func (s *Server) ForgetKey(ctx context.Context, id alp.TerminalID) (was bool, err error) {
+// whether there was one; key is the one that the registry had, "" for none. The
+// next that comes counts, and that is not the owner of the key for ForgottenFor:
+// one that is connected would always be the first, and is sent away.
+func (s *Server) ForgetKey(ctx context.Context, id alp.TerminalID, key string) (was bool, err error) {
 	err = s.query(ctx, func() {
-		_, was = s.keys[id]
-		delete(s.keys, id)
+		var k terminalKey
+		if e := s.keys[id]; e != nil && !e.forgotten {
+			was, k = true, e.key
+		} else if b, err := hex.DecodeString(key); err == nil && len(b) == len(k) {
+			k = terminalKey(b)
+		} else {
+			return
+		}
+		s.keys.forget(id, k, time.Now())
+		t := s.terminals[id]
+		if t == nil || t.conn != nil && t.conn.key != k {
+			return
+		}
+		s.clear(t)
+		if t.conn != nil {
+			s.hangUp(t.conn, errForgotten.Error())
+		}
 	})
 	return was, err
 }
@@ -168,11 +192,12 @@ type keyEntry struct {
 	key        terminalKey
 	seen       time.Time
 	registered bool // the registry had it
+	forgotten  bool // at seen: its owner is not let in for a while, and anybody else is
 }
 
 // admit tells whether the owner of a key may be that terminal.
 func (r keyring) admit(id alp.TerminalID, k terminalKey, now time.Time) bool {
-	if e := r[id]; e != nil && now.Sub(e.seen) < keyLife {
+	if e := r[id]; e != nil && !e.forgotten && now.Sub(e.seen) < keyLife {
 		if e.key != k {
 			return false
 		}
@@ -180,10 +205,26 @@ func (r keyring) admit(id alp.TerminalID, k terminalKey, now time.Time) bool {
 		return true
 	}
 	delete(r, id)
-	if k == (terminalKey{}) {
-		return true
+	if k != (terminalKey{}) {
+		r.put(id, &keyEntry{key: k, seen: now})
 	}
-	if len(r) >= maxKeys {
+	return true
+}
+
+// forget has another terminal be the one of that id.
+func (r keyring) forget(id alp.TerminalID, k terminalKey, now time.Time) {
+	r.put(id, &keyEntry{key: k, seen: now, forgotten: true})
+}
+
+// forgot reports whether that terminal's key was forgotten just now.
+func (r keyring) forgot(id alp.TerminalID, k terminalKey, now time.Time) bool {
+	e := r[id]
+	return e != nil && e.forgotten && e.key == k && now.Sub(e.seen) < ForgottenFor
+}
+
+// put has the one that was seen longest ago make room.
+func (r keyring) put(id alp.TerminalID, e *keyEntry) {
+	if r[id] == nil && len(r) >= maxKeys {
 		var oldest alp.TerminalID
 		for i, e := range r {
 			if o := r[oldest]; o == nil || e.seen.Before(o.seen) {
@@ -192,6 +233,5 @@ func (r keyring) admit(id alp.TerminalID, k terminalKey, now time.Time) bool {
 		}
 		delete(r, oldest)
 	}
-	r[id] = &keyEntry{key: k, seen: now}
-	return true
+	r[id] = e
 }

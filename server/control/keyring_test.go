@@ -1,7 +1,9 @@
 package control
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -40,6 +42,42 @@ func TestKeyring(t *testing.T) {
 		if n < maxKeys-1 && !r.admit(id, other, now) {
 			t.Fatal("one that comes was forgotten")
 		}
+	}
+	if len(r) != maxKeys {
+		t.Errorf("%d are remembered, want %d", len(r), maxKeys)
+	}
+}
+
+// The owner of a key that was forgotten does not come at once, anybody else does,
+// and after a while whoever does.
+func TestKeyringForgets(t *testing.T) {
+	const id alp.TerminalID = "0800200a0b0c"
+	start, none, one, other := time.Unix(1e9, 0), terminalKey{}, terminalKey{1}, terminalKey{2}
+	for name, c := range map[string]struct {
+		after time.Duration
+		key   terminalKey
+		bars  bool
+	}{
+		"the owner":         {0, one, true},
+		"the owner, waits":  {ForgottenFor - 1, one, true},
+		"the owner, later":  {ForgottenFor, one, false},
+		"another":           {0, other, false},
+		"one without a key": {0, none, false},
+	} {
+		r := keyring{}
+		r.admit(id, one, start)
+		r.forget(id, one, start)
+		now := start.Add(c.after)
+		if got := r.forgot(id, c.key, now); got != c.bars {
+			t.Errorf("%s: %v", name, got)
+		}
+		if !c.bars && (!r.admit(id, c.key, now) || r.forgot(id, one, start)) {
+			t.Errorf("%s: not let in, or still waited for", name)
+		}
+	}
+	r := keyring{}
+	for n := range maxKeys + 1 {
+		r.forget(alp.TerminalID(fmt.Sprintf("0266%08x", n)), one, start)
 	}
 	if len(r) != maxKeys {
 		t.Errorf("%d are remembered, want %d", len(r), maxKeys)
@@ -100,9 +138,55 @@ func TestMayBe(t *testing.T) {
 	if err := s.mayBe(id, one, time.Unix(1e9, 0)); err != nil {
 		t.Errorf("without a registry: %v", err)
 	}
-	for _, err := range []error{ErrOtherKey, errNoKey} {
+	for _, err := range []error{ErrOtherKey, errNoKey, errForgotten} {
 		if text := keyTexts[err]; text == "" || len(text) > alp.MaxText {
 			t.Errorf("%v is told as %q", err, text)
 		}
+	}
+}
+
+// A terminal whose key is forgotten loses its connection and its session at once,
+// also where the registry alone had the key; one with another key does not.
+func TestForgetKey(t *testing.T) {
+	const id, session = alp.TerminalID("0800200a0b0c"), alp.SessionID("0123456789abcdef")
+	one, other := terminalKey{1}, terminalKey{2}
+	for name, c := range map[string]struct {
+		rule, registry string // of the registry: the key that it had
+		has            terminalKey
+		was, away      bool
+	}{
+		"remembered here":               {"host", "", one, true, true},
+		"registered":                    {"none", one.String(), one, false, true},
+		"registered, another one comes": {"none", one.String(), other, false, false},
+		"not known":                     {"none", "", one, false, false},
+		"no key of this version":        {"none", "abc", one, false, false},
+	} {
+		s := New(Config{View: func() policy.View { return registered{rule: c.rule} }})
+		ctx, cancel := context.WithCancel(t.Context())
+		s.ctx = ctx
+		near, far := net.Pipe()
+		k := &conn{nc: near, out: make(chan []byte, maxQueued), key: c.has}
+		if err := s.bind(k, id); err != nil {
+			t.Fatal(err)
+		}
+		s.keepers[session] = &keeper{id: session}
+		k.t.shown = attachment{session, 3}
+		s.wg.Go(func() { s.own(ctx) })
+		was, err := s.ForgetKey(t.Context(), id, c.registry)
+		cancel()
+		s.wg.Wait()
+		if err != nil || was != c.was || k.closed != c.away || (k.t.conn == nil) != c.away || (s.keepers[session].asked == 3) != c.away {
+			t.Errorf("%s: %v, %v; away %v, detached %d", name, was, err, k.closed, s.keepers[session].asked)
+		}
+		if c.away {
+			if err := s.mayBe(id, one, time.Now()); err != errForgotten {
+				t.Errorf("%s: the old key: %v", name, err)
+			}
+			if err := s.mayBe(id, other, time.Now()); err != nil {
+				t.Errorf("%s: another: %v", name, err)
+			}
+		}
+		near.Close()
+		far.Close()
 	}
 }

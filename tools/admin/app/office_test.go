@@ -68,7 +68,7 @@ func (d *desk) Detach(_ context.Context, id alp.SessionID, _ string) (bool, erro
 
 func (d *desk) Lock(context.Context, alp.SessionID) (bool, error) { return true, nil }
 
-func (d *desk) ForgetKey(_ context.Context, id alp.TerminalID) (bool, error) {
+func (d *desk) ForgetKey(_ context.Context, id alp.TerminalID, _ string) (bool, error) {
 	return id == "080020c0ffee", nil
 }
 
