@@ -215,6 +215,32 @@ func (r *rig) run() (stop func(), result <-chan error) {
 	return stop, out
 }
 
+// asRoot makes the rig's parent one that root runs: its gateway is an account
+// without rights, which must reach the socket where it reports, as all users
+// must the frame buffers.
+func (r *rig) asRoot() {
+	r.t.Helper()
+	r.cfg.Local, r.cfg.GatewayUser = false, "nobody"
+	for path, mode := range map[string]os.FileMode{
+		filepath.Dir(r.cfg.Runtime): 0o711, filepath.Dir(r.cfg.FrameBuffer): 0o711, r.gateways.Addr().String(): 0o666,
+	} {
+		if err := os.Chmod(path, mode); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// serve starts a parent and returns its gateway, which has come up.
+func (r *rig) serve() *gateway {
+	r.t.Helper()
+	r.run()
+	g := r.gateway()
+	if _, err := g.List(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	return g
+}
+
 // A gateway is the test's hold on a gateway process.
 type gateway struct {
 	*Client

@@ -42,21 +42,8 @@ func TestGatewayTakenOver(t *testing.T) {
 		t.Fatal("what root must not do for a gateway is tested as root")
 	}
 	r := newRig(t)
-	r.cfg.Local = false
-	r.cfg.GatewayUser = "nobody"
-	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.asRoot()
+	g := r.serve()
 
 	// One evil word in each place of a message.
 	for _, evil := range hostileNames {
@@ -285,20 +272,9 @@ func TestGatewayMakesThingsUp(t *testing.T) {
 		t.Fatal("what root must not do for a gateway is tested as root")
 	}
 	r := newRig(t)
-	r.cfg.Local, r.cfg.GatewayUser, r.cfg.Service = false, "nobody", "other"
-	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.asRoot()
+	r.cfg.Service = "other"
+	g := r.serve()
 	sockets := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

@@ -40,11 +40,7 @@ func TestKiosk(t *testing.T) {
 	}
 	said := r.script("") // for its pipe
 	r.cfg.SessionScript = ""
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	g := r.serve()
 	lines := bufio.NewReader(said)
 	command := fmt.Sprintf(`{ echo $HOME $TMPDIR $(find . -printf '%%P %%l %%m,') $(cat sub/settings); touch kept $TMPDIR/kept; echo done; } >%s; exec sleep 1000`, filepath.Join(dir, "said"))
 	for id, how := range map[alp.SessionID]string{one: "killed", other: "stopped"} {
@@ -198,22 +194,11 @@ func TestKioskLeftovers(t *testing.T) {
 		}
 	})
 	r := newRig(t)
-	r.cfg.Local, r.cfg.GatewayUser, r.cfg.KioskGroup = false, "nobody", name
-	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	r.asRoot()
+	r.cfg.KioskGroup = name
 	said := r.script("")
 	r.cfg.SessionScript = ""
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	g := r.serve()
 	// Gets its owner's rights only where the system gives any by a file's mode.
 	setuid := filepath.Join(filepath.Dir(r.cfg.Runtime), "id")
 	text, err := os.ReadFile("/usr/bin/id")

@@ -204,11 +204,7 @@ func TestStartFails(t *testing.T) {
 
 func TestGatewayRestarted(t *testing.T) {
 	r := newRig(t)
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	g := r.serve()
 	k := r.start(g, one)
 	kill(t, g.pid, unix.SIGKILL)
 	g2 := r.gateway()
@@ -342,9 +338,8 @@ func TestStopSessions(t *testing.T) {
 // the parent must say so.
 func TestUsers(t *testing.T) {
 	r := newRig(t)
-	r.cfg.Local = false
-	r.cfg.GatewayUser = "nobody"
 	if os.Geteuid() != 0 {
+		r.cfg.Local = false
 		if err := Run(t.Context(), r.cfg); err == nil || !strings.Contains(err.Error(), "-local") {
 			t.Errorf("error: %v", err)
 		}
@@ -354,15 +349,7 @@ func TestUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Everybody must reach the socket of the gateways and the frame buffers.
-	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	r.asRoot()
 	said := r.script("id -u >$said\nexec openbox\n")
 	r.run()
 	g := r.gateway()
@@ -456,11 +443,7 @@ func TestMediaPorts(t *testing.T) {
 // notice.
 func TestGatewayTalksNonsense(t *testing.T) {
 	r := newRig(t)
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	g := r.serve()
 	k := r.start(g, one)
 	if _, err := g.call(t.Context(), message{Op: "format"}); err == nil {
 		t.Error("an unknown request was done")

@@ -24,26 +24,14 @@ func TestLoginTakenOver(t *testing.T) {
 		t.Fatal("keepers of logins are root's; CI is root")
 	}
 	r := newRig(t)
+	r.asRoot()
 	r.cfg.Service = fmt.Sprintf("hotdesk-test-%d", os.Getpid())
 	stack := filepath.Join("/etc/pam.d", r.cfg.Service)
 	if err := os.WriteFile(stack, []byte("auth required pam_unix.so nodelay\naccount required pam_unix.so\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Remove(stack) })
-	r.cfg.Local, r.cfg.GatewayUser = false, "nobody"
-	for _, dir := range []string{filepath.Dir(r.cfg.Runtime), filepath.Dir(r.cfg.FrameBuffer)} {
-		if err := os.Chmod(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chmod(r.gateways.Addr().String(), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	r.run()
-	g := r.gateway()
-	if _, err := g.List(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	g := r.serve()
 	guess := func(n int) (client.LoggedIn, error) {
 		conn, err := g.Start(t.Context(), Start{
 			Session: alp.SessionID(fmt.Sprintf("%016x", n)), Token: "pseudo.080020c0ffee", User: "nobody", Login: true,
