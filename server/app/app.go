@@ -275,9 +275,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 	if c.StopSessions {
 		n, err := parent.StopSessions(ctx, c.Runtime, c.Log)
-		if err == nil {
-			fmt.Fprintf(c.Stdout, "server: sessions ended: %d\n", n)
-		}
+		fmt.Fprintf(c.Stdout, "server: sessions ended: %d\n", n)
 		return err
 	}
 	if _, _, err := c.cardFiles(); err != nil {

@@ -21,7 +21,6 @@ const foundEvery = 5 * time.Second
 func (p *parent) watchFound(ctx context.Context, ids []alp.SessionID) {
 	tick := time.NewTicker(foundEvery)
 	defer tick.Stop()
-	died := map[alp.SessionID]bool{}
 	for len(ids) > 0 {
 		select {
 		case <-tick.C:
@@ -39,15 +38,8 @@ func (p *parent) watchFound(ctx context.Context, ids []alp.SessionID) {
 			if _, err := os.Lstat(keeperapi.Lock(p.Runtime, id)); errors.Is(err, fs.ErrNotExist) {
 				continue // it ended in good order
 			}
-			if !died[id] { // told once, however long the removal takes
-				died[id] = true
-				p.Log.Error("keeper died", "session", id)
-			}
-			p.removing.Lock()
-			if !removeSession(p.Log, p.Runtime, id, base) {
-				left = append(left, id)
-			}
-			p.removing.Unlock()
+			p.Log.Error("keeper died", "session", id)
+			p.remains.clear(id, base)
 		}
 		ids = left
 	}

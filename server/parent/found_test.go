@@ -7,9 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	goruntime "runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -52,7 +50,8 @@ func TestFoundSessionsLeaveNothing(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		var said bytes.Buffer
-		p := &parent{Config: Config{Runtime: runtime, FrameBuffer: base, Log: slog.New(slog.NewTextHandler(&said, nil))}}
+		log := slog.New(slog.NewTextHandler(&said, nil))
+		p := &parent{Config: Config{Runtime: runtime, FrameBuffer: base, Log: log}, remains: newRemains(runtime, log)}
 		ctx, cancel := context.WithCancel(t.Context())
 		var watching sync.WaitGroup
 		watching.Go(func() { p.watchFound(ctx, ids) })
@@ -81,81 +80,6 @@ func TestFoundSessionsLeaveNothing(t *testing.T) {
 	for _, l := range locks {
 		l.Close()
 	}
-}
-
-// What could not be removed in time is told, and goes with the next look.
-func TestRemovalGoesOn(t *testing.T) {
-	runtime, base := t.TempDir(), t.TempDir()
-	if err := os.Mkdir(keeperapi.Sessions(runtime), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	lock, err := claim(runtime, one, base, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock.Close() // its keeper is dead
-	own := filepath.Join(base, string(one))
-	if err := os.MkdirAll(filepath.Join(own, "a", "b"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	var said bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&said, nil))
-	over, cancel := context.WithTimeout(t.Context(), 0)
-	defer cancel()
-	if removeFiles(over, log, runtime, one, base) || !strings.Contains(said.String(), "could be removed in time") {
-		t.Errorf("without time it is done; said: %s", said.String())
-	}
-	for _, f := range []string{keeperapi.Lock(runtime, one), own} {
-		if _, err := os.Lstat(f); err != nil {
-			t.Error(err)
-		}
-	}
-	if running, err := sessions(runtime, log); len(running) != 0 || err != nil {
-		t.Errorf("%v, %v", running, err)
-	}
-	for _, f := range []string{keeperapi.Lock(runtime, one), keeperapi.Dir(runtime, one), own} {
-		if _, err := os.Lstat(f); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is there: %v", f, err)
-		}
-	}
-}
-
-// While the files of the dead are removed, the parent goes on: whoever starts a
-// session or asks for the list takes mu.
-func TestRemovalKeepsNobodyWaiting(t *testing.T) {
-	runtime := t.TempDir()
-	cmd := exec.Command("false")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	k := &keeperProc{pid: cmd.Process.Pid, start: keeperapi.Start{Session: one}, done: make(chan struct{})}
-	_ = cmd.Process.Release()
-	p := &parent{Config: Config{Runtime: runtime, Log: slog.New(slog.DiscardHandler)}, keepers: map[int]*keeperProc{k.pid: k}}
-	p.removing.Lock() // as long as a removal takes
-	var reaping sync.WaitGroup
-	reaping.Go(func() {
-		for waited := false; !waited; { // until it has ended
-			p.reap()
-			select {
-			case <-k.done:
-				waited = true
-			default:
-				goruntime.Gosched()
-			}
-		}
-	})
-	for reaped := false; !reaped; goruntime.Gosched() {
-		p.mu.Lock()
-		reaped = len(p.keepers) == 0
-		p.mu.Unlock()
-	}
-	select {
-	case <-k.done:
-		t.Error("its start is answered before its files are gone")
-	default:
-	}
-	p.removing.Unlock()
-	reaping.Wait()
 }
 
 // A lock that cannot be looked at is not a dead keeper's.

@@ -14,10 +14,10 @@ import (
 )
 
 // accountTime bounds the wait for the end of an account's session of before. Its
-// keeper takes 10 s at most for processes, but where there is very much to remove
-// up to 90 s in all: then the kiosk is refused, until it is asked for later. A
+// keeper has ended all processes by then, but may have more to remove, for up to
+// keeperapi.EndTime: then the kiosk is refused, until it is asked for later. A
 // longer wait would, with StartTime, be more than the gateway waits.
-const accountTime = 12 * time.Second
+const accountTime = keeperapi.EndMedia + keeperapi.EndPrograms
 
 // kiosk returns the account that a kiosk runs as, "" for the caller, if it is
 // one for that. Nothing but kiosks may run as it, since whatever of it is left

@@ -16,6 +16,8 @@
 //  3. A gateway that dies is started again, at once the first time; one that
 //     has never asked for the list of sessions has never come up, and ends Run.
 //  4. When Run returns, the gateway and all goroutines of Run have ended.
+//  5. A lock file goes last of what a session has left: what cannot be removed is
+//     tried again, by this parent for an hour, and by each later one.
 //
 // Limits: MaxMessage, MaxSessions, maxStarting, StartTime, and how often the
 // password of a user is tried: strangeFree, usualFree.
@@ -127,7 +129,7 @@ type parent struct {
 
 	kiosks sync.Mutex // held while an account of a kiosk is taken
 
-	removing sync.Mutex // held while files of the dead are removed; never with mu
+	remains *remains // of the dead
 
 	mu      sync.Mutex
 	keepers map[int]*keeperProc
@@ -139,7 +141,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &parent{Config: cfg, seats: make(chan struct{}, maxStarting), keepers: map[int]*keeperProc{}}
+	p := &parent{Config: cfg, seats: make(chan struct{}, maxStarting), keepers: map[int]*keeperProc{}, remains: newRemains(cfg.Runtime, cfg.Log)}
 	p.tried.users = map[string]*tried{}
 	if err := p.check(); err != nil {
 		return err
@@ -171,6 +173,7 @@ func Run(ctx context.Context, cfg Config) error {
 	watching, over := context.WithCancel(ctx)
 	defer over()
 	work.Go(func() { p.watchFound(watching, running) })
+	work.Go(func() { p.remains.run(watching) })
 	return p.runGateways(ctx)
 }
 

@@ -9,16 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"hotdesk/protocol/alp"
-	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/keeperapi"
-	"hotdesk/server/session/sweep"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,16 +24,10 @@ const (
 	// maxBasePath bounds the content of a session's lock file, in bytes.
 	maxBasePath = 4096
 	// stopAtOnce is how many sessions are ended at the same time: hundreds at
-	// once would all take longer than stopTime.
+	// once would all take longer than one may.
 	stopAtOnce = 16
-	// stopTime bounds the end of one session.
-	stopTime = 20 * time.Second
 	// lookAgain is how often the end of a session is looked for.
 	lookAgain = 20 * time.Millisecond
-	// discardTime bounds the end of what a dead keeper's session left running.
-	discardTime = 2 * time.Second
-	// sweepTime bounds the removal of the files that it left.
-	sweepTime = 10 * time.Second
 )
 
 func tryLock(f *os.File) bool { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil }
@@ -113,75 +104,31 @@ func alive(runtime string, id alp.SessionID) (lives bool, base, account string) 
 	return lives, base, account
 }
 
-// readSome reads a small file of ours.
-func readSome(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 4*maxBasePath))
-	return string(b), err
-}
-
-// sessions returns those that run, and removes what dead keepers left. No
-// session may be starting meanwhile.
-func (p *parent) sessions() ([]alp.SessionID, error) {
-	p.removing.Lock()
-	defer p.removing.Unlock()
-	return sessions(p.Runtime, p.Log)
-}
-
-func sessions(runtime string, log *slog.Logger) ([]alp.SessionID, error) {
+// sessions returns those that run, and those that do not any more and left
+// something. No session may be starting meanwhile.
+func sessions(runtime string) (running []alp.SessionID, dead map[alp.SessionID]string, err error) {
 	ids, err := lockFiles(runtime)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var running []alp.SessionID
+	dead = map[alp.SessionID]string{} // and where their frame buffers are
 	for _, id := range ids {
-		lives, base, _ := alive(runtime, id)
-		if lives {
+		if lives, base, _ := alive(runtime, id); lives {
 			running = append(running, id)
-			continue
+		} else {
+			dead[id] = base
 		}
-		log.Warn("a session's keeper is dead: its files are removed", "session", id)
-		removeSession(log, runtime, id, base)
 	}
-	return running, nil
+	return running, dead, nil
 }
 
-// removeSession removes the files of a session whose keeper is dead, and reports
-// whether it came to the end of them. Where it did not, the lock file stays: who
-// looks next for sessions goes on.
-func removeSession(log *slog.Logger, runtime string, id alp.SessionID, base string) bool {
-	if !id.Valid() {
-		return true
+// sessions returns those that run, and has what the others left removed.
+func (p *parent) sessions() ([]alp.SessionID, error) {
+	running, dead, err := sessions(p.Runtime)
+	for id, base := range dead {
+		p.remains.add(id, base)
 	}
-	if text, err := readSome(keeperapi.Groups(runtime, id)); err == nil { // before the files that they may hold open
-		ctx, cancel := context.WithTimeout(context.Background(), discardTime)
-		defer cancel()
-		_ = cgroup.Discard(ctx, string(id), strings.Split(text, "\n"))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
-	defer cancel()
-	return removeFiles(ctx, log, runtime, id, base)
-}
-
-// removeFiles removes them until ctx ends.
-func removeFiles(ctx context.Context, log *slog.Logger, runtime string, id alp.SessionID, base string) bool {
-	if base != "" {
-		err := sweep.All(ctx, filepath.Join(base, string(id)))
-		if err != nil && ctx.Err() != nil {
-			log.Warn("a dead session has more files than could be removed in time: the rest goes when sessions are looked for again", "session", id, "error", err)
-			return false
-		}
-		if err != nil {
-			log.Warn("files of a dead session stay: remove them by hand", "session", id, "error", err)
-		}
-	}
-	_ = os.RemoveAll(keeperapi.Dir(runtime, id))
-	_ = os.Remove(keeperapi.Lock(runtime, id))
-	return true
+	return running, err
 }
 
 // open connects to a keeper and checks that it is one.
@@ -201,28 +148,35 @@ func open(runtime string, id alp.SessionID) (*net.UnixConn, error) {
 }
 
 // StopSessions ends every session of a runtime directory and says how many it
-// ended; it returns when their processes are gone. No server should run.
+// ended; it returns when their processes are gone, and with an error for each
+// that has not ended in keeperapi.EndTime, or left something. No server should
+// run.
 func StopSessions(ctx context.Context, runtime string, log *slog.Logger) (int, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	ids, err := sessions(runtime, log)
+	ids, dead, err := sessions(runtime)
 	if err != nil {
 		return 0, err
 	}
-	errs := make([]error, len(ids))
+	var errs []error
+	for id, base := range dead {
+		log.Warn("a session's keeper is dead: its files are removed", "session", id)
+		errs = append(errs, removeSession(runtime, id, base))
+	}
+	stopped := make([]error, len(ids))
 	var stopping sync.WaitGroup
 	turns := make(chan struct{}, stopAtOnce)
 	for i, id := range ids {
 		turns <- struct{}{}
 		stopping.Go(func() {
-			errs[i] = stopSession(ctx, runtime, id)
+			stopped[i] = stopSession(ctx, runtime, id)
 			<-turns
 		})
 	}
 	stopping.Wait()
 	n := 0
-	for i, err := range errs {
+	for i, err := range stopped {
 		if err != nil {
 			log.Error("session not stopped", "session", ids[i], "error", err)
 			continue
@@ -230,11 +184,11 @@ func StopSessions(ctx context.Context, runtime string, log *slog.Logger) (int, e
 		n++
 		log.Info("session stopped", "session", ids[i])
 	}
-	return n, errors.Join(errs...)
+	return n, errors.Join(append(errs, stopped...)...)
 }
 
 func stopSession(ctx context.Context, runtime string, id alp.SessionID) error {
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	within, cancel := context.WithTimeout(ctx, keeperapi.EndTime)
 	defer cancel()
 	// Held open: the keeper removes the file, but locks it until its process
 	// has ended.
@@ -251,20 +205,28 @@ func stopSession(ctx context.Context, runtime string, id alp.SessionID) error {
 		k := client.New(conn, deaf{})
 		var serving sync.WaitGroup
 		defer serving.Wait()
-		serving.Go(func() { _ = k.Serve(ctx) })
+		serving.Go(func() { _ = k.Serve(within) })
 		defer k.Close()
-		_ = k.Stop(ctx) // its success shows below
+		_ = k.Stop(within) // its success shows below
 	}
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
 	for !tryLock(lock) {
 		select {
 		case <-look.C:
-		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("parent: session %s does not end", id), err)
+		case <-within.Done():
+			why := fmt.Errorf("parent: session %s has not ended in %v, and goes on: stop the sessions again later; what its keeper is at is in %s/keeper.log", id, keeperapi.EndTime, keeperapi.Dir(runtime, id))
+			if ctx.Err() != nil {
+				why = fmt.Errorf("parent: the end of session %s was not waited for", id)
+			}
+			return errors.Join(why, err)
 		}
 	}
-	return nil
+	if _, err := os.Lstat(lock.Name()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	_, base, _ := alive(runtime, id)
+	return removeSession(runtime, id, base)
 }
 
 // deaf ignores a keeper's events.

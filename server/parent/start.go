@@ -38,7 +38,7 @@ const (
 type keeperProc struct {
 	pid   int
 	start keeperapi.Start
-	done  chan struct{} // closed when it has been waited for, and its files are gone
+	done  chan struct{} // closed when it has been waited for, and its files are gone or left to remains
 	ran   bool          // its session started; until then start reports
 }
 
@@ -158,13 +158,14 @@ func (p *parent) startKeeper(ctx context.Context, ks keeperapi.Start) (*net.Unix
 	defer lock.Close()
 	tries, err := p.counted(ctx, ks)
 	if err != nil {
+		p.remains.clear(ks.Session, p.FrameBuffer)
 		return nil, err
 	}
 	defer tries.Close()
 	ready, k, err := p.spawn(ks, udp, lock, tries)
 	lock.Close() // the keeper holds it now, or nobody
 	if err != nil {
-		removeSession(p.Log, p.Runtime, ks.Session, p.FrameBuffer)
+		p.remains.clear(ks.Session, p.FrameBuffer)
 		return nil, err
 	}
 	defer ready.Close()
@@ -383,9 +384,7 @@ func (p *parent) spawnIn(net *os.File, ks keeperapi.Start, udp, lock, tries *os.
 // died.
 func (p *parent) reap() {
 	for _, k := range p.ended() {
-		p.removing.Lock()
-		removeSession(p.Log, p.Runtime, k.start.Session, p.FrameBuffer)
-		p.removing.Unlock()
+		p.remains.clear(k.start.Session, p.FrameBuffer)
 		close(k.done)
 	}
 }

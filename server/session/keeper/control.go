@@ -17,8 +17,9 @@ const (
 	// maxUntold bounds the events that wait for a slow peer; then it is
 	// dropped.
 	maxUntold = 64
-	// tellTime bounds the wait for the last events to be taken.
-	tellTime = time.Second
+	// tellTime bounds the wait for the last events to be taken, and once more
+	// that for whoever logged in to hang up.
+	tellTime = keeperapi.EndGoodbye / 2
 )
 
 // A watcher is a control connection: it asks, and is told what happens.

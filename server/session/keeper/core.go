@@ -13,6 +13,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/rpc"
 	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/session/mediaapi"
 	"hotdesk/server/session/services"
 )
@@ -200,7 +201,7 @@ func (c *core) oneMedia(ctx context.Context) error {
 		serving.Wait()
 		select {
 		case <-m.done:
-		case <-time.After(detachTime):
+		case <-time.After(keeperapi.EndMedia):
 			m.kill()
 			<-m.done
 		}

@@ -9,7 +9,8 @@
 //     restarts of media, and always a higher one.
 //  2. The loss of media ends attachments and nothing else; the loss of the X
 //     server or of the session script ends the session.
-//  3. When Run returns, no process below this one is left, and no file.
+//  3. When Run returns without an error, no process below this one is left, and
+//     no file; with one, the lock file tells that there may be.
 //  4. Whoever talks to the socket is root or this process's own user.
 //
 // One keeper per process (package family). Limits: ReadyTime, maxWatchers,
@@ -44,13 +45,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// endGrace is how long programs may take to end when asked, twice: first
-	// all but the X server, then all.
-	endGrace = 1500 * time.Millisecond
-	// endTime bounds the end of all processes, and once more that of their group.
-	endTime = 10 * time.Second
-)
+// endGrace is how long programs may take to end when asked, twice: first all
+// but the X server, then all.
+const endGrace = 1500 * time.Millisecond
 
 // Config is what Run needs.
 type Config struct {
@@ -150,7 +147,7 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	}
 	defer k.fam.Close()
 	defer func() { err = errors.Join(err, k.clean(ctx, dir)) }()
-	before, cancel := context.WithTimeout(ctx, forsakeTime)
+	before, cancel := context.WithTimeout(ctx, keeperapi.EndAccount)
 	err = k.forsake(before) // what was left by one that was killed
 	cancel()
 	if err != nil {
@@ -277,8 +274,9 @@ func (k *keeper) sayReady(display string) {
 	k.Ready.Close()
 }
 
-// clean ends all processes and removes all files. A second call does nothing:
-// a kiosk's account may be the next session's by then.
+// clean ends all processes and removes all files; what it could not it leaves
+// for the parent, with the lock file. A second call does nothing: a kiosk's
+// account may be the next session's by then.
 func (k *keeper) clean(ctx context.Context, dir string) error {
 	if k.cleaned {
 		return nil
@@ -288,14 +286,27 @@ func (k *keeper) clean(ctx context.Context, dir string) error {
 	if k.x != nil {
 		x = k.x.X()
 	}
-	errs := []error{within(ctx, endTime, func(end context.Context) error { return k.fam.End(end, endGrace, program.Abort(ctx), x) })}
+	errs := []error{within(ctx, keeperapi.EndPrograms, func(end context.Context) error { return k.fam.End(end, endGrace, program.Abort(ctx), x) })}
 	if k.x != nil {
 		errs = append(errs, k.x.Close())
 	}
 	k.fam.Close() // its thread is in the group
-	errs = append(errs, within(ctx, endTime, k.group.Remove), within(ctx, forsakeTime, k.forsake))
-	errs = append(errs, os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
-	return errors.Join(errs...)
+	errs = append(errs, within(ctx, keeperapi.EndGroup, k.group.Remove), within(ctx, keeperapi.EndAccount, k.forsake))
+	if err := errors.Join(errs...); err != nil {
+		k.log.Error("session leaves something", "session", k.Start.Session, "error", err)
+		return err
+	}
+	return k.removeOwn(dir)
+}
+
+// removeOwn removes what the session has in the runtime directory, the lock
+// last: as long as that is there, whoever looks for sessions sees that this one
+// has left something, and goes on.
+func (k *keeper) removeOwn(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session))
 }
 
 // within does a step of the end with a time of its own: those before may have

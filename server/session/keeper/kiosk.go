@@ -15,10 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forsakeTime bounds what is done for an account before a session begins, so
-// that its parent still hears what was wrong, and again at the end.
-const forsakeTime = 10 * time.Second
-
 // lookAgain is how often the end of killed processes is looked for.
 const lookAgain = 10 * time.Millisecond
 
@@ -26,7 +22,8 @@ const lookAgain = 10 * time.Millisecond
 // session's own directory: by a keeper that was killed, or by programs that put
 // files where they should not. The parent saw to it that the account is for
 // kiosks alone, and has this one. Where it is the caller's own nothing is. With
-// an error the account is not clean, and no session of it may begin.
+// an error the account is not clean, and no session of it may begin; its parent
+// still waits then, as it has no more time before a session than after it.
 func (k *keeper) forsake(ctx context.Context) error {
 	if k.Start.Kiosk == nil || k.user.UID == 0 || int(k.user.UID) == os.Geteuid() {
 		return nil

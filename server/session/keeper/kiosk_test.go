@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"hotdesk/server/session/keeperapi"
 )
 
 // However long one step of the end takes, the next has its time.
@@ -17,12 +19,12 @@ func TestStepsOfTheEnd(t *testing.T) {
 		cancel()
 		for range 2 {
 			began := time.Now()
-			err := within(over, endTime, func(ctx context.Context) error {
+			err := within(over, keeperapi.EndPrograms, func(ctx context.Context) error {
 				<-ctx.Done()
 				return ctx.Err()
 			})
-			if took := time.Since(began); took != endTime || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("a step had %v, want %v (%v)", took, endTime, err)
+			if took := time.Since(began); took != keeperapi.EndPrograms || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a step had %v, want %v (%v)", took, keeperapi.EndPrograms, err)
 			}
 		}
 	})

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"os/user"
 	"slices"
 	"strings"
@@ -178,7 +177,7 @@ func (k *keeper) neverBegan(dir string, err error) error {
 	if !k.ready {
 		return err
 	}
-	return errors.Join(os.RemoveAll(dir), removeIfThere(keeperapi.Lock(k.Runtime, k.Start.Session)))
+	return k.removeOwn(dir)
 }
 
 // handle runs on one goroutine, a request after the other.

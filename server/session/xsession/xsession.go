@@ -46,9 +46,6 @@ import (
 // StartTime bounds the start of an X server.
 const StartTime = 10 * time.Second
 
-// removeTime bounds the removal of what a session has left.
-const removeTime = time.Minute
-
 // earlyEnd is how long after its start the last words of a script that failed
 // are taken for the cause and shown to the user.
 const earlyEnd = 10 * time.Second
@@ -226,7 +223,7 @@ func (s *Session) Close() error {
 
 // Remove removes what a session leaves in base.
 func Remove(base string, id alp.SessionID) error {
-	ctx, cancel := context.WithTimeout(context.Background(), removeTime)
+	ctx, cancel := context.WithTimeout(context.Background(), keeperapi.EndFiles)
 	defer cancel()
 	if err := sweep.All(ctx, Dir(base, id)); err != nil {
 		return fmt.Errorf("xsession: %w", err)
