@@ -37,6 +37,8 @@ type keeper struct {
 	user      string      // who had logged in there
 	pulled    bool        // its card was, since
 	left      bool        // its user took it off the terminal
+	untold    bool        // the keeper has still to hear whether it is locked
+	telling   bool        // it is being told
 	end       *time.Timer // of a session that is shown nowhere
 	epitaph   string      // why it was ended
 	idle      *time.Timer // of a session that is shown, and nobody types
@@ -134,14 +136,15 @@ func (s *Server) up(k *keeper, c *client.Keeper, r *relay, st client.Status) {
 	k.stirred() // whoever typed meanwhile was not heard
 	s.table.Up(k.id)
 	switch {
+	case k.again: // it may not have heard the last word
+		k.untold = true
 	case st.Locked:
 		s.locks[k.id] = struct{}{}
 		if st.Terminal.Valid() { // the gateway that locked it did not come to take it away
 			k.asked = max(k.asked, st.Gen)
 		}
-	case s.isLocked(k.id):
-		s.hide(k)
 	}
+	s.tellLock(k)
 	if st.Terminal.Valid() {
 		last := moment(st.Last)
 		if row, ok := s.table.Get(k.id); ok && row.Last.After(last) {
@@ -224,6 +227,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 	w, h := s.size(p)
 	a := client.Attach{Terminal: p.t.id, Addr: p.t.addr, Width: w, Height: h, Layout: p.req.Layout, Quiet: quietAfter(s.says(p).Idle).Milliseconds()}
 	c := k.client
+	p.wants = id
 	s.beside(p, func() (then, stale func()) {
 		// Not p.ctx: whoever gives up here would never hear of the number to
 		// detach.
@@ -234,6 +238,7 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 			err = checkOffer(o)
 		}
 		return func() {
+				p.wants = ""
 				switch {
 				case k.ended || k.client != c || err == nil && o.Gen <= k.void:
 					s.lookup(p) // it has ended, or its media has, since
@@ -309,7 +314,7 @@ func (s *Server) attached(k *keeper, c client.Change) {
 		// Whoever still has that offer may see it. One that was pulled or locked
 		// since has not, however late this comes.
 		k.last(nil)
-		delete(s.locks, k.id)
+		s.reveal(k)
 		s.pin(t)
 	}
 	k.stirred()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/native"
 	"hotdesk/server/policy"
 	"hotdesk/server/sessions"
 )
@@ -96,10 +97,19 @@ func (s *Server) endAfter(k *keeper, after time.Duration, why string) *time.Time
 // endAgain is how long a session may take to end before it is told so again.
 const endAgain = time.Minute
 
-// unlocked: the session is shown to somebody who may see it.
-func (s *Server) unlocked(p *presentation, id alp.SessionID) {
-	delete(s.locks, id)
-	if k := s.keepers[id]; k != nil {
-		k.shown(p)
+// offered: somebody who may see the session is about to. Whoever does not come
+// in time does not see it.
+func (s *Server) offered(p *presentation, id alp.SessionID) {
+	k := s.keepers[id]
+	if k == nil {
+		return
 	}
+	k.shown(p)
+	time.AfterFunc(native.TicketLife+time.Second, func() {
+		s.post(func() {
+			if row, ok := s.table.Get(id); ok && !k.ended && k.end == nil && row.State != sessions.Connected {
+				s.unseen(k)
+			}
+		})
+	})
 }

@@ -206,16 +206,43 @@ func (s *Server) Lock(ctx context.Context, id alp.SessionID) (was bool, err erro
 // in that of the next: the keeper remembers it.
 func (s *Server) hide(k *keeper) {
 	s.locks[k.id] = struct{}{}
-	c := k.client
-	if c == nil {
-		return // up tells it
+	k.untold = true
+	s.tellLock(k)
+}
+
+// reveal is the end of that: somebody who may sees the session.
+func (s *Server) reveal(k *keeper) {
+	if !s.isLocked(k.id) {
+		return
+	}
+	delete(s.locks, k.id)
+	k.untold = true
+	s.tellLock(k)
+}
+
+// tellLock tells the keeper whether its session is locked, if it has still to
+// hear that. It hears one word at a time, so that the last one holds, however
+// locks, offers and terminals follow each other meanwhile.
+func (s *Server) tellLock(k *keeper) {
+	if !k.untold || k.telling || k.client == nil {
+		return // what is under way, or up, tells it
+	}
+	k.untold, k.telling = false, true
+	tell, what := k.client.Unlock, "unlocked"
+	if s.isLocked(k.id) {
+		tell, what = k.client.Lock, "locked"
 	}
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, KeeperWithin)
 		defer cancel()
-		if err := c.Lock(ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("keeper does not remember that its session is locked", "session", k.id, "err", err)
-		}
+		err := tell(ctx)
+		s.post(func() {
+			k.telling = false
+			if err != nil && k.client != nil && !k.ended { // else up tells the next one
+				s.log.Warn("keeper does not remember that its session is "+what, "session", k.id, "err", err)
+			}
+			s.tellLock(k)
+		})
 	})
 }
 
@@ -228,7 +255,7 @@ func (s *Server) lock(id alp.SessionID) (was bool) {
 	s.hide(s.keepers[id])
 	s.log.Info("session locked", "session", id)
 	for _, t := range s.terminals {
-		if t.shown.session == id && t.now != nil {
+		if t.now != nil && (t.shown.session == id || t.now.wants == id) {
 			was = true
 			s.lockScreen(t, id)
 		}
@@ -236,8 +263,8 @@ func (s *Server) lock(id alp.SessionID) (was bool) {
 	return was
 }
 
-// lockScreen takes a locked session off a terminal, and shows it there again to
-// whoever logs in as its user.
+// lockScreen takes a locked session off a terminal that shows it or is about to,
+// and shows it there again to whoever logs in as its user.
 func (s *Server) lockScreen(t *terminal, id alp.SessionID) {
 	old := t.now
 	r := old.req

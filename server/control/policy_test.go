@@ -257,6 +257,99 @@ func TestLock(t *testing.T) {
 	})
 }
 
+// However a lock and the attachment that ends it follow each other on their way,
+// keeper and gateway are of one mind in the end.
+func TestLockAndAttachInOrder(t *testing.T) {
+	settled := func(r *rig, c alp.ConnInf, locked bool) {
+		r.Helper()
+		synctest.Wait()
+		if got := r.parent.Keeper(c.Session).Status(); got.Locked != locked {
+			r.Errorf("the keeper says %+v", got)
+		}
+		w := r.dial("080020c0ffee")
+		w.insert("card.1")
+		if locked {
+			if f := w.form().form(); f.Title != "Locked" {
+				r.Errorf("%+v", f)
+			}
+		} else if again := w.session(); again.Session != c.Session {
+			r.Errorf("%+v", again)
+		}
+	}
+	// Another terminal takes it over, which is the end of the first attachment
+	// and so a lock; the second one ends it.
+	run(t, ruled("policy p removal=lock"), func(r *rig) {
+		u, v := r.dial(a), r.dial(b)
+		u.insert("card.1")
+		u.shown()
+		v.insert("card.1")
+		c := v.shown()
+		settled(r, c, false)
+	})
+	// The connection to the keeper is lost, and with it the word of the unlock.
+	run(t, ruled("policy p removal=lock"), func(r *rig) {
+		u, v := r.dial(a), r.dial(b)
+		u.insert("card.1")
+		u.shown()
+		v.insert("card.1")
+		c := v.shown()
+		k := r.parent.Keeper(c.Session)
+		k.Cut()
+		settled(r, c, false)
+	})
+	// Who has logged in before the lock, and is not there yet, logs in again.
+	run(t, ruled("policy p reattach=login"), func(r *rig) {
+		u, v := r.dial(a), r.dial(b)
+		u.insert("card.1")
+		c := u.shown()
+		v.insert("card.1")
+		d := v.form()
+		hold := make(chan struct{})
+		r.parent.Keeper(c.Session).SetHold(hold)
+		d.fill(0, nil, "pw")
+		synctest.Wait()
+		if _, err := r.srv.Lock(context.Background(), c.Session); err != nil {
+			t.Fatal(err)
+		}
+		close(hold)
+		if n := v.connInf(); n.Session != "" {
+			t.Errorf("it is offered the session: %+v", n)
+		}
+		settled(r, c, true)
+	})
+	// Whoever may see it was offered it and does not come: nobody else is shown it.
+	run(t, ruled(), func(r *rig) {
+		u, v := r.dial(a), r.dial(b)
+		u.insert("card.1")
+		c := u.shown()
+		if _, err := r.srv.Lock(context.Background(), c.Session); err != nil {
+			t.Fatal(err)
+		}
+		v.insert("card.1")
+		v.form().fill(0, nil, "pw")
+		v.session()
+		settled(r, c, true)
+	})
+}
+
+// A session that was offered and not taken is as unseen as before.
+func TestOfferLapses(t *testing.T) {
+	run(t, ruled("policy p disconnected=1m"), func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		c := u.session()
+		k := r.parent.Keeper(c.Session)
+		r.pass(time.Minute)
+		if k.Ended() {
+			t.Fatal("it ended before its time")
+		}
+		r.pass(time.Minute)
+		if !k.Ended() {
+			t.Error("it waits for ever")
+		}
+	})
+}
+
 // Where nobody can log in nothing is locked: there would be no way back.
 func TestLockWithoutLogins(t *testing.T) {
 	run(t, func(r *rig) {

@@ -49,6 +49,7 @@ type presentation struct {
 	proof   *proving      // under way
 	vouched proof.Kind    // the proof that the card has given elsewhere, as a redirect says; "" none
 	own     alp.SessionID // was made for it
+	wants   alp.SessionID // whose keeper is being asked to attach it
 	second  bool          // as a second account of its kiosk
 
 	needsLogin bool              // nothing of a session before
@@ -414,7 +415,7 @@ func (s *Server) offer(p *presentation, id alp.SessionID, o client.Offer) {
 	if id != "" {
 		s.seated(p)
 		p.visit, p.another = nil, false
-		s.unlocked(p, id)
+		s.offered(p, id)
 	}
 	c := alp.ConnInf{TokenSeq: p.req.TokenSeq, Allowed: true, Token: p.token, Module: p.module,
 		MediaPort: o.Port, Ticket: o.Ticket, Gen: o.Gen, Session: id}

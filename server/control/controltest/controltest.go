@@ -320,6 +320,11 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 		defer k.mu.Unlock()
 		k.status.Locked = true
 		return nil, nil
+	case client.OpUnlock:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.status.Locked = false
+		return nil, nil
 	case client.OpStop:
 		k.End("") // whose word overtakes the answer
 		return nil, nil

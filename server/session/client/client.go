@@ -24,7 +24,8 @@ const (
 	OpAttach = "attach" // Attach -> Offer
 	OpDetach = "detach" // Detach -> nothing; a gen that is no longer shown is no error
 	OpStop   = "stop"   // nothing -> nothing; the session ends
-	OpLock   = "lock"   // nothing -> nothing; Status.Locked until an attachment comes that was offered later
+	OpLock   = "lock"   // nothing -> nothing; Status.Locked until OpUnlock, or until an attachment comes that was offered later
+	OpUnlock = "unlock" // nothing -> nothing; whoever sees the session may
 
 	EventAttached = "attached" // Change: a terminal redeemed its ticket
 	EventDetached = "detached" // Change: it is gone
@@ -176,6 +177,9 @@ func (k *Keeper) Detach(ctx context.Context, gen uint64) error {
 // Lock has the keeper remember, beyond this gateway's life, that the session is
 // shown to nobody who has not logged in.
 func (k *Keeper) Lock(ctx context.Context) error { return k.conn.Call(ctx, OpLock, nil, nil) }
+
+// Unlock ends that.
+func (k *Keeper) Unlock(ctx context.Context) error { return k.conn.Call(ctx, OpUnlock, nil, nil) }
 
 // Stop ends the session.
 func (k *Keeper) Stop(ctx context.Context) error { return k.conn.Call(ctx, OpStop, nil, nil) }

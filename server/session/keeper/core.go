@@ -326,6 +326,11 @@ func (c *core) handle(ctx context.Context, op string, body json.RawMessage) (any
 		defer c.mu.Unlock()
 		c.locked, c.lockGen = true, c.gen
 		return nil, nil
+	case client.OpUnlock:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.locked = false
+		return nil, nil
 	}
 	return nil, fmt.Errorf("keeper: unknown request %.40q", op)
 }

@@ -215,7 +215,8 @@ func TestAttachments(t *testing.T) {
 }
 
 // A lock is for gateways to come, and ends with an attachment that was offered
-// after it: those offered before are whose session was hidden.
+// after it: those offered before are whose session was hidden, unless the
+// gateway knows better.
 func TestLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTwin(t)
@@ -251,6 +252,14 @@ func TestLocked(t *testing.T) {
 		}
 		locked(true)
 		come(3)
+		locked(false)
+		if err := k.Lock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		locked(true)
+		if err := k.Unlock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		locked(false)
 		w.want(e, "attached 0800200a0b0c 2", "attached 0800200a0b0c 3")
 		w.end()

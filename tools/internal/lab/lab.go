@@ -411,7 +411,7 @@ func (p *Proc) Stop(wait time.Duration) error {
 // Close ends every session and program, waits for them, and returns an error
 // that names what was left: processes, or frame buffers.
 func (l *Lab) Close(hosts ...*Host) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // hundreds of sessions take their time
+	ctx, cancel := context.WithTimeout(context.Background(), 2*keeperapi.EndTime) // hundreds of sessions take theirs
 	defer cancel()
 	var errs []error
 	l.mu.Lock()
