@@ -32,6 +32,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hotdesk/dtu/app"
+	"hotdesk/server/session/keeperapi"
 )
 
 // Programs are what Build makes: name and package.
