@@ -100,6 +100,33 @@ func (s *shell) askPIN(a terminal.AskPIN) {
 	s.log.Info("PIN asked for")
 }
 
+// askTries asks the card how often its PIN may still be wrong, while the person
+// types already. A card that does not tell lets it be.
+func (s *shell) askTries(a terminal.AskTries) {
+	card := s.cardNumber(a.Card)
+	if card == nil {
+		return // its removal is on the way
+	}
+	lock := s.lockOf(a.Card)
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
+		defer cancel()
+		e := terminal.PINTries{Card: a.Card, Tag: a.Tag}
+		err := lock.alone(ctx, func() (err error) {
+			if p := s.pad.Load(); p == nil || p.tag != a.Tag {
+				return errors.New("the PIN was typed before") // a SELECT might undo it
+			}
+			e.Status, err = pinTries(ctx, card)
+			return err
+		})
+		if err != nil {
+			s.log.Debug("the card does not say how many tries its PIN has", "reason", err.Error())
+			return
+		}
+		s.fromHere(e)
+	})
+}
+
 // closePad ends typing.
 func (s *shell) closePad() {
 	if p := s.pad.Swap(nil); p != nil {
@@ -187,16 +214,26 @@ func (s *shell) verify(v pinTyped) {
 // the card verify it. It clears digits.
 func verifyPIN(ctx context.Context, card reader.Card, digits []byte) (uint16, error) {
 	defer clear(digits)
+	cmd, err := piv.Verify(string(digits))
+	if err != nil {
+		return 0, err
+	}
+	return ofPIV(ctx, card, cmd)
+}
+
+// pinTries asks how many tries are left, which is none of them.
+func pinTries(ctx context.Context, card reader.Card) (uint16, error) {
+	return ofPIV(ctx, card, piv.Tries())
+}
+
+// ofPIV selects PIV and gives it a command.
+func ofPIV(ctx context.Context, card reader.Card, cmd apdu.Command) (uint16, error) {
 	r, err := exchangeOne(ctx, card, piv.Select())
 	if err != nil {
 		return 0, err
 	}
 	if r.Status != apdu.OK && r.Status&0xff00 != apdu.MoreData {
 		return 0, errors.New("the card has no PIN of PIV")
-	}
-	cmd, err := piv.Verify(string(digits))
-	if err != nil {
-		return 0, err
 	}
 	r, err = exchangeOne(ctx, card, cmd)
 	return r.Status, err

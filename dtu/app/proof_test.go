@@ -73,13 +73,21 @@ func TestVerifyPIN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pin, want := range map[string]uint16{"123456": apdu.OK, "654321": 0x63c2} {
-		digits := []byte(pin)
-		if got, err := verifyPIN(t.Context(), card, digits); got != want || err != nil {
-			t.Errorf("%s: %04x, %v", pin, got, err)
+	for _, tc := range []struct {
+		pin  string
+		want uint16
+	}{{"123456", apdu.OK}, {"654321", 0x63c2}} {
+		digits := []byte(tc.pin)
+		if got, err := verifyPIN(t.Context(), card, digits); got != tc.want || err != nil {
+			t.Errorf("%s: %04x, %v", tc.pin, got, err)
 		}
 		if strings.Trim(string(digits), "\x00") != "" {
-			t.Errorf("%s stays as %q", pin, digits)
+			t.Errorf("%s stays as %q", tc.pin, digits)
+		}
+	}
+	for range 2 { // asking is no try
+		if got, err := pinTries(t.Context(), card); got != 0x63c2 || err != nil {
+			t.Errorf("tries %04x, %v", got, err)
 		}
 	}
 	plain, err := r.Insert("plain")

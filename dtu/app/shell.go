@@ -322,6 +322,8 @@ func (s *shell) perform(actions []terminal.Action) {
 		case terminal.AskPIN:
 			s.lockOf(a.Card).reserve()
 			s.askPIN(a)
+		case terminal.AskTries:
+			s.askTries(a)
 		case terminal.Exchange:
 			s.lockOf(a.Card).reserve()
 			s.exchange(a)

@@ -45,7 +45,8 @@ type asking struct {
 	card  int    // 0: nothing was asked
 	tag   string // of the question that is out; empty: none is
 	pin   bool   // it is for the PIN
-	left  int    // tries of the PIN, after a wrong one; 0: not known, -1: blocked
+	left  int    // tries of the PIN; 0: not known, -1: blocked
+	wrong bool   // a PIN was
 	guard guard
 }
 
@@ -72,6 +73,9 @@ func (m *Machine) cardQuestion(c alp.ControlSmartCard) {
 		}
 		m.say(m.pinOSD())
 		m.do(AskPIN{m.ask.card, c.Tag})
+		if m.ask.left == 0 {
+			m.do(AskTries{m.ask.card, c.Tag})
+		}
 		return
 	}
 	st := names.Statement{Token: m.tok.name(), Terminal: m.cfg.Identity.Terminal, Channel: m.channel, Time: c.Time, Purpose: c.Purpose}
@@ -89,14 +93,24 @@ func (m *Machine) cardQuestion(c alp.ControlSmartCard) {
 }
 
 func (m *Machine) pinOSD() OSD {
-	o := OSD{CodePIN, "Enter your card's PIN", "Type it, then press Return. Escape gives up."}
-	switch m.ask.left {
-	case -1, 0:
-	case 1:
-		o.Title = "Wrong PIN: 1 try left"
-		o.Text = "If the next PIN is wrong too, the card is blocked. Type it, then press Return. Escape gives up."
+	const how = "Type it, then press Return. Escape gives up."
+	o := OSD{CodePIN, "Enter your card's PIN", how}
+	if m.ask.left <= 0 {
+		return o
+	}
+	left := fmt.Sprintf("%d tries left", m.ask.left)
+	if m.ask.left == 1 {
+		left = "1 try left"
+	}
+	switch {
+	case m.ask.wrong && m.ask.left == 1:
+		o.Title, o.Text = "Wrong PIN: "+left, "If the next PIN is wrong too, the card is blocked. "+how
+	case m.ask.wrong:
+		o.Title = "Wrong PIN: " + left
+	case m.ask.left == 1:
+		o.Text = left + ": if the PIN is wrong, the card is blocked. " + how
 	default:
-		o.Title = fmt.Sprintf("Wrong PIN: %d tries left", m.ask.left)
+		o.Text = left + ". " + how
 	}
 	return o
 }
@@ -141,14 +155,36 @@ func (m *Machine) pinGiven(e PINGiven) {
 	m.ask.guard.verified = e.Status == apdu.OK
 	switch left, ok := apdu.Tries(e.Status); {
 	case ok && left > 0:
-		m.ask.left = left // the next question says so
+		m.ask.left, m.ask.wrong = left, true // the next question says so
 	case ok:
-		m.ask.left = -1
-		m.say(OSD{CodePINFailed, titleBlocked, "Its PIN was wrong too often."})
+		m.blocked()
 	default:
 		m.say(osdChecking)
 	}
 	m.cardReply(alp.InfoSmartCard{Tag: e.Tag, OK: true, Status: e.Status})
+}
+
+// pinTries is how many tries the PIN that is asked for has left. Of a card that
+// is blocked none is typed: it would not be looked at.
+func (m *Machine) pinTries(e PINTries) {
+	if e.Tag == "" || e.Tag != m.ask.tag || e.Card != m.ask.card || !m.ask.pin || m.link != linkUp {
+		return
+	}
+	switch left, ok := apdu.Tries(e.Status); {
+	case !ok || m.ask.left != 0:
+	case left > 0:
+		m.ask.left = left
+		m.say(m.pinOSD())
+	default:
+		m.ask.tag = ""
+		m.blocked()
+		m.cardReply(alp.InfoSmartCard{Tag: e.Tag, OK: true, Status: e.Status})
+	}
+}
+
+func (m *Machine) blocked() {
+	m.ask.left = -1
+	m.say(OSD{CodePINFailed, titleBlocked, "Its PIN was wrong too often."})
 }
 
 // endProof ends what a server may ask of the card.
@@ -286,11 +322,18 @@ type (
 		Status uint16
 		Reason string
 	}
+	// PINTries answers AskTries: the status of a VERIFY without a PIN.
+	PINTries struct {
+		Card   int
+		Tag    string
+		Status uint16
+	}
 )
 
 func (ControlBound) event() {}
 func (CardAnswered) event() {}
 func (PINGiven) event()     {}
+func (PINTries) event()     {}
 
 // String leaves out what a card says.
 func (e CardAnswered) String() string {
@@ -314,6 +357,12 @@ type (
 		Card int
 		Tag  string
 	}
+	// AskTries asks the card how many tries its PIN has left. Answered by
+	// PINTries, or not at all.
+	AskTries struct {
+		Card int
+		Tag  string
+	}
 	// EndProof ends AskPIN, and has the card forget that its PIN was verified.
 	EndProof struct{ Card int }
 	// SetRules sets the list (package identity) by which cards are named.
@@ -325,6 +374,7 @@ type (
 
 func (Exchange) action() {}
 func (AskPIN) action()   {}
+func (AskTries) action() {}
 func (EndProof) action() {}
 func (SetRules) action() {}
 func (NameCard) action() {}
@@ -333,6 +383,7 @@ func (a Exchange) String() string {
 	return fmt.Sprintf("ask card %d %s: %x, %d bytes", a.Card, a.Tag, a.Command[:min(4, len(a.Command))], len(a.Command))
 }
 func (a AskPIN) String() string   { return fmt.Sprintf("ask for the PIN of card %d %s", a.Card, a.Tag) }
+func (a AskTries) String() string { return fmt.Sprintf("ask card %d for its tries %s", a.Card, a.Tag) }
 func (a EndProof) String() string { return fmt.Sprintf("end the proof of card %d", a.Card) }
 func (a SetRules) String() string { return fmt.Sprintf("name cards by %s: %s", a.Version, a.List) }
 func (a NameCard) String() string { return fmt.Sprintf("name card %d again", a.Card) }

@@ -209,6 +209,56 @@ func TestPINScreens(t *testing.T) {
 	}
 }
 
+// The card says how often its PIN may be wrong before one is typed. One that is
+// blocked takes none.
+func TestPINTries(t *testing.T) {
+	const how = "Type it, then press Return. Escape gives up."
+	for _, tc := range []struct {
+		tag    string
+		status uint16
+		want   OSD
+		asked  string // what the server is told
+	}{
+		{"p", 0x63c3, OSD{CodePIN, "Enter your card's PIN", "3 tries left. " + how}, ""},
+		{"p", 0x63c1, OSD{CodePIN, "Enter your card's PIN", "1 try left: if the PIN is wrong, the card is blocked. " + how}, ""},
+		{"p", 0x9000, OSD{CodePIN, "Enter your card's PIN", how}, ""},
+		{"p", 0x6d00, OSD{CodePIN, "Enter your card's PIN", how}, ""},
+		{"old", 0x6983, OSD{CodePIN, "Enter your card's PIN", how}, ""},
+		{"p", 0x6983, OSD{CodePINFailed, titleBlocked, "Its PIN was wrong too often."}, "6983"},
+	} {
+		w := presented(t)
+		w.let(t, piv.Select())
+		asks := 0
+		for _, a := range w.line(alp.ControlSmartCard{TokenSeq: w.m.seq, Tag: "p", PIN: true}.Message()) {
+			if a == (AskTries{1, "p"}) {
+				asks++
+			}
+		}
+		told := ""
+		for _, a := range w.step(PINTries{Card: 1, Tag: tc.tag, Status: tc.status}) {
+			if s, ok := a.(Send); ok {
+				told = s.Message.Get("status")
+			}
+		}
+		if got := w.m.Status().OSD; asks != 1 || got != tc.want || told != tc.asked {
+			t.Errorf("%s %04x: asked %d times, the screen says %+v, the server is told %q", tc.tag, tc.status, asks, got, told)
+		}
+		// What was typed meanwhile counts only for a card that is not blocked.
+		if out := w.step(PINGiven{Card: 1, Tag: "p", Status: 0x63c1}); (len(out) == 0) != (tc.asked != "") {
+			t.Errorf("%s %04x: a PIN afterwards does %v", tc.tag, tc.status, out)
+		}
+	}
+	// After a wrong PIN it is known.
+	w := presented(t)
+	w.let(t, piv.Select())
+	w.pin(t, 0x63c2)
+	for _, a := range w.line(alp.ControlSmartCard{TokenSeq: w.m.seq, Tag: "p", PIN: true}.Message()) {
+		if _, ok := a.(AskTries); ok {
+			t.Error("asked for the tries again")
+		}
+	}
+}
+
 // Whatever ends the presentation ends the proof, in the same step.
 func TestProofEnds(t *testing.T) {
 	for name, end := range map[string]func(*world) []Action{

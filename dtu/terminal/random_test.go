@@ -110,6 +110,8 @@ func (c *watcher) see(e Event, out []Action) {
 			if c.pin = a.Card; c.media != 0 {
 				c.fail("media %d is open as a PIN is asked for", c.media)
 			}
+		case AskTries:
+			c.asked(e, a.Card)
 		case EndProof:
 			c.pin = 0
 		case Send:
@@ -258,6 +260,9 @@ func TestInvariants(t *testing.T) {
 			"PIN given": func(t *rapid.T) {
 				c.pin = 0 // the pad is closed
 				step(PINGiven{Card: pick("card", last), Tag: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "tag"), Status: rapid.SampledFrom([]uint16{0x9000, 0x63c2, 0x63c1, 0x6983}).Draw(t, "status"), Reason: rapid.SampledFrom([]string{"", "", "gave up"}).Draw(t, "reason")})
+			},
+			"PIN tries": func(t *rapid.T) {
+				step(PINTries{Card: pick("card", last), Tag: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "tag"), Status: rapid.SampledFrom([]uint16{0x9000, 0x63c3, 0x63c1, 0x6983, 0x6d00}).Draw(t, "status")})
 			},
 			"bound":      func(*rapid.T) { step(ControlBound{Control: w.control}) },
 			"searched":   func(*rapid.T) { step(Searched{}) },

@@ -166,6 +166,12 @@ func (w *world) run(line string) (string, error) {
 			return "", err
 		}
 		out = w.step(PINGiven{Card: number(f[1]), Tag: "t", Status: uint16(n)})
+	case f[0] == "card" && f[2] == "has": // tries of the PIN
+		n, err := strconv.ParseUint(f[3], 16, 16)
+		if err != nil {
+			return "", err
+		}
+		out = w.step(PINTries{Card: number(f[1]), Tag: "t", Status: uint16(n)})
 	case verb == "drawn":
 		out = w.step(MediaDrawn{w.media})
 	case f[0] == "media" && f[1] == "lost":

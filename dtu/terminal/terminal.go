@@ -364,6 +364,8 @@ func (m *Machine) network(e Event) {
 		m.cardAnswered(e)
 	case PINGiven:
 		m.pinGiven(e)
+	case PINTries:
+		m.pinTries(e)
 	case Wished:
 		if m.presented && m.link == linkUp && m.med.session != "" {
 			m.send(alp.DeskReq{Identity: m.cfg.Identity, TokenSeq: m.seq, Wish: e.Wish}.Message())
