@@ -13,8 +13,9 @@
 //  1. A Token that Identify returns is a valid alp.Token.
 //  2. A card that left while it was asked gives reader.ErrRemoved, any other
 //     card that no rule can name gives ErrUnreadable.
-//  3. A card that a rule knows and cannot read to the end is unreadable: a
-//     later rule does not make another token of it.
+//  3. A card that a rule knows and cannot read to the end is unreadable, and so
+//     is one that does not answer a rule's question at all: a later rule does
+//     not make another token of it, which would be another session.
 //
 // Exchanges are bounded by the caller's context. Limit: MaxID.
 package identity
@@ -43,7 +44,7 @@ type Token struct {
 }
 
 // A Rule names the cards that it knows. It returns false for one that is not
-// its own, an error where the card did not answer.
+// its own, an error where the card did not answer, so that nobody knows.
 type Rule struct {
 	Type string // of the tokens it makes
 	ID   func(ctx context.Context, c reader.Card) (id string, ok bool, err error)
@@ -51,7 +52,6 @@ type Rule struct {
 
 // Identify asks the rules in order.
 func Identify(ctx context.Context, c reader.Card, rules []Rule) (Token, error) {
-	var last error
 	for _, r := range rules {
 		id, ok, err := r.ID(ctx, c)
 		switch {
@@ -59,16 +59,11 @@ func Identify(ctx context.Context, c reader.Card, rules []Rule) (Token, error) {
 			return Token{}, err
 		case ctx.Err() != nil:
 			return Token{}, fmt.Errorf("%w (%w)", ErrUnreadable, ctx.Err())
-		case errors.Is(err, errBroken):
-			return Token{}, fmt.Errorf("%w (%s: %w)", ErrUnreadable, r.Type, err)
 		case err != nil:
-			last = err
+			return Token{}, fmt.Errorf("%w (%s: %w)", ErrUnreadable, r.Type, err)
 		case ok && len(id) <= MaxID && alp.Token(r.Type+"."+id).Valid():
 			return Token{r.Type, id, c.ATR()}, nil
 		}
-	}
-	if last != nil {
-		return Token{}, fmt.Errorf("%w (%w)", ErrUnreadable, last)
 	}
 	return Token{}, fmt.Errorf("%w (no naming rule knows this card)", ErrUnreadable)
 }

@@ -48,9 +48,8 @@ func TestIdentify(t *testing.T) {
 		err  error
 	}{
 		{"simple", card{atr: atr, answers: map[string]string{sel: "9000", get: "0123456789abcdef9000"}}, Token{"simple", "0123456789abcdef", atrOf(atr)}, nil},
-		{"another application", card{atr: atr, answers: map[string]string{sel: "6a82"}}, Token{"atr", atr, atrOf(atr)}, nil},
 		{"short id", card{atr: atr, answers: map[string]string{sel: "9000", get: "01239000"}}, Token{}, ErrUnreadable},
-		{"mute, but it has an ATR", card{atr: atr}, Token{"atr", atr, atrOf(atr)}, nil},
+		{"mute, but it has an ATR", card{atr: atr}, Token{}, ErrUnreadable},
 		{"mute from the start", card{}, Token{}, ErrUnreadable},
 		{"no answer worth it", card{answers: map[string]string{sel: "90"}}, Token{}, ErrUnreadable},
 		{"pulled", card{atr: atr, err: reader.ErrRemoved}, Token{}, reader.ErrRemoved},
@@ -59,6 +58,37 @@ func TestIdentify(t *testing.T) {
 		if !errors.Is(err, tc.err) || !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s: %+v, %v; want %+v, %v", tc.name, got, err, tc.want, tc.err)
 		}
+	}
+}
+
+// A card that is silent where it could have had a name gets none by a later rule:
+// the same card would be another one, in another session, when its contacts are
+// dirty.
+func TestSilent(t *testing.T) {
+	answers := map[string]string{"ffca000000": "04a1b2c39000"}
+	for list, want := range map[string]string{
+		"piv,uid,atr": "", "piv,atr": "", "iccsn,atr": "", "openpgp,atr": "", "file:a000000001:0005:4:6:badge,atr": "",
+		"uid,piv": "uid.04a1b2c3", "atr,piv": "atr." + atr,
+	} {
+		rules, err := ParseRules(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Identify(t.Context(), &card{atr: atr, answers: answers}, rules)
+		if want == "" && !errors.Is(err, ErrUnreadable) || want != "" && (err != nil || got.Type+"."+got.ID != want) {
+			t.Errorf("%s: %+v, %v", list, got, err)
+		}
+	}
+	// The class FF is a contactless reader's own; a card need not answer it.
+	rules, err := ParseRules("uid,atr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Identify(t.Context(), &card{atr: atr}, rules); err != nil || got.Type != "atr" {
+		t.Errorf("a card without a UID: %+v, %v", got, err)
+	}
+	if _, err := Identify(t.Context(), &card{atr: atr, err: reader.ErrRemoved}, rules); !errors.Is(err, reader.ErrRemoved) {
+		t.Errorf("pulled: %v", err)
 	}
 }
 

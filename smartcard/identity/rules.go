@@ -55,7 +55,8 @@ func Rules() []Rule {
 //	file:AID:FILE:OFFSET:LENGTH:TYPE
 //	          the bytes at OFFSET of a transparent file (four hex digits) of an
 //	          application, as tokens of that type
-//	atr       the ATR, which cards of one kind share
+//	atr       the ATR, which cards of one kind share; it asks the card nothing,
+//	          and so also names those that answer nothing, where it comes first
 func ParseRules(list string) ([]Rule, error) {
 	known := map[string]Rule{
 		"simple": {"simple", simple}, "piv": {"piv", byGUID}, "openpgp": {"openpgp", openPGP},
@@ -192,8 +193,10 @@ const randomUID = 0x08
 func uid(ctx context.Context, c reader.Card) (string, bool, error) {
 	r, err := transmit(ctx, c, apdu.Command{CLA: 0xFF, INS: apdu.InsGetData, Le: apdu.MaxShortLe})
 	switch n := len(r.Data); {
-	case err != nil:
+	case errors.Is(err, reader.ErrRemoved):
 		return "", false, err
+	case err != nil: // the class is the reader's, and a card that got it may stay mute
+		return "", false, nil
 	case r.Status != apdu.OK || n < 4 || n > 10 || n == 4 && r.Data[0] == randomUID:
 		return "", false, nil
 	}
