@@ -65,8 +65,12 @@ type told struct {
 	state   local.State
 }
 
-func (s *shell) run(ctx context.Context, l *unixListener, watch func(context.Context)) error {
-	ctx, cancel := context.WithCancel(ctx)
+// run serves until stop ends. The place is given up, and connections end, once
+// the goodbye is sent: a group manager that takes the place speaks after it, and
+// the gateway that stays is in it.
+func (s *shell) run(stop context.Context, l *unixListener, watch func(context.Context)) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+	defer cancel()
 	s.ctx = ctx
 	defer s.knocks.Wait()
 	var wg sync.WaitGroup
@@ -90,7 +94,7 @@ func (s *shell) run(ctx context.Context, l *unixListener, watch func(context.Con
 			}
 		}
 	})
-	s.own(ctx)
+	s.own(stop)
 	now := time.Now()
 	s.perform(now, s.engine.Goodbye(now))
 	cancel()
