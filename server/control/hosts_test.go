@@ -341,3 +341,40 @@ func TestHostsExplained(t *testing.T) {
 		}
 	})
 }
+
+// Where new sessions may be says nothing of where a terminal waits for a card:
+// it leaves a host that is taken out of service. One that shows a login stays,
+// where it could not get its session.
+func TestHostsHoldNoRestingTerminal(t *testing.T) {
+	for rule, hosts := range map[string][]string{"hosts=north": nil, "hosts=north bare=login": {"north"}} {
+		before, asked := onNorth(func(q local.Lookup) local.Answer {
+			switch {
+			case q.Want == local.WantHost && len(q.Hosts) == 0:
+				return south
+			case q.Want == local.WantHost:
+				return local.Answer{Where: local.Refused, Reason: "no other server can be reached from here"}
+			}
+			return local.Answer{Where: local.New}
+		}, "policy h "+rule)
+		run(t, before, func(r *rig) {
+			r.set(local.Online, 0)
+			u := r.dial(a)
+			u.insert(bare(a))
+			if hosts == nil {
+				u.screen()
+			} else {
+				u.form()
+			}
+			r.set(local.Offline, 0)
+			if hosts == nil {
+				u.next(alp.CmdRedirectInf)
+			} else {
+				u.form()
+			}
+			q := asked()
+			if last := q[len(q)-1]; last.Want != local.WantHost || !slices.Equal(last.Hosts, hosts) {
+				t.Errorf("%s: %+v", rule, last)
+			}
+		})
+	}
+}

@@ -243,6 +243,9 @@ func (s *Server) elsewhere(p *presentation, stay func()) {
 		return
 	}
 	ask := s.question(p, local.WantHost)
+	if p.resting != nil {
+		ask.Hosts = nil // they are for sessions, and who waits for a card has none
+	}
 	s.beside(p, func() (then, stale func()) {
 		ctx, cancel := context.WithTimeout(p.ctx, GroupWithin)
 		defer cancel()
