@@ -117,6 +117,50 @@ func TestPlacedAnewAfterALogin(t *testing.T) {
 	}
 }
 
+// Who may not be on some hosts is placed on none of them, whatever is asked for.
+// Sessions are found there all the same.
+func TestAccess(t *testing.T) {
+	deny, allow := func(host string) local.Access { return local.Access{Host: host, Deny: true} }, func(host string) local.Access { return local.Access{Host: host} }
+	for name, tc := range map[string]struct {
+		access []local.Access
+		hosts  []string
+		want   local.Want
+		where  local.Where
+		host   string
+	}{
+		"not here":                  {[]local.Access{deny("north")}, []string{"north", "east"}, "", local.There, "east"},
+		"nowhere":                   {[]local.Access{deny("*")}, nil, "", local.Refused, ""},
+		"the first counts":          {[]local.Access{allow("east"), deny("*")}, nil, "", local.There, "east"},
+		"and not a later one":       {[]local.Access{deny("*th"), allow("north"), deny("east")}, nil, "", local.Refused, ""},
+		"before a login":            {[]local.Access{deny("*th")}, nil, local.WantPlace, local.There, "east"},
+		"to wait for a card":        {[]local.Access{deny("*th")}, nil, local.WantHost, local.There, "east"},
+		"no other to wait for one":  {[]local.Access{allow("north"), deny("*")}, nil, local.WantHost, local.Refused, ""},
+		"one that hosts= leaves":    {[]local.Access{deny("south")}, []string{"*th"}, "", local.New, "north"},
+		"none that hosts= leaves":   {[]local.Access{deny("south")}, []string{"south"}, "", local.Refused, ""},
+		"in place of another, here": {[]local.Access{deny("north")}, nil, local.WantNew, local.Refused, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			n := w.add("north", Config{}, "10.0.0.1")
+			w.add("south", Config{}, "10.0.0.2")
+			w.add("east", Config{}, "10.0.0.3")
+			for _, h := range w.hosts {
+				w.step(h, Hello{7000})
+			}
+			w.run(time.Second)
+			a := w.asks(n, local.Lookup{Token: "card.1", Want: tc.want, Hosts: tc.hosts, Access: tc.access})
+			if a.Where != tc.where || tc.host != "" && a.Host != tc.host || a.Session != "" {
+				t.Errorf("got %+v", a)
+			}
+		})
+	}
+	w, a, b := two(t)
+	w.has(b)
+	if got := w.asks(a, local.Lookup{Token: "card.1", Access: []local.Access{deny("b")}}); got.Where != local.There || got.Session != s1 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // All sessions of a token are named to a user who may choose, and the chosen
 // one is gone to, whichever was shown last.
 func TestSessionsOfTheGroup(t *testing.T) {

@@ -193,6 +193,9 @@ func (e *Engine) candidates(now time.Time, q local.Lookup, rows []member.Row, wa
 
 // allows reports whether whoever asks may have a new session on a host.
 func allows(q local.Lookup, host string) bool {
+	if i := slices.IndexFunc(q.Access, func(a local.Access) bool { return adminapi.Matches(a.Host, host) }); i >= 0 && q.Access[i].Deny {
+		return false
+	}
 	return len(q.Hosts) == 0 || slices.ContainsFunc(q.Hosts, func(p string) bool { return adminapi.Matches(p, host) })
 }
 

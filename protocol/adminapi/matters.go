@@ -22,7 +22,7 @@ var conditions = []Field{
 // Matters are what rules decide. package policy of the server says what each
 // does, and what is done where no rule says anything.
 var Matters = []Field{
-	{"access", "deny: no session; allow", oneOf("allow", "deny")},
+	{"access", "deny: no session, neither an old one nor a new one; with host=, on these hosts: others are gone to; allow", oneOf("allow", "deny")},
 	{"hours", "when, by the host's clock: DAYS/HH:MM-HH:MM,... as mon-fri/08:00-18:00,sat/09:00-12:00", checkHours},
 	{"hosts", "which hosts may give a new session: NAME,NAME, with * for any bytes; one that exists is shown wherever it is", list(pattern)},
 	{"cards", "any: every card gets a session; registered: cards with a record; self: others too, once their user has logged in, which registers them; none: no card does", oneOf("any", "registered", "self", "none")},

@@ -211,6 +211,10 @@ func (s *Server) attach(p *presentation, id alp.SessionID) {
 		s.lookup(p)
 		return
 	}
+	if p.away != nil {
+		s.noneElsewhere(p)
+		return
+	}
 	if s.stranger(p, id) || s.outsider(p, id) {
 		return
 	}

@@ -40,9 +40,13 @@ func (s *Server) judge(r policy.Request) policy.Decision {
 func (s *Server) decide(token alp.Token, terminal alp.TerminalID, user string) policy.Decision {
 	d := s.judge(policy.Request{Token: token, Terminal: terminal, User: user})
 	if d.Outcome == policy.Denied {
-		s.audit(audit.Entry{What: audit.Deny, Who: user, Token: string(token), Terminal: string(terminal), Text: d.Module + ": " + d.Reason})
+		s.auditDenied(d, token, terminal, user)
 	}
 	return d
+}
+
+func (s *Server) auditDenied(d policy.Decision, token alp.Token, terminal alp.TerminalID, user string) {
+	s.audit(audit.Entry{What: audit.Deny, Who: user, Token: string(token), Terminal: string(terminal), Text: d.Module + ": " + d.Reason})
 }
 
 // says is what the policy says of a presentation now.
@@ -57,7 +61,7 @@ func (s *Server) Explain(ctx context.Context, token alp.Token, terminal alp.Term
 	r := policy.Request{Token: token, Terminal: terminal, User: user}
 	d := s.judge(r)
 	x := d.Explain(r)
-	if d.Outcome != policy.Session && d.Outcome != policy.Login {
+	if d.Outcome == policy.Denied || d.Outcome == policy.InsertCard {
 		return x
 	}
 	x.Reason = d.NotHere
@@ -71,7 +75,7 @@ func (s *Server) Explain(ctx context.Context, token alp.Token, terminal alp.Term
 	}
 	ctx, cancel := context.WithTimeout(ctx, PlaceWithin)
 	defer cancel()
-	a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: d.Token, Terminal: terminal, Addr: addr, User: user, Want: local.WantPlace, Hosts: d.Hosts})
+	a, err := s.conf.Group.Lookup(ctx, local.Lookup{Token: d.Token, Terminal: terminal, Addr: addr, User: user, Want: local.WantPlace, Hosts: d.Hosts, Access: d.Access})
 	switch {
 	case err != nil:
 	case a.Where == local.Refused:
@@ -93,6 +97,9 @@ func (s *Server) admitted(p *presentation, then func()) {
 		return
 	}
 	p.module = d.Module
+	if p.away = sentAway(d); p.away != nil {
+		then = func() { s.lookup(p) }
+	}
 	if !d.Enroll {
 		then()
 		return

@@ -52,6 +52,7 @@ type presentation struct {
 	wants   alp.SessionID // whose keeper is being asked to attach it
 	second  bool          // as a second account of its kiosk
 
+	away       *policy.Decision  // nothing of this host is for it: another one has it, or the reason
 	needsLogin bool              // nothing of a session before
 	user       string            // who has logged in; others' sessions are not shown
 	sworn      bool              // at the host that redirected, which says so: a session of the user's needs no password here
@@ -149,6 +150,10 @@ func (s *Server) sent(p *presentation, v local.Verified) {
 	if v.User != "" && !s.takesOver(p, v) {
 		return
 	}
+	if p.away != nil {
+		s.lookup(p)
+		return
+	}
 	if !p.needsLogin { // else the lookup after the login goes by, and the user may choose
 		p.must = v.Session
 	}
@@ -179,7 +184,7 @@ func (s *Server) takesOver(p *presentation, v local.Verified) bool {
 		s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: d.Reason})
 		return false
 	}
-	p.user, p.module, p.needsLogin, p.sworn = v.User, d.Module, false, v.Session == ""
+	p.user, p.module, p.needsLogin, p.sworn, p.away = v.User, d.Module, false, v.Session == "", sentAway(d)
 	if p.token.Pseudo() {
 		p.token = userToken(v.User)
 	}
@@ -193,6 +198,10 @@ func (s *Server) lookup(p *presentation) {
 		return
 	}
 	p.lookups++
+	if p.away != nil {
+		s.lookAway(p)
+		return
+	}
 	if s.conf.Group.Away() != "" && p.lookups <= MaxLookups && !p.another {
 		if row, ok := s.table.Latest(p.token); ok {
 			s.attach(p, row.ID)
@@ -232,7 +241,8 @@ func (s *Server) lookup(p *presentation) {
 
 // question is what the group manager is asked for p.
 func (s *Server) question(p *presentation, want local.Want) local.Lookup {
-	return local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Proven: string(p.lastProof()), Want: want, Hosts: s.says(p).Hosts}
+	d := s.says(p)
+	return local.Lookup{Token: p.token, Terminal: p.t.id, Addr: p.t.addr, User: p.user, Presented: p.req.Token(), Proven: string(p.lastProof()), Want: want, Hosts: d.Hosts, Access: d.Access}
 }
 
 // noGroup is what is left without the group manager: a session of the token
@@ -253,6 +263,10 @@ func (s *Server) noGroup(p *presentation) {
 // answer does what the group manager said.
 func (s *Server) answer(p *presentation, a local.Answer) {
 	p.others = a.Others
+	if p.away != nil {
+		s.answerAway(p, a)
+		return
+	}
 	if row, ok := s.table.Get(p.must); ok && row.Token == p.token { // later ones are shown elsewhere, by another card perhaps
 		s.attach(p, p.must)
 		return

@@ -194,7 +194,7 @@ func (s *Server) anew(t *terminal) {
 	r := old.req
 	r.Redirect, r.Props, r.Connected, r.Session, r.Gen = false, "", false, "", 0
 	s.clear(t)
-	p := &presentation{t: t, req: r, token: old.token, module: old.module}
+	p := &presentation{t: t, req: r, token: old.token, module: old.module, away: old.away}
 	if old.needsLogin || old.user != "" { // another host's modules have not seen the user
 		p.needsLogin = true
 		if r.Token().Pseudo() {

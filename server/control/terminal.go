@@ -282,7 +282,7 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	p := &presentation{t: t, req: r, token: token, module: decision.Module}
 	p.ctx, p.cancel = context.WithCancel(s.ctx)
 	s.say(t, slog.LevelInfo, "token inserted", "token", token, "seq", r.TokenSeq, "redirect", r.Redirect, "decision", decision.Outcome.String())
-	p.needsLogin = decision.Outcome == policy.Login
+	p.needsLogin, p.away = decision.Outcome == policy.Login, sentAway(decision)
 	if (decision.Outcome == policy.Session || p.needsLogin) && s.goesOn(t, r, token, p.needsLogin) {
 		row, _ := s.table.Get(r.Session)
 		if p.needsLogin || decision.Reattach.Login || row.Token == userToken(row.User) { // then its user has logged in
@@ -298,7 +298,7 @@ func (s *Server) infoReq(t *terminal, r alp.InfoReq) {
 	s.clear(t)
 	t.now = p
 	switch decision.Outcome {
-	case policy.Login:
+	case policy.Login, policy.Elsewhere:
 		s.kick(t)
 	case policy.Session:
 		p.must = r.Session // it was shown there until its media was lost

@@ -25,6 +25,7 @@ import (
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/group/local"
 	"hotdesk/server/proof"
 )
 
@@ -36,6 +37,7 @@ const (
 	InsertCard                    // the screen that asks for a card
 	Denied                        // the reason, on the screen
 	Login                         // the login screen, then Session
+	Elsewhere                     // what is There, on a host that may be used; the reason, where there is none
 )
 
 func (o Outcome) String() string {
@@ -48,6 +50,8 @@ func (o Outcome) String() string {
 		return "denied"
 	case Login:
 		return "login"
+	case Elsewhere:
+		return "elsewhere"
 	}
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
@@ -138,12 +142,13 @@ type Idle struct {
 }
 
 // A Decision is what is done, and by which rule. What it says beside the
-// outcome holds also where that is Denied.
+// outcome holds also where that is Denied or Elsewhere.
 type Decision struct {
 	Outcome Outcome
-	Module  string // the check that decided, and the rule after a colon, for connInf and the log
-	Reason  string // for the user, when Denied
-	OSD     int    // on-screen code, when Denied (alp.md section 10)
+	Module  string  // the check that decided, and the rule after a colon, for connInf and the log
+	Reason  string  // for the user, when Denied or Elsewhere
+	OSD     int     // on-screen code, when Denied (alp.md section 10)
+	There   Outcome // what a host gives that may be used, when Elsewhere; else 0
 
 	// Token is the one whose sessions are meant, which is another than the one
 	// presented where that is its alias. User is whose it is, or who has logged
@@ -157,12 +162,13 @@ type Decision struct {
 	Enroll          bool            // the card is to be registered as User's
 	Kiosk           *adminapi.Kiosk // what the session is; nil for a user's
 	Choose          bool
-	Hosts           []string      // that may give a new session, names with * for any bytes; nil: all
-	NotHere         string        // why no session is made on this host, "" if one may be
-	Most            int           // sessions of one user here; 0: any number
-	Limits          Limits        // of a session's programs
-	LoginWithin     time.Duration // that a login waits for its user; 0: as it does by itself
-	Disconnected    time.Duration // 0: never
+	Access          []local.Access // which hosts may be used at all; nil: all
+	Hosts           []string       // that may give a new session, names with * for any bytes; nil: all
+	NotHere         string         // why no session is made on this host, "" if one may be
+	Most            int            // sessions of one user here; 0: any number
+	Limits          Limits         // of a session's programs
+	LoginWithin     time.Duration  // that a login waits for its user; 0: as it does by itself
+	Disconnected    time.Duration  // 0: never
 	Idle            Idle
 	Removal         Removal
 
@@ -180,6 +186,8 @@ func (d Decision) Need(use proof.Use) Need {
 // OSDAccessDenied is the on-screen code of a denial.
 const OSDAccessDenied = 6
 
+const noAccess = "You may not use this terminal. Ask your administrator."
+
 // internal are the kinds of token that the server makes itself after a login
 // (alp.md section 11). A terminal that presents one claims to be somebody.
 var internal = []string{"user", "auth", "escape"}
@@ -190,6 +198,10 @@ func (c Config) Decide(v View, r Request) Decision {
 	a := c.about(v, r)
 	d := a.settle()
 	d.Outcome, d.Module, d.Reason = a.outcome(&d)
+	if d.Outcome != Denied && a.value("access") == "deny" { // here, and not everywhere
+		d.There, d.Outcome, d.Module, d.Reason = d.Outcome, Elsewhere, a.by("Access", "access"), noAccess
+		d.NotHere = noAccess
+	}
 	if d.Outcome == Denied {
 		d.OSD = OSDAccessDenied
 	}
@@ -216,8 +228,8 @@ func (a *about) outcome(d *Decision) (o Outcome, module, reason string) {
 		return deny("Disabled", "This card has been disabled. Ask your administrator.")
 	case a.User != "" && a.owner != "" && a.User != a.owner:
 		return deny("Owner", "This card belongs to another user.")
-	case a.value("access") == "deny":
-		return deny(a.by("Access", "access"), "You may not use this terminal. Ask your administrator.")
+	case a.value("access") == "deny" && !a.someHost():
+		return deny(a.by("Access", "access"), noAccess)
 	case !a.open():
 		return deny(a.by("Hours", "hours"), "The hours in which you may work here are over, or have not begun.")
 	case a.kioskName() != "" && d.Kiosk == nil:

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,6 +44,7 @@ type about struct {
 	registered bool // the token has a record
 	disabled   bool // it, or its user, is out of use
 	said       map[string]adminapi.Ground
+	access     []local.Access // of this host and the others, as the rules follow each other
 	kiosk      func(string) (adminapi.Kiosk, bool)
 }
 
@@ -87,7 +89,13 @@ func (a *about) lookUp(v View) {
 	}
 	for _, p := range v.Policies() {
 		if !adminapi.Matches(p.Token, string(a.Token)) || !adminapi.Matches(p.Terminal, string(a.Terminal)) ||
-			!adminapi.Matches(p.Host, a.c.Host) || p.Group != "" && !slices.Contains(a.groups, p.Group) {
+			p.Group != "" && !slices.Contains(a.groups, p.Group) {
+			continue
+		}
+		if access := p.Says["access"]; access != "" {
+			a.allow(cmp.Or(p.Host, "*"), access == "deny")
+		}
+		if !adminapi.Matches(p.Host, a.c.Host) {
 			continue
 		}
 		for matter, value := range p.Says {
@@ -96,6 +104,21 @@ func (a *about) lookUp(v View) {
 			}
 		}
 	}
+}
+
+// allow notes what a rule says of the hosts of a pattern, where none before it
+// does. Of more than fit the host that is chosen judges.
+func (a *about) allow(host string, deny bool) {
+	known := func(x local.Access) bool { return x.Host == host || x.Host == "*" }
+	if len(a.access) < local.MaxHosts && !slices.ContainsFunc(a.access, known) {
+		a.access = append(a.access, local.Access{Host: host, Deny: deny})
+	}
+}
+
+// someHost reports whether the rules leave any host that may be used.
+func (a *about) someHost() bool {
+	n := len(a.access)
+	return n == 0 || a.access[n-1] != local.Access{Host: "*", Deny: true} || slices.ContainsFunc(a.access, func(x local.Access) bool { return !x.Deny })
 }
 
 // defaults fill in what no rule says.
@@ -191,6 +214,9 @@ func (a *about) settle() Decision {
 			d.Kiosk = &k
 			d.First.Login, d.Reattach.Login = false, false // nobody's session, and nobody's password
 		}
+	}
+	if slices.ContainsFunc(a.access, func(x local.Access) bool { return x.Deny }) {
+		d.Access = a.access
 	}
 	if hosts := a.value("hosts"); hosts != "" {
 		d.Hosts = strings.Split(hosts, ",")

@@ -85,7 +85,12 @@ var table = []line{
 	{what: "A user who logs in is of a group too", rules: "a bare=login\nb group=students access=deny", token: "pseudo.080020000001", user: "ben", want: "denied", by: "Access:b", also: "user ben"},
 	{what: "On this host sessions for staff only", rules: "a group=staff hosts=*\nb hosts=south", token: "card.1", want: "session", by: "Card", also: "user ann hosts *"},
 	{what: "Others get a new one on another host, and have what is theirs wherever it is", token: "card.9", want: "session", by: "Card", also: "hosts south not here"},
-	{what: "A rule for this host", rules: "a host=nor* access=deny", token: "card.9", want: "denied", by: "Access:a"},
+	{what: "A rule for this host: there are others", rules: "a host=nor* access=deny", token: "card.9", want: "elsewhere", by: "Access:a", also: "not here there session"},
+	{what: "before a login", token: "pseudo.080020000001", conf: Config{Login: LoginBare}, want: "elsewhere", by: "Access:a", also: "not here there login"},
+	{what: "and without a card", token: "pseudo.080020000001", want: "elsewhere", by: "Access:a", also: "not here there insert card"},
+	{what: "One host for a group, and none for others", rules: "a group=staff host=south access=allow\nb access=deny", token: "card.1", want: "elsewhere", by: "Access:b", also: "user ann not here there session"},
+	{what: "who have none", token: "card.9", want: "denied", by: "Access:b"},
+	{what: "Other reasons come first", rules: "a host=nor* access=deny\nb cards=none", token: "card.9", want: "denied", by: "Cards:b"},
 	{what: "for another one", rules: "a host=sou* access=deny", token: "card.9", want: "session", by: "Card"},
 
 	{part: "Hours", what: "Within them", rules: "day hours=mon-fri/08:00-18:00,sat/09:00-12:00", token: "card.9", at: "wed 17:59", want: "session", by: "Card"},
@@ -154,6 +159,7 @@ func also(d Decision, presented alp.Token) string {
 	say(d.Enroll, "enroll")
 	say(d.Hosts != nil, "hosts %s", strings.Join(d.Hosts, ","))
 	say(d.NotHere != "", "not here")
+	say(d.There != 0, "there %s", d.There)
 	say(d.Keys != KeysHost, "terminal-keys %s", d.Keys)
 	say(d.First.String() != "none", "first %s", d.First)
 	say(d.Reattach.String() != "none", "reattach %s", d.Reattach)

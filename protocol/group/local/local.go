@@ -42,7 +42,7 @@ const maxProven = 16
 // MaxSessions bounds a report.
 const MaxSessions = 512
 
-// Bounds of a lookup's Hosts: those of a rule that says them.
+// Bounds of a lookup's Hosts, those of a rule that says them, and of its Access.
 const (
 	MaxHosts   = 64
 	maxPattern = 128 // bytes of each
@@ -100,10 +100,20 @@ type Lookup struct {
 	// names, with * for any bytes. Sessions that exist are found on all. A group
 	// manager of before does not know the field: the gateway judges once more.
 	Hosts []string `json:"hosts,omitempty"`
+	// Access, if any, says which hosts whoever asks may be on: the first that names
+	// a host counts, and one that none names may be used. It is for new
+	// sessions, as Hosts is, and the gateway there judges once more.
+	Access []Access `json:"access,omitempty"`
 	// Another, with WantPlace, is for a user who has chosen a new session beside
 	// those that there are: a redirect's proof says so. A group manager of before
 	// does not know the field: where there is one already, that is shown.
 	Another bool `json:"another,omitempty"`
+}
+
+// An Access allows or denies the hosts of a pattern, a name with * for any bytes.
+type Access struct {
+	Host string `json:"host"`
+	Deny bool   `json:"deny,omitempty"`
 }
 
 // Want is what a lookup is for, when it is not for the token's session. A group
@@ -203,6 +213,9 @@ func (l Lookup) Check() error {
 	}
 	if l.Another && l.Want != WantPlace {
 		return fmt.Errorf("local: lookup that wants %q, and another session", l.Want)
+	}
+	if len(l.Access) > MaxHosts || slices.ContainsFunc(l.Access, func(a Access) bool { return a.Host == "" || len(a.Host) > maxPattern }) {
+		return fmt.Errorf("local: lookup with access to %d hosts; at most %d, of at most %d bytes each", len(l.Access), MaxHosts, maxPattern)
 	}
 	if len(l.Hosts) > MaxHosts || slices.ContainsFunc(l.Hosts, func(h string) bool { return h == "" || len(h) > maxPattern }) {
 		return fmt.Errorf("local: lookup with %d hosts; at most %d, of at most %d bytes each", len(l.Hosts), MaxHosts, maxPattern)

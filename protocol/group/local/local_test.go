@@ -166,7 +166,14 @@ func many(s Session, n int) []Session {
 func TestLookupCheck(t *testing.T) {
 	good := Lookup{Token: "card.1", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")}
 	hosts := func(names ...string) Lookup { l := good; l.Hosts = names; return l }
-	for _, good := range []Lookup{good, hosts("north", "so*"), {Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantPlace},
+	access := func(names ...string) Lookup {
+		l := good
+		for _, n := range names {
+			l.Access = append(l.Access, Access{Host: n, Deny: true})
+		}
+		return l
+	}
+	for _, good := range []Lookup{good, access("north", "*"), hosts("north", "so*"), {Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantPlace},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Proven: "piv-card"},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantPlace, Another: true},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Want: WantSession, Session: "0123456789abcdef", Host: "south"}} {
@@ -181,6 +188,7 @@ func TestLookupCheck(t *testing.T) {
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Session: "0123456789abcdef", Host: "south"},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Proven: strings.Repeat("x", maxProven+1)},
 		{Token: good.Token, Terminal: good.Terminal, Addr: good.Addr, Another: true},
+		access(""), access(strings.Repeat("x", maxPattern+1)), access(make([]string, MaxHosts+1)...),
 		hosts(""), hosts(strings.Repeat("x", maxPattern+1)), hosts(make([]string, MaxHosts+1)...)} {
 		if err := bad.Check(); err == nil || !strings.HasPrefix(err.Error(), "local: ") {
 			t.Errorf("%+v: %v", bad, err)
@@ -191,18 +199,19 @@ func TestLookupCheck(t *testing.T) {
 // What one side writes the other reads.
 func TestBodiesKeepTheirForm(t *testing.T) {
 	for want, v := range map[string]any{
-		`{"controlPort":7443}`:                                                                       Hello{7443},
-		`{"host":"mud","addr":"127.0.0.2"}`:                                                          Welcome{Host: "mud", Addr: netip.MustParseAddr("127.0.0.2")},
-		`{"state":"offline","within":1800}`:                                                          StateRequest{Offline, 1800},
-		`{"state":"offline","deadline":1700000000,"sessions":3}`:                                     State{Offline, 1700000000, 3},
-		`{"where":"new","host":"mud"}`:                                                               Answer{Where: New, Host: "mud"},
-		`{"where":"here","others":[{"host":"south","session":"0123456789abcdef","last":1}]}`:         Answer{Where: Here, Others: []Elsewhere{{Host: "south", Session: "0123456789abcdef", Last: 1}}},
-		`{"where":"there","target":"127.0.0.2:7443"}`:                                                Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:                               Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`:                  Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","hosts":["so*"]}`:               Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Hosts: []string{"so*"}},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","proven":"pin"}`:                Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Proven: "pin"},
-		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"place","another":true}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantPlace, Another: true},
+		`{"controlPort":7443}`:                                                                                             Hello{7443},
+		`{"host":"mud","addr":"127.0.0.2"}`:                                                                                Welcome{Host: "mud", Addr: netip.MustParseAddr("127.0.0.2")},
+		`{"state":"offline","within":1800}`:                                                                                StateRequest{Offline, 1800},
+		`{"state":"offline","deadline":1700000000,"sessions":3}`:                                                           State{Offline, 1700000000, 3},
+		`{"where":"new","host":"mud"}`:                                                                                     Answer{Where: New, Host: "mud"},
+		`{"where":"here","others":[{"host":"south","session":"0123456789abcdef","last":1}]}`:                               Answer{Where: Here, Others: []Elsewhere{{Host: "south", Session: "0123456789abcdef", Last: 1}}},
+		`{"where":"there","target":"127.0.0.2:7443"}`:                                                                      Answer{Where: There, Target: netip.MustParseAddrPort("127.0.0.2:7443")},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1"}`:                                                     Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1")},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"new"}`:                                        Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantNew},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","hosts":["so*"]}`:                                     Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Hosts: []string{"so*"}},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","proven":"pin"}`:                                      Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Proven: "pin"},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","want":"place","another":true}`:                       Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Want: WantPlace, Another: true},
+		`{"token":"a.b","terminal":"0003ba0a0b0c","addr":"127.0.0.1","access":[{"host":"lab1"},{"host":"*","deny":true}]}`: Lookup{Token: "a.b", Terminal: "0003ba0a0b0c", Addr: netip.MustParseAddr("127.0.0.1"), Access: []Access{{"lab1", false}, {"*", true}}},
 		`{"ok":true}`:                Verified{OK: true},
 		`{"ok":true,"another":true}`: Verified{OK: true, Another: true},
 		`{"ok":true,"proven":"piv"}`: Verified{OK: true, Proven: "piv"},
@@ -232,7 +241,7 @@ func FuzzBodies(f *testing.F) {
 			t.Fatalf("accepted %+v", q)
 		}
 		var l Lookup
-		if json.Unmarshal(data, &l) == nil && l.Check() == nil && (!l.Addr.Is4() || len(l.Hosts) > MaxHosts || len(l.Proven) > maxProven) {
+		if json.Unmarshal(data, &l) == nil && l.Check() == nil && (!l.Addr.Is4() || len(l.Hosts) > MaxHosts || len(l.Access) > MaxHosts || len(l.Proven) > maxProven) {
 			t.Fatalf("accepted %+v", l)
 		}
 	})
