@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"hotdesk/smartcard/apdu"
@@ -436,6 +437,37 @@ func TestClosed(t *testing.T) {
 	d.s.Close()
 	if dev.Powered(0) {
 		t.Error("power after Close")
+	}
+}
+
+// slow is a card that takes its time.
+type slow struct {
+	echo
+	takes time.Duration
+}
+
+func (s *slow) Transmit(ctx context.Context, command []byte) ([]byte, error) {
+	time.Sleep(s.takes)
+	return s.echo.Transmit(ctx, command)
+}
+
+// TestLongExtension: a reader that asks for many times the waiting time at once
+// gets them, and is silent meanwhile.
+func TestLongExtension(t *testing.T) {
+	for multiplier, ok := range map[byte]bool{1: false, 10: true} {
+		synctest.Test(t, func(t *testing.T) {
+			dev := usbtest.New(usbtest.Config{Level: ccid.ShortAPDU, Features: automatic, Extensions: 1, Multiplier: multiplier})
+			dev.Insert(0, &slow{echo{atr: usbtest.ATR(1, 0, "")}, 40 * time.Second})
+			d := newDesk(t, dev)
+			d.next(reader.ReaderAdded)
+			c := d.next(reader.Inserted).Card
+			b, err := c.Transmit(t.Context(), []byte{0, 0x10, 0, 0})
+			if ok && (err != nil || len(b) != 6) || !ok && err == nil {
+				t.Errorf("%d times: %x, %v", multiplier, b, err)
+			}
+			time.Sleep(time.Minute) // what the card is at ends
+			d.s.Close()
+		})
 	}
 }
 

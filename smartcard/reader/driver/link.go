@@ -14,6 +14,8 @@ const (
 	maxStale      = 16   // answers to other commands that are passed over
 	maxExtensions = 1000 // that a reader asks for in one command
 	leastMessage  = 271  // bytes that every reader takes, whatever it says
+
+	longest = 10 * time.Minute // that a reader may be silent, whatever time it asked for
 )
 
 // errBroken means that the reader does not keep to CCID, or not answer.
@@ -92,9 +94,9 @@ func (l *link) ask(ctx context.Context, c ccid.Command, want byte, wait time.Dur
 	if err := l.send(ctx, c, wait); err != nil {
 		return ccid.Answer{}, err
 	}
-	extensions := 0
+	extensions, times := 0, time.Duration(1)
 	for stale := 0; stale <= maxStale; {
-		a, err := l.receive(ctx, wait)
+		a, err := l.receive(ctx, min(wait*times, max(wait, longest)))
 		switch {
 		case err != nil:
 			return ccid.Answer{}, err
@@ -105,6 +107,7 @@ func (l *link) ask(ctx context.Context, c ccid.Command, want byte, wait time.Dur
 			if extensions++; extensions > maxExtensions {
 				return ccid.Answer{}, fmt.Errorf("%w: it asks for more time without end", errBroken)
 			}
+			times = max(1, time.Duration(a.Error))
 		case a.Outcome() != ccid.Processed && a.Outcome() != ccid.Failed:
 			return ccid.Answer{}, fmt.Errorf("%w: status %02x", errBroken, a.Status)
 		case a.Type != want && a.Outcome() == ccid.Processed:

@@ -203,8 +203,11 @@ func explain(err error) error {
 	case errors.Is(err, unix.EPIPE):
 		return driver.ErrStall
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ESHUTDOWN), errors.Is(err, os.ErrClosed),
-		errors.Is(err, unix.EPROTO), errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNRESET):
-		// The second line is what transfers get between the pull and its discovery.
+		errors.Is(err, unix.EPROTO), errors.Is(err, unix.EILSEQ), errors.Is(err, unix.ETIME),
+		errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNRESET):
+		// From the second line on it is what transfers get between the pull and its
+		// discovery: the first of it from EHCI and xHCI, the others from UHCI and OHCI
+		// (Linux, Documentation/driver-api/usb/error-codes.rst).
 		return fmt.Errorf("%w (%w)", driver.ErrGone, err)
 	}
 	return fmt.Errorf("usbfs: %w", err)

@@ -50,6 +50,7 @@ type Config struct {
 	MaxRate     uint32     // bit/s; 0: 344086
 	NoInterrupt bool       // it has no interrupt pipe
 	Extensions  int        // how often it asks for time in each exchange
+	Multiplier  byte       // of the waiting time that it asks for; 0: 1
 	EmptyPacket bool       // it ends a message of whole packets with an empty one
 	SlowPPS     bool       // it refuses speeds other than the default
 }

@@ -285,7 +285,7 @@ func (s *slot) run(c ccid.Command, b []byte) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.running, s.seq, s.cancel = true, c.Seq, cancel
 	for range s.d.cfg.Extensions {
-		s.d.answer(ccid.Answer{Type: ccid.DataBlock, Slot: s.number, Seq: c.Seq, Status: byte(ccid.Extension)<<6 | byte(s.icc()), Error: 1})
+		s.d.answer(ccid.Answer{Type: ccid.DataBlock, Slot: s.number, Seq: c.Seq, Status: byte(ccid.Extension)<<6 | byte(s.icc()), Error: max(1, s.d.cfg.Multiplier)})
 	}
 	card, t0, t1 := s.card, s.t0, s.t1
 	go func() {
