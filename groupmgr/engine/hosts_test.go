@@ -52,6 +52,7 @@ func TestHostsOfAPolicy(t *testing.T) {
 		"the better of two":                     {[]string{"south", "east"}, "", func(w *world, n, s, e *host) { s.about.Busy = 900; w.step(s, s.about); w.run(21 * time.Second) }, local.There, "east", ""},
 		"one that is there, of two":             {[]string{"south", "east"}, "", func(w *world, n, s, e *host) { w.step(s, SetState{State: group.Offline}); w.run(time.Second) }, local.There, "east", ""},
 		"none that is there":                    {[]string{"west", "far*"}, "", nil, local.Refused, "", "you may have a session on west, far*: no server that you may use can be reached from here"},
+		"none of very many":                     {slices.Repeat([]string{strings.Repeat("w", 50)}, local.MaxHosts), "", nil, local.Refused, "", ", " + strings.Repeat("w", 50) + " and 62 more: no server that you may use can be reached from here"},
 		"one that is offline":                   {[]string{"south"}, "", func(w *world, n, s, e *host) { w.step(s, SetState{State: group.Offline}); w.run(time.Second) }, local.Refused, "", "that you may use is offline"},
 		"none, but there is a session":          {[]string{"west"}, "", func(w *world, n, s, e *host) { w.has(e) }, local.There, "east", ""},
 		"another, but there is a session here":  {[]string{"south"}, "", func(w *world, n, s, e *host) { w.has(n) }, local.Here, "north", ""},

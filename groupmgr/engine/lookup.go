@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"hotdesk/groupmgr/balance"
@@ -212,7 +211,7 @@ func kept(q local.Lookup, host string, found []group.Found) []group.Found {
 // refuse answers who gets no session, and says where there might be one.
 func refuse(q local.Lookup, why string) local.Answer {
 	if len(q.Hosts) > 0 {
-		why = fmt.Sprintf("you may have a session on %s: %s", strings.Join(q.Hosts, ", "), why)
+		why = fmt.Sprintf("you may have a session on %s: %s", adminapi.Few(q.Hosts), why)
 	}
 	return local.Answer{Where: local.Refused, Reason: why}
 }

@@ -127,6 +127,25 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestFew(t *testing.T) {
+	long := strings.Repeat("x", maxFew+1)
+	for _, c := range []struct {
+		names []string
+		want  string
+	}{
+		{nil, ""},
+		{[]string{"north"}, "north"},
+		{[]string{"north", "s*"}, "north, s*"},
+		{[]string{long}, long},
+		{[]string{long, "south"}, long + " and 1 more"},
+		{slices.Repeat([]string{strings.Repeat("h", 38)}, 64), strings.Repeat(strings.Repeat("h", 38)+", ", 2) + strings.Repeat("h", 38) + " and 61 more"},
+	} {
+		if got := Few(c.names); got != c.want {
+			t.Errorf("%d names: %q, want %q", len(c.names), got, c.want)
+		}
+	}
+}
+
 func TestMatches(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -83,6 +84,24 @@ func items(s string) []string {
 		return nil
 	}
 	return strings.Split(s, ",")
+}
+
+// maxFew bounds what Few says of names, but for the first, in bytes.
+const maxFew = 120
+
+// Few is the beginning of a list, for a text in which something follows: at least
+// the first name, and how many more there are.
+func Few(names []string) string {
+	n, size := 0, 0
+	for n < len(names) && (n == 0 || size+len(names[n]) <= maxFew) {
+		size += len(names[n]) + len(", ")
+		n++
+	}
+	text := strings.Join(names[:n], ", ")
+	if n < len(names) {
+		text += fmt.Sprintf(" and %d more", len(names)-n)
+	}
+	return text
 }
 
 // Matches reports whether a name fits a pattern, in which * stands for any

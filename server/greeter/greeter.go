@@ -127,7 +127,7 @@ func (g *Greeter) Serve(ctx context.Context) error { return g.end.Serve(ctx) }
 
 // Show makes a ticket for a terminal.
 func (g *Greeter) Show(r Request) (client.Offer, error) {
-	r.Screen.Text = r.Screen.Text[:min(len(r.Screen.Text), MaxText)]
+	r.Screen.Text = cut(r.Screen.Text)
 	gen := g.gen.Add(1)
 	f := &feed{g: g, screen: r.Screen, changed: make(chan struct{}, 1)}
 	if r.Form != nil {

@@ -222,7 +222,7 @@ func (a *about) settle() Decision {
 		d.Hosts = strings.Split(hosts, ",")
 		d.Hosts = d.Hosts[:min(len(d.Hosts), local.MaxHosts)] // more are of a later version
 		if !slices.ContainsFunc(d.Hosts, func(h string) bool { return adminapi.Matches(h, a.c.Host) }) {
-			d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", strings.Join(d.Hosts, ", "))
+			d.NotHere = fmt.Sprintf("You may have a session on %s, and not on this server.", adminapi.Few(d.Hosts))
 		}
 	}
 	d.Most, _ = strconv.Atoi(a.value("sessions")) // 0 where no rule says anything
