@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"hotdesk/server/session/keeper/litter"
+	"hotdesk/server/session/sweep"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +44,7 @@ func (k *keeper) forsake(ctx context.Context) error {
 			return fmt.Errorf("keeper: processes of %s do not end: %w", k.user.Name, ctx.Err())
 		}
 	}
-	if err := litter.Remove(ctx, k.user.UID, litter.Shared...); err != nil {
+	if err := sweep.Of(ctx, k.user.UID, sweep.Shared...); err != nil {
 		return fmt.Errorf("keeper: files of %s: %w", k.user.Name, err)
 	}
 	return nil

@@ -1,15 +1,25 @@
 // Package sweep removes what the programs of a session have left, whatever they
-// made of it.
+// made of it: All a folder of theirs, Of what an account has left in directories
+// that all accounts share.
 //
-// Source: openat(2), rename(2). os.RemoveAll takes a descriptor for each level:
-// of a program that makes folders in folders, some ten thousand deep, the files
-// would stay, in the memory of the host.
+// Source: openat(2), unlinkat(2), rename(2); hier(7) and the FHS for Shared.
+// os.RemoveAll takes a descriptor for each level: of a program that makes folders
+// in folders, some ten thousand deep, the files would stay, in the memory of the
+// host.
 //
 // Invariants:
-//  1. No link is followed: nothing outside of the path is removed.
-//  2. Three descriptors are open at most.
+//  1. No link is followed: what is opened is opened relative to an open folder,
+//     and in a shared directory is looked at again once it is open.
+//  2. Nothing goes from a shared directory but what is the account's, and what
+//     is below a folder of the account.
+//  3. Nothing on another file system is touched: what is mounted stays, which is
+//     an error.
+//  4. What could not be looked at or removed is an error, never passed over, and
+//     does not keep the rest.
+//  5. Of a folder's depth three descriptors are open at most.
 //
-// All is safe for concurrent use, of different paths.
+// Both are safe for concurrent use, of different paths. Time is bounded by the
+// caller's context. Limits: maxDepth.
 package sweep
 
 import (
@@ -27,8 +37,7 @@ import (
 // atOnce is how many names are read before they are removed.
 const atOnce = 1024
 
-// All removes path and all below it; that there is none is no error. It stops
-// when ctx ends. What cannot be removed stays, and does not keep the rest.
+// All removes path and all below it; that there is none is no error.
 func All(ctx context.Context, path string) error {
 	above, err := open(unix.AT_FDCWD, filepath.Dir(path), 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -41,7 +50,7 @@ func All(ctx context.Context, path string) error {
 	name := filepath.Base(path)
 	full, err := remove(above, name)
 	if full {
-		err = empty(ctx, above, name)
+		err = emptied(ctx, above, name)
 	}
 	if err != nil {
 		return fmt.Errorf("sweep: %s: %w", path, err)
@@ -49,14 +58,27 @@ func All(ctx context.Context, path string) error {
 	return nil
 }
 
-// empty removes a folder with what is in it. Folders in its folders it moves
-// up, to where it sees them: however deep they lie, each is moved once.
-func empty(ctx context.Context, above *os.File, name string) error {
+// errFull is the error of a folder that somebody fills as it is emptied.
+var errFull = errors.New("it is not empty for long enough")
+
+// emptied removes a folder with what is in it.
+func emptied(ctx context.Context, above *os.File, name string) error {
 	top, err := open(int(above.Fd()), name, unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
+	stays := empty(ctx, top)
+	full, err := remove(above, name)
+	if full && stays == nil {
+		stays = errFull
+	}
+	return errors.Join(stays, err)
+}
+
+// empty removes what is in a folder. Folders in its folders it moves up, to
+// where it sees them: however deep they lie, each is moved once.
+func empty(ctx context.Context, top *os.File) error {
 	moved := 0
 	for {
 		done, stays := each(ctx, top, func(n string) (bool, error) {
@@ -67,8 +89,7 @@ func empty(ctx context.Context, above *os.File, name string) error {
 			return flatten(ctx, top, n, &moved)
 		})
 		if done == 0 {
-			_, err := remove(above, name)
-			return errors.Join(stays, err)
+			return stays
 		}
 	}
 }

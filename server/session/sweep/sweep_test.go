@@ -63,19 +63,8 @@ func TestAll(t *testing.T) {
 	chain(t, path, "d", 600)
 	chain(t, filepath.Join(path, "a"), ".3", 200) // the name that a folder gets which is moved
 
-	var was unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
-		t.Fatal(err)
-	}
-	few := was
-	few.Cur = 40
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
-		t.Fatal(err)
-	}
-	err := All(t.Context(), path)
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
-		t.Fatal(err)
-	}
+	var err error
+	withFew(t, 40, func() { err = All(t.Context(), path) })
 	if err != nil {
 		t.Fatal(err)
 	}
