@@ -53,6 +53,10 @@ func exitCode(err error) int {
 	return 0
 }
 
+// takesOver is the keyboard of a terminal that makes media what a program of the
+// session's may make of it: it ends, and something stays that has all it had.
+const takesOver = "evil"
+
 // pretendMedia answers as a media process does; whoever is offered a ticket
 // has attached.
 func pretendMedia() error {
@@ -87,6 +91,14 @@ func pretendMedia() error {
 			var o mediaapi.Offer
 			if err := rpc.Decode(body, &o); err != nil {
 				return nil, err
+			}
+			if o.Layout == takesOver {
+				left := exec.Command("sleep", "1000")
+				left.Stdout, left.Stderr = os.Stdout, os.Stderr
+				if err := left.Start(); err != nil {
+					return nil, err
+				}
+				os.Exit(1)
 			}
 			change := client.Change{Terminal: o.Terminal, Gen: o.Gen}
 			return client.Offer{Port: setup.Port, Gen: o.Gen}, conn.Notify(mediaapi.EventAttached, change)

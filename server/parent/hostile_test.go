@@ -144,6 +144,30 @@ func TestGatewayTakenOver(t *testing.T) {
 	}
 }
 
+// What a media process that was taken over leaves behind keeps neither the next
+// one from coming nor the session from ending.
+func TestMediaTakenOver(t *testing.T) {
+	r := newRig(t)
+	g := r.serve()
+	k := r.start(g, one)
+	evil := attachA
+	evil.Layout = takesOver
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() { _, _ = k.Attach(t.Context(), evil) }) // every media that comes dies of it
+	next[restarted](k)
+	next[restarted](k)
+	conn, err := g.Open(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch(t, conn).Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.ended(one)
+	r.nothingLeft()
+}
+
 // A session's own programs, and other users, are told nothing by its keeper, were
 // all its folders open.
 func TestKeeperRefusesOthers(t *testing.T) {

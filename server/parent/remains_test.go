@@ -19,6 +19,8 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/keeperapi"
+
+	"golang.org/x/sys/unix"
 )
 
 // leave makes the files of a session; its keeper lives while the lock is open.
@@ -198,6 +200,85 @@ func TestRemovalKeepsNobodyWaiting(t *testing.T) {
 	}
 	close(removing)
 	reaping.Wait()
+}
+
+// Of a session whose files its keeper cannot remove the parent knows, and so does
+// whoever stops sessions; what stays goes as soon as it can.
+func TestKeeperLeavesSomething(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("something that cannot be removed needs root; CI is root")
+	}
+	r := newRig(t)
+	var said lines
+	r.cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+	stop, _ := r.run()
+	g := r.gateway()
+	if _, err := g.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k := r.start(g, one)
+	stuck := filepath.Join(r.cfg.FrameBuffer, string(one), "run", "stuck")
+	if err := os.Mkdir(stuck, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("stuck", stuck, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	mounted := true
+	t.Cleanup(func() {
+		if mounted {
+			_ = unix.Unmount(stuck, unix.MNT_DETACH)
+		}
+	})
+	kept := filepath.Join(stuck, "kept")
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.ended(one)
+	for end := time.Now().Add(patience); !strings.Contains(said.String(), "not removed yet"); goruntime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatalf("said: %s", said.String())
+		}
+	}
+	if got := left(t, r.cfg.Runtime, r.cfg.FrameBuffer, one); len(got) != 3 {
+		t.Errorf("there is but %v", got)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("what is mounted there was emptied: %v", err)
+	}
+	stop()
+	if _, err := StopSessions(t.Context(), r.cfg.Runtime, nil); err == nil || !strings.Contains(err.Error(), string(one)) {
+		t.Errorf("nothing is told of what stays: %v", err)
+	}
+	mounted = false
+	if err := unix.Unmount(stuck, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := StopSessions(t.Context(), r.cfg.Runtime, nil); err != nil {
+		t.Error(err)
+	}
+	r.nothingLeft()
+}
+
+// lines is a log that is read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // A session has as long to end as its keeper takes at most. One that does not is

@@ -49,6 +49,10 @@ import (
 // but the X server, then all.
 const endGrace = 1500 * time.Millisecond
 
+// settleTime bounds the wait for the last words of a media that has ended: where
+// it was taken over, a program of the user's may hold its output.
+const settleTime = 250 * time.Millisecond
+
 // Config is what Run needs.
 type Config struct {
 	Start       keeperapi.Start
@@ -409,11 +413,18 @@ func (k *keeper) spawnLogged(cmd *exec.Cmd) (child *family.Child, stop func(), e
 		r.Close()
 		return nil, nil, err
 	}
-	var copying sync.WaitGroup
-	copying.Go(func() { _, _ = io.Copy(k.out, r) })
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(k.out, r)
+	}()
 	return child, func() {
-		copying.Wait() // media has no children that could hold the pipe
+		select {
+		case <-copied:
+		case <-time.After(settleTime):
+		}
 		r.Close()
+		<-copied
 	}, nil
 }
 
