@@ -23,8 +23,9 @@ const (
 	retry = time.Second
 	// late is how long after a pull the service may tell of it.
 	late = time.Second
-	// forever is how long to wait for an event.
-	forever = -1
+	// again is how often readers are listed anew while nothing is told: one that
+	// comes between the list and the library's own first look is told by nobody.
+	again = 2 * time.Second
 	// pnp is the reader that tells of readers.
 	pnp = `\\?PnP?\Notification`
 	// maxMissed bounds the changes that are told for one look.
@@ -157,9 +158,9 @@ func (s *Source) follow(watch *scard.Context) {
 		for _, n := range names {
 			states = append(states, scard.ReaderState{Reader: n, CurrentState: s.slots[n].state})
 		}
-		err = watch.GetStatusChange(states, forever)
+		err = watch.GetStatusChange(states, again)
 		switch {
-		case errors.Is(err, scard.ErrCancelled), errors.Is(err, scard.ErrUnknownReader):
+		case errors.Is(err, scard.ErrCancelled), errors.Is(err, scard.ErrUnknownReader), errors.Is(err, scard.ErrTimeout):
 			continue
 		case err != nil:
 			return
@@ -207,12 +208,17 @@ func (s *Source) change(watch, hand *scard.Context, st scard.ReaderState) {
 	present := st.EventState&scard.StatePresent != 0
 	missed := 0
 	if sl.counted {
-		missed = int(count(st.EventState) - count(sl.state))
+		missed = int(count(st.EventState) - count(sl.state)) // modulo 2^16
 	}
 	sl.counted = true
 	sl.state = st.EventState &^ scard.StateChanged
 	if (missed%2 != 0) != (present != (sl.card != nil)) || missed > maxMissed {
-		missed = 0 // the counter counts otherwise here: believe the state
+		// The counter counts otherwise here, or anew since the reader was plugged
+		// in again: believe the state, but of a card that it is another one.
+		if present && missed != 0 {
+			s.pull(st.Reader, sl)
+		}
+		missed = 0
 	}
 	for range missed - 1 { // cards that came and went, and the one that was in
 		if sl.card != nil {

@@ -46,7 +46,7 @@ func look() int {
 	var state scard.StateFlag
 	for {
 		st := []scard.ReaderState{{Reader: first, CurrentState: state}}
-		if err := ctx.GetStatusChange(st, forever); err != nil {
+		if err := ctx.GetStatusChange(st, -1); err != nil {
 			return 1
 		}
 		state = st[0].EventState &^ scard.StateChanged
