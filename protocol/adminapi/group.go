@@ -2,10 +2,13 @@ package adminapi
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strconv"
 	"time"
+
+	"hotdesk/protocol/alp"
 )
 
 // PeerALPN is the protocol by which the gateways of a group ask each other, on
@@ -16,6 +19,7 @@ import (
 //	GET  /terminals            []TerminalState that it knows
 //	POST /sessions/ID/VERB     PeerReason -> Done, as of the admin API
 //	POST /terminals/ID/forget  PeerForget -> whether that host knew a key
+//	POST /logins               PeerLogin -> nothing
 //	POST /facts                FactsRequest -> Facts
 //	GET  /audit                []AuditEntry, with AuditQuery's values
 //	POST /renew                Renewal: of the certificate that the asking end shows
@@ -64,6 +68,32 @@ type PeerReason struct {
 type PeerForget struct {
 	Key string `json:"key,omitempty"`
 }
+
+// PeerLogin is what a user has typed at the asking host, who is about to come with
+// a redirect: the host that takes it may ask its own login modules by it, and
+// the user no second time. Whoever gets one wipes the password; to write it is to
+// wipe it.
+type PeerLogin struct {
+	Terminal alp.TerminalID `json:"terminal"`
+	Token    alp.Token      `json:"token"` // that was presented
+	User     string         `json:"user"`
+	Password []byte         `json:"password"`
+	// What the user chose beside the name, where that is known.
+	Layout  string `json:"layout,omitempty"`
+	Lang    string `json:"lang,omitempty"`
+	Desktop string `json:"desktop,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (l PeerLogin) MarshalJSON() ([]byte, error) {
+	type plain PeerLogin
+	b, err := json.Marshal(plain(l))
+	clear(l.Password)
+	return b, err
+}
+
+// String hides the password.
+func (l PeerLogin) String() string { return "login of " + l.User + " at " + string(l.Terminal) }
 
 // FactsRequest asks a host what it is like, and how it knows some accounts.
 type FactsRequest struct {

@@ -58,6 +58,7 @@ type Desk interface {
 	Message(ctx context.Context, id alp.SessionID, text string) (was bool, err error)
 	Lock(context.Context, alp.SessionID) (was bool, err error)
 	ForgetKey(context.Context, alp.TerminalID, string) (was bool, err error)
+	TakeLogin(context.Context, adminapi.PeerLogin) error
 	Explain(context.Context, alp.Token, alp.TerminalID, string) adminapi.Explanation
 }
 

@@ -31,6 +31,7 @@ func (desk) Terminals(context.Context) ([]adminapi.TerminalState, error) { retur
 func (desk) End(context.Context, alp.SessionID) error                    { return nil }
 func (desk) Detach(context.Context, alp.SessionID, string) (bool, error) { return true, nil }
 func (desk) Lock(context.Context, alp.SessionID) (bool, error)           { return true, nil }
+func (desk) TakeLogin(context.Context, adminapi.PeerLogin) error         { return nil }
 func (desk) ForgetKey(_ context.Context, id alp.TerminalID, _ string) (bool, error) {
 	return id == "080020c0ffee", nil
 }

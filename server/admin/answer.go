@@ -66,8 +66,10 @@ func (p *Peers) Take(nc *tls.Conn) {
 }
 
 // CertHost is the name in the certificate of the other end.
-func CertHost(nc *tls.Conn) string {
-	certs := nc.ConnectionState().PeerCertificates
+func CertHost(nc *tls.Conn) string { return certHost(nc.ConnectionState()) }
+
+func certHost(st tls.ConnectionState) string {
+	certs := st.PeerCertificates
 	if len(certs) == 0 {
 		return "unknown"
 	}
@@ -172,6 +174,13 @@ func (s *Server) ServePeers(ctx context.Context, p *Peers) {
 			return nil, err
 		}
 		return s.conf.Desk.ForgetKey(r.Context(), alp.TerminalID(r.PathValue("id")), q.Key)
+	})
+	handle("POST /logins", func(r *http.Request) (any, error) {
+		var l adminapi.PeerLogin
+		if err := decode(r, &l); err != nil {
+			return nil, err
+		}
+		return adminapi.Done{}, s.conf.Desk.TakeLogin(r.Context(), l)
 	})
 	handle("POST /renew", func(r *http.Request) (any, error) {
 		e, ok := r.Context().Value(peerHost{}).(*endConn)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -148,11 +149,35 @@ func (s *Server) dial(ctx context.Context, r remote) (net.Conn, error) {
 
 // askPeer has another host answer.
 func (s *Server) askPeer(ctx context.Context, r remote, within time.Duration, method, path string, in, out any) error {
+	return ask(ctx, func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, r) }, r.name, within, method, path, in, out)
+}
+
+// HandLogin gives a user's login to the host of that name, at to, and to no
+// other: whoever answers there must have its certificate. The password is wiped.
+func HandLogin(ctx context.Context, dial DialPeer, host string, to netip.AddrPort, l adminapi.PeerLogin) error {
+	defer clear(l.Password)
+	its := func(ctx context.Context) (net.Conn, error) {
+		nc, err := dial(ctx, to)
+		if err != nil {
+			return nil, err
+		}
+		if sec, ok := nc.(interface{ ConnectionState() tls.ConnectionState }); !ok || certHost(sec.ConnectionState()) != host {
+			nc.Close()
+			return nil, fmt.Errorf("%v has another host's certificate", to)
+		}
+		return nc, nil
+	}
+	var done adminapi.Done
+	return ask(ctx, its, host, PeerWithin, "POST", "/logins", l, &done)
+}
+
+// ask has the host answer that dial connects to.
+func ask(ctx context.Context, dial func(context.Context) (net.Conn, error), name string, within time.Duration, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	t := http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: MaxHeader,
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, r) },
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}
 	defer t.CloseIdleConnections()
 	var body io.Reader
@@ -161,6 +186,7 @@ func (s *Server) askPeer(ctx context.Context, r remote, within time.Duration, me
 		if err != nil {
 			return fmt.Errorf("admin: %w", err)
 		}
+		defer clear(b) // there may be a secret in it
 		body = bytes.NewReader(b)
 	}
 	q, err := http.NewRequestWithContext(ctx, method, "https://peer"+adminapi.PeerPrefix+path, body)
@@ -171,7 +197,7 @@ func (s *Server) askPeer(ctx context.Context, r remote, within time.Duration, me
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = fmt.Errorf("nothing came within %v", within)
 		}
-		return adminapi.Error{Code: adminapi.CodeAway, Text: fmt.Sprintf("%s does not answer: %v", r.name, err)}
+		return adminapi.Error{Code: adminapi.CodeAway, Text: fmt.Sprintf("%s does not answer: %v", name, err)}
 	}
 	a, err := t.RoundTrip(q)
 	if err != nil {

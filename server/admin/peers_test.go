@@ -2,6 +2,9 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,6 +34,15 @@ type rows struct {
 	desk
 	all   []adminapi.Session
 	ended []alp.SessionID
+	taken []string
+}
+
+func (d *rows) TakeLogin(_ context.Context, l adminapi.PeerLogin) error {
+	if l.User == "" {
+		return errors.New("whose?")
+	}
+	d.taken = append(d.taken, fmt.Sprintf("%s %s %s %s", l.Terminal, l.Token, l.User, l.Password))
+	return nil
 }
 
 func (d *rows) Sessions(context.Context) ([]adminapi.Session, error) { return slices.Clone(d.all), nil }
@@ -322,6 +334,60 @@ func TestForgetKey(t *testing.T) {
 		peer := remote{name: "south", addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:7443")}}
 		if err := p.north.askPeer(t.Context(), peer, PeerWithin, "POST", "/terminals/080020c0ffee/forget", adminapi.PeerForget{Key: "ab"}, &was); err != nil || !was {
 			t.Errorf("with what the registry had: %v, %v", was, err)
+		}
+	})
+}
+
+// A certified is a connection whose other end has shown the certificate of a host.
+type certified struct {
+	net.Conn
+	host string
+}
+
+func (c certified) ConnectionState() tls.ConnectionState {
+	return tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Subject: pkix.Name{CommonName: "Hotdesk host " + c.host}}}}
+}
+
+// A login goes to the host that it is for, and to no other that answers in its
+// place, whatever the group thinks of that.
+func TestHandLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer func() { <-time.After(time.Minute) }() // for connections that linger
+		defer wg.Wait()
+		defer cancel()
+		p := newPair(t, ctx, &wg)
+		login := func() adminapi.PeerLogin {
+			return adminapi.PeerLogin{Terminal: "080020c0ffee", Token: "card.1", User: "ann", Password: []byte("pw")}
+		}
+		as := func(host string) DialPeer {
+			return func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+				nc, err := p.north.conf.Dial(ctx, to)
+				return certified{nc, host}, err
+			}
+		}
+		south := netip.MustParseAddrPort("10.0.0.2:7443")
+		l := login()
+		if err := HandLogin(t.Context(), as("south"), "south", south, l); err != nil {
+			t.Error(err)
+		}
+		if got := fmt.Sprint(p.theirs.taken); got != "[080020c0ffee card.1 ann pw]" || string(l.Password) == "pw" {
+			t.Errorf("taken %s, kept %q", got, l.Password)
+		}
+		for name, dial := range map[string]DialPeer{"another host": as("evil"), "no host": as(""), "without a certificate": p.north.conf.Dial} {
+			l := login()
+			if err := HandLogin(t.Context(), dial, "south", south, l); err == nil || len(p.theirs.taken) != 1 || string(l.Password) == "pw" {
+				t.Errorf("%s: %v, %v", name, err, p.theirs.taken)
+			}
+		}
+		l = login()
+		l.User = ""
+		if err := HandLogin(t.Context(), as("south"), "south", south, l); err == nil {
+			t.Error("it was taken")
+		}
+		if s := fmt.Sprint(login(), []any{login()}); strings.Contains(s, "pw") || !strings.Contains(s, "ann") {
+			t.Error(s)
 		}
 	})
 }

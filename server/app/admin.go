@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -161,6 +162,11 @@ func (o *office) view() policy.View {
 		return nil
 	}
 	return o.registry.Snapshot()
+}
+
+// handOver gives a user's login to the host that the user is sent to.
+func (o *office) handOver(ctx context.Context, host string, to netip.AddrPort, l adminapi.PeerLogin) error {
+	return admin.HandLogin(ctx, o.id.dialPeer(), host, to, l)
 }
 
 // note takes an entry for the audit and returns at once.

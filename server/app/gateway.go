@@ -97,7 +97,7 @@ func runGateway(ctx context.Context, c Config) error {
 		TLS: who.serverConfig(), Peers: office.peers.Take, Policy: policy.Config{Bare: c.Bare, Login: c.Login}, User: c.SessionUser, Local: c.Local, Most: c.Most,
 		Proofs: proofs, Rules: rules,
 		Host: c.Host, Warnings: c.Warnings, Group: link, Parent: up, Screens: screens, Log: c.Log,
-		Logins: logins(ctx),
+		Logins: logins(ctx), HandOver: office.handOver,
 		Ready: func() {
 			wg.Go(func() { link.Serve(ctx) })
 			c.ready(at)

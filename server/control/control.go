@@ -30,6 +30,9 @@
 //  8. Of several sessions the one is shown that the user has chosen, or that a
 //     redirect names, or that the terminal showed until its media was lost;
 //     where it has ended, its user is told so.
+//  9. A password that a user has typed is given to the host that the user is
+//     sent to for a new session, and to no other, where its own login modules
+//     judge it (see handOver). It is kept until then, or for keepTyped.
 //
 // A Server is safe for concurrent use; Serve is its life. Limits: those below
 // and alp.MaxLine.
@@ -41,9 +44,11 @@ import (
 	"image"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
+	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
@@ -133,10 +138,14 @@ type Config struct {
 	Group    Group
 	Parent   Parent
 	Screens  Screens
-	Host     string             // this host's name, for users
-	Warnings []time.Duration    // before the end of a drain; nil: Warnings
-	Proofs   Proofs             // nil: cards need none
-	Logins   Logins             // what users choose from when they log in
+	Host     string          // this host's name, for users
+	Warnings []time.Duration // before the end of a drain; nil: Warnings
+	Proofs   Proofs          // nil: cards need none
+	Logins   Logins          // what users choose from when they log in
+	// HandOver gives a user's login to the host of that name, at that address; it
+	// takes its time, and wipes the password. Nil: users who are sent on type it
+	// again.
+	HandOver func(context.Context, string, netip.AddrPort, adminapi.PeerLogin) error
 	Rules    identity.List      // by which terminals name cards; zero: as they like
 	View     func() policy.View // what the registry says now; nil: nothing
 	// Enroll registers a card as a user's, and takes its time; nil: cards
@@ -176,6 +185,7 @@ type Server struct {
 	backoff   *login.Backoff
 	logins    int // whose modules are at work
 	pool      pool
+	handed    map[alp.TerminalID]*handed // logins of users who are about to come
 	locks     map[alp.SessionID]struct{} // sessions that are shown to nobody who has not logged in
 }
 
@@ -207,6 +217,7 @@ func New(conf Config) *Server {
 		keys:      keyring{},
 		backoff:   login.NewBackoff(),
 		pool:      pool{},
+		handed:    map[alp.TerminalID]*handed{},
 		locks:     map[alp.SessionID]struct{}{},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -181,14 +182,18 @@ func (s *Server) started(k *keeper, nc net.Conn, err error) {
 		s.kioskStarted(k.kiosk, err)
 	}
 	if err != nil {
-		s.log.Error("session did not start", "session", k.id, "token", k.token, "err", err)
+		weight := slog.LevelError
+		if !slices.ContainsFunc(k.waiting, func(p *presentation) bool { return !p.sworn }) {
+			weight = slog.LevelInfo // their users log in
+		}
+		s.log.Log(s.ctx, weight, "session did not start", "session", k.id, "token", k.token, "err", err)
 		s.gone(k, "")
 		for _, p := range k.waiting {
 			if k.kiosk != "" && s.anotherAccount(p) {
 				continue
 			}
 			if p.sworn { // of most users this host wants the password
-				s.logInHere(p, "Please log in once more, to this server: your session is to be here.")
+				s.logInAsThere(p)
 				continue
 			}
 			s.deny(p, osdNoSession, "Your session could not be started. "+err.Error())

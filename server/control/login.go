@@ -41,6 +41,8 @@ type visit struct {
 	gen  uint64 // of the screen, 0 before there is one
 
 	layout, lang, desktop string // chosen
+	typed                 *typed // beside the name, for another host; nil: nothing
+	more                  int    // answers after it
 
 	id     alp.SessionID      // of the keeper at work
 	lobby  *client.Lobby      // that keeper's, once it is there
@@ -162,6 +164,7 @@ func (s *Server) logInAgain(t *terminal, why string) bool {
 func (s *Server) leave(v *visit) {
 	s.visitStop(v)
 	v.m.Close()
+	v.typed.wipe()
 	if v.wake != nil {
 		v.wake.Stop()
 	}
@@ -191,6 +194,7 @@ func (s *Server) visitRests(v *visit) {
 // seated: p's user has a session, and the keeper that only let the user in is
 // not needed any more.
 func (s *Server) seated(p *presentation) {
+	p.forgetTyped()
 	if p.visit != nil {
 		s.visitStop(p.visit)
 	}
@@ -273,19 +277,28 @@ func (s *Server) visitAnswer(v *visit, a greeter.Answer) {
 	case st == login.Naming && p.holder != "" && len(a.Fields) == 1:
 		password := a.Fields[0]
 		a.Fields = nil // it is the machine's
-		s.visitDo(v, v.m.Submit(now, p.holder, password))
+		s.visitSubmit(v, p.holder, password)
 	case st == login.Naming && len(a.Fields) == 2:
 		s.visitChoose(v, a.Choices)
 		name, password := string(a.Fields[0]), a.Fields[1]
 		a.Fields = a.Fields[:1] // the password is the machine's
-		s.visitDo(v, v.m.Submit(now, strings.TrimSpace(name), password))
+		s.visitSubmit(v, strings.TrimSpace(name), password)
 	case st == login.Asking && len(a.Fields) == 1:
+		v.asked()
 		answer := a.Fields[0]
 		a.Fields = nil
 		s.visitDo(v, v.m.Answer(now, answer))
 	case st == login.Telling:
 		s.visitDo(v, v.m.Answer(now, nil))
 	}
+}
+
+// visitSubmit is the first page filled in. What is typed is kept for the host
+// that the user may be sent to.
+func (s *Server) visitSubmit(v *visit, name string, password []byte) {
+	v.typed.wipe()
+	v.typed, v.more = newTyped(password), 0
+	s.visitDo(v, v.m.Submit(time.Now(), name, password))
 }
 
 // visitChoose notes the user's choices, by the form's own order.
@@ -391,6 +404,7 @@ func (s *Server) visitEnter(v *visit, user string) {
 	s.say(p.t, slog.LevelInfo, "logged in", "token", p.token, "user", user)
 	s.auditLogin(audit.Login, v, user)
 	p.needsLogin, p.user, p.req.Layout = false, user, v.layout
+	s.keepTyped(p, v)
 	then := p.then
 	if then == nil {
 		then = func() { s.lookup(p) }

@@ -22,7 +22,7 @@ import (
 
 // Users who can log in: one with a password alone, one with a code besides.
 func loginUsers() *pamtest.Users {
-	return pamtest.New(map[string]pamtest.User{"ann": {Password: "pw"}, "bob": {Password: "pw", Code: "123"}, "cleo": {Password: "pw", Notice: "Quota is nearly full."}, "dan": {Password: "pw"}})
+	return pamtest.New(map[string]pamtest.User{"ann": {Password: "pw"}, "bob": {Password: "pw", Code: "123"}, "cleo": {Password: "pw", Notice: "Quota is nearly full."}, "dan": {Password: "pw"}, "exp": {Password: "pw", Expired: true}})
 }
 
 func logins(who policy.Logins) func(*rig) {

@@ -57,6 +57,7 @@ type presentation struct {
 	user       string            // who has logged in; others' sessions are not shown
 	sworn      bool              // at the host that redirected, which says so: a session of the user's needs no password here
 	visit      *visit            // the login, while there is something of it
+	typed      *typed            // what was typed for it, here or there; nil: nothing that is still of use
 	then       func()            // what the login is for; nil: the lookup
 	wished     bool              // the switcher was, and what it lists is asked for
 	switching  bool              // the switcher is to be shown
@@ -188,6 +189,7 @@ func (s *Server) takesOver(p *presentation, v local.Verified) bool {
 	if p.token.Pseudo() {
 		p.token = userToken(v.User)
 	}
+	s.takeOver(p)
 	return true
 }
 
@@ -362,8 +364,10 @@ func (s *Server) redirect(p *presentation, a local.Answer) {
 		if p.must != "" && a.Session == "" {
 			s.tell(t, s.why(p.must), readFor)
 		}
-		s.say(t, slog.LevelInfo, "redirected", "token", p.token, "host", a.Host, "target", a.Target, "session", a.Session)
-		s.send(t.conn, m.Message())
+		s.handOver(p, a, func() {
+			s.say(t, slog.LevelInfo, "redirected", "token", p.token, "host", a.Host, "target", a.Target, "session", a.Session)
+			s.send(t.conn, m.Message())
+		})
 	}
 }
 

@@ -326,6 +326,7 @@ func (s *Server) drop(t *terminal) {
 		return
 	}
 	t.now.cancel()
+	t.now.forgetTyped()
 	for _, k := range s.keepers {
 		k.waiting = slices.DeleteFunc(k.waiting, func(p *presentation) bool { return p == t.now })
 	}

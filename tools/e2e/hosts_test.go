@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"hotdesk/tools/internal/account"
 	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
 )
@@ -66,5 +67,55 @@ func TestHostsAndLogins(t *testing.T) {
 	r.logged(south.Server, `msg="logged in"`, 1)
 	if n := r.sessions(); n != 1 {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// A host that takes nobody's word for its users lets in whoever was sent there
+// after a login, by the password that was typed at the other one, and asks once
+// more where its own modules do not find that right.
+func TestHandedLogin(t *testing.T) {
+	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
+		t.Fatal(err)
+	}
+	u, err := account.Temporary(t.Context(), "p", false) // -session-user is another
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // once the realm is gone, and all that is the user's
+		if err := u.RemoveTemporary(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := newRealm(t, []string{"north", "south", "a"})
+	s := newStack(t, "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
+	const secret = "Rose-tree 7"
+	password(t, u, secret)
+	logins := func(c *lab.Installed) { c.ServerArgs = append(c.ServerArgs, "-login", "bare", "-pam-service", s.name) }
+	north := r.host("north", logins)
+	south := r.host("south", logins)
+	r.together("north", "south")
+	r.eventually("the registry", func() (bool, string) {
+		out := r.manage("north", "registry", "status")
+		return strings.Contains(out, "connected"), out
+	})
+	r.manage("north", "user", "add", u.Name, "groups=staff")
+	r.manage("north", "policy", "add", "staff", "group=staff", "hosts=south")
+	a := r.terminal("a", "-server", r.at("north"))
+	r.see(a, "picture")
+	r.rest(a)
+	r.writes(a, u.Name+"\n"+secret+"\n")
+	r.desk(a)
+	if at := r.status(a, "server"); at != r.at("south") {
+		t.Errorf("after the login a is at %s", at)
+	}
+	if one := r.only("south"); one.User != u.Name {
+		t.Errorf("the session is %+v", one)
+	}
+	r.logged(south.Server, `msg="logs in with what was typed at the other host"`, 1)
+	r.logged(south.Server, `msg="logged in"`, 1)
+	for _, h := range []*lab.Host{north, south} {
+		if strings.Contains(h.Server.Log(), secret) {
+			t.Error("the password is in a log")
+		}
 	}
 }

@@ -134,6 +134,8 @@ type Parent struct {
 	Fail error         // what Start returns, if not nil
 	// FailFor is what it returns for users, if not nil.
 	FailFor func(user string) error
+	// Asks is what it returns for those who do not log in, if not nil.
+	Asks error
 	// Users log in where Start asks for that.
 	Users *pamtest.Users
 
@@ -150,6 +152,9 @@ func (p *Parent) Start(ctx context.Context, s parent.Start) (net.Conn, error) {
 	fail := p.Fail
 	if fail == nil && p.FailFor != nil {
 		fail = p.FailFor(s.User)
+	}
+	if fail == nil && !s.Login {
+		fail = p.Asks
 	}
 	p.mu.Unlock()
 	if p.Hold != nil {

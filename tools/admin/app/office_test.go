@@ -68,6 +68,8 @@ func (d *desk) Detach(_ context.Context, id alp.SessionID, _ string) (bool, erro
 
 func (d *desk) Lock(context.Context, alp.SessionID) (bool, error) { return true, nil }
 
+func (d *desk) TakeLogin(context.Context, adminapi.PeerLogin) error { return nil }
+
 func (d *desk) ForgetKey(_ context.Context, id alp.TerminalID, _ string) (bool, error) {
 	return id == "080020c0ffee", nil
 }
