@@ -301,10 +301,13 @@ func (s *shell) nameCard(n int, card reader.Card) {
 	})
 }
 
+// packages takes out what only programmers can use.
+var packages = strings.NewReplacer("identity: ", "", "reader: ", "", "driver: ", "", "ccid: ", "", "tpdu: ", "", "apdu: ", "", "pcsc: ", "", "piv: ", "")
+
 // unreadable says to a person why a card has no name.
 func unreadable(err error) string {
 	text := strings.TrimPrefix(err.Error(), identity.ErrUnreadable.Error())
-	text = strings.ReplaceAll(strings.Trim(text, " ()"), "identity: ", "")
+	text = packages.Replace(strings.TrimSuffix(strings.TrimPrefix(text, " ("), ")"))
 	return "Pull it out and push it in again, chip first and all the way. If that does not help, tell the administrator: " + text + "."
 }
 

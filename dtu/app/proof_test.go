@@ -103,8 +103,14 @@ func TestVerifyPIN(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
-	got := unreadable(fmt.Errorf("%w (piv: identity: the card stopped answering)", identity.ErrUnreadable))
-	if strings.Contains(got, "identity:") || !strings.HasSuffix(got, "administrator: piv: the card stopped answering.") {
-		t.Errorf("%q", got)
+	for want, err := range map[string]error{
+		"naming rule \"piv\": the card stopped answering": fmt.Errorf("%w (naming rule \"piv\": identity: the card stopped answering)", identity.ErrUnreadable),
+		"naming rule \"simple\": card does not answer":    fmt.Errorf("%w (naming rule \"simple\": %w)", identity.ErrUnreadable, reader.ErrMute),
+		"naming rule \"simple\": card does not answer (the card was reset (too late))": fmt.Errorf("%w (naming rule \"simple\": %w (ccid: the card was reset (too late)))",
+			identity.ErrUnreadable, reader.ErrMute),
+	} {
+		if got := unreadable(err); !strings.HasSuffix(got, " tell the administrator: "+want+".") {
+			t.Errorf("%q", got)
+		}
 	}
 }

@@ -60,7 +60,7 @@ func Identify(ctx context.Context, c reader.Card, rules []Rule) (Token, error) {
 		case ctx.Err() != nil:
 			return Token{}, fmt.Errorf("%w (%w)", ErrUnreadable, ctx.Err())
 		case err != nil:
-			return Token{}, fmt.Errorf("%w (%s: %w)", ErrUnreadable, r.Type, err)
+			return Token{}, fmt.Errorf("%w (naming rule %q: %w)", ErrUnreadable, r.Type, err)
 		case ok && len(id) <= MaxID && alp.Token(r.Type+"."+id).Valid():
 			return Token{r.Type, id, c.ATR()}, nil
 		}

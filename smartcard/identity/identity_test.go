@@ -131,7 +131,7 @@ func TestRules(t *testing.T) {
 		{"PIV", all, map[string]string{piv: "9000", chuid: "53123410000102030405060708090a0b0c0d0e0f9000"}, "piv.000102030405060708090a0b0c0d0e0f"},
 		{"PIV in pieces", all, map[string]string{piv: "9000", chuid: "531234106110", "00c0000010": "000102030405060708090a0b0c0d0e0f9000"}, "piv.000102030405060708090a0b0c0d0e0f"},
 		{"PIV without a CHUID", all, map[string]string{piv: "9000"}, "atr." + atr},
-		{"PIV with a bad CHUID", all, map[string]string{piv: "9000", chuid: "5302ffff9000"}, "piv: identity: the card stopped"},
+		{"PIV with a bad CHUID", all, map[string]string{piv: "9000", chuid: "5302ffff9000"}, "\"piv\": identity: the card stopped"},
 		{"PIV without a GUID", all, map[string]string{piv: "9000", chuid: "532d3019" + fascn + "3410" + strings.Repeat("00", 16) + "9000"}, "piv." + fascn},
 		{"PIV with neither", all, map[string]string{piv: "9000", chuid: "53123410" + strings.Repeat("00", 16) + "9000"}, "atr." + atr},
 		{"OpenPGP, cut short", all, map[string]string{pgp: "9000", "00ca004f00": "d2760001240103049000"}, "8 bytes"},
