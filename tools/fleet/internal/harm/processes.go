@@ -82,57 +82,38 @@ func (b *blow) stopGroup(ctx context.Context, host *lab.Host) error {
 	return b.stop(ctx, host.GroupMgr.PID())
 }
 
-func (b *blow) killMedia(ctx context.Context, host *lab.Host) error {
-	s, ok, err := b.one(ctx, host)
-	if ok {
-		b.saw("process %d of session %s", s.Media, s.id)
-		lab.Signal([]int{s.Media}, syscall.SIGKILL)
+// A victim is one process of a session that is there as a whole.
+type victim func(session) int
+
+func media(s session) int   { return s.Media }
+func xserver(s session) int { return s.X }
+func keeper(s session) int  { return s.keeper }
+
+// killed ends one process of some session; lost says that the session ends with it.
+func killed(pid victim, lost bool) func(*blow, context.Context, *lab.Host) error {
+	return func(b *blow, ctx context.Context, host *lab.Host) error {
+		s, ok, err := b.one(ctx, host)
+		if !ok {
+			return err
+		}
+		if lost {
+			b.Judge.Lost(string(s.id), s.card)
+		}
+		b.saw("process %d of session %s", pid(s), s.id)
+		lab.Signal([]int{pid(s)}, syscall.SIGKILL)
+		return nil
 	}
-	return err
 }
 
-func (b *blow) stopMedia(ctx context.Context, host *lab.Host) error {
-	s, ok, err := b.one(ctx, host)
-	if ok {
-		return b.stop(ctx, s.Media)
+// stopped halts one process of some session for a while.
+func stopped(pid victim) func(*blow, context.Context, *lab.Host) error {
+	return func(b *blow, ctx context.Context, host *lab.Host) error {
+		s, ok, err := b.one(ctx, host)
+		if !ok {
+			return err
+		}
+		return b.stop(ctx, pid(s))
 	}
-	return err
-}
-
-func (b *blow) killX(ctx context.Context, host *lab.Host) error {
-	s, ok, err := b.one(ctx, host)
-	if ok {
-		b.Judge.Lost(string(s.id), s.card)
-		b.saw("process %d of session %s", s.X, s.id)
-		lab.Signal([]int{s.X}, syscall.SIGKILL)
-	}
-	return err
-}
-
-func (b *blow) stopX(ctx context.Context, host *lab.Host) error {
-	s, ok, err := b.one(ctx, host)
-	if ok {
-		return b.stop(ctx, s.X)
-	}
-	return err
-}
-
-func (b *blow) killKeeper(ctx context.Context, host *lab.Host) error {
-	s, ok, err := b.one(ctx, host)
-	if ok {
-		b.Judge.Lost(string(s.id), s.card)
-		b.saw("process %d of session %s", s.keeper, s.id)
-		lab.Signal([]int{s.keeper}, syscall.SIGKILL)
-	}
-	return err
-}
-
-func (b *blow) stopKeeper(ctx context.Context, host *lab.Host) error {
-	s, ok, err := b.one(ctx, host)
-	if ok {
-		return b.stop(ctx, s.keeper)
-	}
-	return err
 }
 
 // crash kills a whole host and boots it.
