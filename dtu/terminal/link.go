@@ -99,8 +99,8 @@ func (m *Machine) controlUp(e ControlUp) {
 	m.dials, m.queue, m.seeking, m.racing, m.widened = nil, nil, false, false, false
 	m.nextAt, m.widenAt, m.touchAt, m.targetAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	m.control, m.server, m.shun = won.n, won.server, netip.AddrPort{}
-	m.link, m.known, m.untrusted, m.tries, m.quietAt = linkUp, m.server, "", 0, time.Time{}
-	m.deadAt = m.now.Add(DeadAfter)
+	m.link, m.known, m.untrusted, m.tries = linkUp, m.server, "", 0
+	m.heard()
 	m.stableAt = m.now.Add(Stable)
 	m.aliveAt = m.now.Add(m.period())
 	if m.verdict == verdictDisconnected && m.tok.card != 0 {
@@ -160,7 +160,12 @@ func (m *Machine) unlink() {
 	m.endProof()
 	m.link, m.presented, m.probe = linkOff, false, false
 	m.deadAt, m.aliveAt, m.stableAt, m.presentAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	m.quietAt = time.Time{}
+	m.quietAt, m.answerAt, m.stalls = time.Time{}, time.Time{}, 0
+}
+
+// heard takes note of a sign of life on control.
+func (m *Machine) heard() {
+	m.deadAt, m.quietAt, m.answerAt, m.stalls = m.now.Add(DeadAfter), time.Time{}, time.Time{}, 0
 }
 
 // closeControl ends the connection that is up, and those that are being made.
@@ -368,7 +373,7 @@ func (m *Machine) mediaDown(e MediaDown) {
 // the two silences are measured at the same time.
 func (m *Machine) mediaQuiet(e MediaQuiet) {
 	if e.Media == m.med.id && m.link == linkUp && m.quietAt.IsZero() {
-		m.quietAt = m.now
+		m.quietAt, m.answerAt = m.now, m.now.Add(AnswerWithin)
 		m.keepAlive()
 	}
 }

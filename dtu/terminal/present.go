@@ -207,7 +207,7 @@ func (m *Machine) line(e Line) {
 	if e.Control != m.control || m.link != linkUp {
 		return
 	}
-	m.deadAt, m.quietAt = m.now.Add(DeadAfter), time.Time{}
+	m.heard()
 	var err error
 	switch e.Message.Command {
 	case alp.CmdConnInf:

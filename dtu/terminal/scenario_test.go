@@ -67,6 +67,13 @@ func (w *world) run(line string) (string, error) {
 	case f[0] == "after":
 		d, err := time.ParseDuration(f[1])
 		return w.advance(d), err
+	case f[0] == "asleep": // the terminal stands still, and wakes with what is due, if nothing else comes first
+		d, err := time.ParseDuration(f[1])
+		w.now = w.now.Add(d)
+		if rest(2) == "wakes" {
+			out = w.note(w.m.Tick(w.now))
+		}
+		return text(out), err
 	case verb == "power on":
 		out = w.step(PowerOn{})
 	case verb == "power cycle":
@@ -199,9 +206,9 @@ func (w *world) advance(d time.Duration) string {
 	var b strings.Builder
 	end := w.now.Add(d)
 	for next := w.m.Next(); !next.IsZero() && !next.After(end); next = w.m.Next() {
-		w.now = next
-		if out := text(w.note(w.m.Tick(next))); out != "" {
-			fmt.Fprintf(&b, "  at %v:\n%s", next.Sub(w.start), out)
+		w.now = later(w.now, next)
+		if out := text(w.note(w.m.Tick(w.now))); out != "" {
+			fmt.Fprintf(&b, "  at %v:\n%s", w.now.Sub(w.start), out)
 		}
 	}
 	w.now = end

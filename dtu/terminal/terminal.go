@@ -20,7 +20,8 @@
 //  6. A host counts as dead only when control and media are lost: reset, nobody
 //     listening, or silent for native.DeadAfter, of which AnswerWithin followed a
 //     question. Then every known server is dialled at once, and none waits for
-//     another.
+//     another. Time in which the terminal itself stood still is not the host's
+//     (stall.go).
 //  7. Of a session that a redirect could not reach, or that was lost with its
 //     server, the next server is told. None is asked to make another.
 //  8. Of cards that come and go fast, the one that is in counts: tokens are
@@ -296,6 +297,7 @@ type Machine struct {
 	tellFor   time.Duration
 	corner    Notice // what the corner says
 	linkOut   bool   // the network's link is down
+	stalls    int    // since the server last said something
 
 	quietAt time.Time // control was asked, as media was quiet, and says nothing; zero: it was not
 
@@ -313,6 +315,7 @@ type Machine struct {
 	targetAt  time.Time // the target of a redirect has not answered
 	tellAt    time.Time // what was told has been read
 	linkAt    time.Time // the link has been down for too long
+	answerAt  time.Time // the question of quietAt has had its time
 }
 
 // New makes a machine that is switched off.
@@ -320,7 +323,7 @@ func New(cfg Config) *Machine { return &Machine{cfg: cfg} }
 
 // Step takes in what happened and returns what is to be done, in that order.
 func (m *Machine) Step(now time.Time, e Event) []Action {
-	m.now = now
+	m.wake(now)
 	switch e := e.(type) {
 	case PowerOn:
 		m.power()
@@ -407,6 +410,7 @@ func (m *Machine) timers() []timer {
 		{&m.targetAt, m.unanswered},
 		{&m.tellAt, func() { m.told = ""; m.speak() }},
 		{&m.linkAt, m.linkLost},
+		{&m.answerAt, func() {}}, // mediaDown looks at quietAt; that this comes late says something (stall.go)
 	}
 }
 
@@ -428,7 +432,7 @@ func (m *Machine) Next() time.Time {
 
 // Tick does what is due.
 func (m *Machine) Tick(now time.Time) []Action {
-	m.now = now
+	m.wake(now)
 	for _, t := range m.timers() {
 		if !t.at.IsZero() && !t.at.After(now) {
 			*t.at = time.Time{}

@@ -182,23 +182,18 @@ func (v *Viewer) undrawn(stream, err error) {
 // liveness hears the media end's Alive, asks for it when it is late, and
 // notices its silence. Our own sign of life is what QUIC acknowledges.
 func (v *Viewer) liveness() {
-	var asked int64 // what v.heard was when we asked
+	var s silence
 	for {
-		now := time.Now()
-		period := time.Duration(v.period.Load())
-		wake := v.start.Add(FirstWithin)
-		if heard := v.heard.Load(); heard > 0 {
-			at := v.start.Add(time.Duration(heard))
-			wake = at.Add(native.SilentAfter(period))
-			if quiet := at.Add(native.QuietAfter(period)); heard != asked && now.Before(quiet) {
-				wake = quiet
-			} else if heard != asked && now.Before(wake) {
-				asked = heard
-				v.Touch()
-				poke(v.quiet)
-			}
+		period, heard := time.Duration(v.period.Load()), time.Time{}
+		if at := v.heard.Load(); at > 0 {
+			heard = v.start.Add(time.Duration(at))
 		}
-		if !now.Before(wake) {
+		wake, ask, over := s.look(time.Now(), v.start, heard, period)
+		if ask {
+			v.Touch()
+			poke(v.quiet)
+		}
+		if over {
 			err := fmt.Errorf("%w: nothing came from %v for %v", ErrSilent, v.conf.Addr, native.SilentAfter(period))
 			v.end(native.CloseSlow, err, "silent")
 			return
