@@ -486,6 +486,8 @@ func TestOffer(t *testing.T) {
 	}
 }
 
+// TestLimiter: a few warnings are written as they come; of those that go on for
+// ever one a second is, and says how many are left out.
 func TestLimiter(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		for range 10 * limiterBurst {
@@ -494,10 +496,18 @@ func TestLimiter(t *testing.T) {
 		if n := strings.Count(b.log.String(), "media noise"); n != limiterBurst {
 			t.Errorf("%d lines at once", n)
 		}
-		pass(limiterPeriod)
+		pass(limiterEvery)
 		b.ep.loud.Warn("media noise")
 		if want := fmt.Sprintf("omitted=%d\n", 9*limiterBurst); !strings.HasSuffix(b.log.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.log)
+		}
+		before := strings.Count(b.log.String(), "media noise")
+		for range 100 {
+			pass(limiterEvery / 10)
+			b.ep.loud.Warn("media noise")
+		}
+		if n := strings.Count(b.log.String(), "media noise") - before; n != 10 {
+			t.Errorf("%d lines in 10 s of noise", n)
 		}
 	})
 }

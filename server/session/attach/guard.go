@@ -71,32 +71,33 @@ func addrOf(a net.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// A limiter writes warnings that anybody on the network can cause, at most
-// limiterBurst in each limiterPeriod, and counts what it leaves out.
+// A limiter writes warnings that anybody on the network can cause: limiterBurst
+// of them, then one in each limiterEvery, which says how many there were that it
+// leaves out.
 type limiter struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	since   time.Time
-	written int
+	at      time.Time
+	room    time.Duration // limiterEvery for each line that may be written
 	omitted int
 }
 
 const (
-	limiterBurst  = 20
-	limiterPeriod = time.Second
+	limiterBurst = 20
+	limiterEvery = time.Second
 )
 
 // Warn writes a line if the rate allows it.
 func (l *limiter) Warn(message string, attributes ...any) {
 	l.mu.Lock()
-	if now := time.Now(); now.Sub(l.since) >= limiterPeriod {
-		l.since, l.written = now, 0
-	}
-	ok := l.written < limiterBurst
+	now := time.Now()
+	l.room = min(limiterBurst*limiterEvery, l.room+now.Sub(l.at)) // at first that is for ever
+	l.at = now
+	ok := l.room >= limiterEvery
 	omitted := 0
 	if ok {
-		l.written++
+		l.room -= limiterEvery
 		omitted, l.omitted = l.omitted, 0
 	} else {
 		l.omitted++
