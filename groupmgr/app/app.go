@@ -277,7 +277,7 @@ func Run(ctx context.Context, c Config) error {
 	seed, now := newSeed(), time.Now()
 	s := &shell{
 		log: c.Log, sock: sock, calls: make(chan func(time.Time)), packets: make(chan engine.Packet, 64),
-		answers: map[uint64]func(engine.Answered){}, noticed: map[string]time.Time{},
+		answers: map[uint64]func(engine.Answered){}, noticed: newNoticed(),
 		kept: kept, peers: peers, learned: learned, tell: make(chan told, 1),
 		engine: engine.New(now, engine.Config{
 			Host: c.Host, Port: uint16(sock.port), Ring: ring, Alg: c.Alg, Period: c.Period, Down: c.Down,

@@ -2,7 +2,6 @@ package app
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"hotdesk/groupmgr/member"
 	"hotdesk/protocol/group"
 	"hotdesk/protocol/group/local"
 )
@@ -154,39 +152,4 @@ func TestOnANetwork(t *testing.T) {
 func startOn(t *testing.T, state string, set func(*Config)) *running {
 	t.Helper()
 	return start(t, group.Port, state, func(c *Config) { c.Local = false; set(c) })
-}
-
-// Others' noise does not fill the log: a line for each kind and host a minute,
-// at most maxNoticed, and one for all that find no place.
-func TestNoticesAreBounded(t *testing.T) {
-	log := make(events, 4*maxNoticed)
-	s := &shell{log: slog.New(log), noticed: map[string]time.Time{}}
-	now := time.Unix(1700000000, 0)
-	lines := func(want int) {
-		t.Helper()
-		if len(log) != want {
-			t.Errorf("%d lines, want %d", len(log), want)
-		}
-		for len(log) > 0 {
-			<-log
-		}
-	}
-	for range 100 {
-		s.notice(now, member.Notice{Kind: member.Untrusted, Host: "rogue", Why: "another key"})
-		s.notice(now, member.Notice{Kind: member.Duplicate, Host: "rogue", Why: "address"})
-	}
-	lines(2)
-	now = now.Add(noticePeriod)
-	s.notice(now, member.Notice{Kind: member.Untrusted, Host: "rogue"})
-	lines(1)
-	for i := range 1000 {
-		s.notice(now, member.Notice{Kind: member.Full, Host: fmt.Sprint("x", i)})
-	}
-	lines(1)
-	for i := range 3 * maxNoticed {
-		s.notice(now, member.Notice{Kind: member.Untrusted, Host: fmt.Sprint("x", i)})
-	}
-	if len(log) > maxNoticed || len(log) < maxNoticed/2 {
-		t.Errorf("%d lines", len(log))
-	}
 }

@@ -31,13 +31,6 @@ const (
 	linkSettle    = 100 * time.Millisecond // changes of interfaces come in bursts
 )
 
-// One notice of a kind about a host is logged in noticePeriod: others' noise
-// must not fill the disk.
-const (
-	noticePeriod = time.Minute
-	maxNoticed   = 256
-)
-
 // shell is the goroutine that owns the engine, and what feeds it.
 type shell struct {
 	log     *slog.Logger
@@ -52,7 +45,7 @@ type shell struct {
 	answers map[uint64]func(engine.Answered)
 	asked   uint64
 	gateway *rpc.Conn // the one that said hello last and has not ended
-	noticed map[string]time.Time
+	noticed noticed
 	kept    stateFile
 	peers   addrsFile
 	learned []netip.AddrPort // what peers has
@@ -128,7 +121,7 @@ func (s *shell) own(ctx context.Context) {
 func (s *shell) perform(now time.Time, out engine.Output) {
 	for _, d := range out.Send {
 		if err := s.sock.send(d); err != nil {
-			s.notice(now, member.Notice{Kind: "message not sent", Host: d.To.String(), Why: err.Error()})
+			s.notice(now, member.Notice{Kind: notSent, Host: d.To.String(), Why: err.Error()})
 		}
 	}
 	for _, a := range out.Answers {
@@ -178,29 +171,19 @@ func (s *shell) learn(now time.Time) {
 }
 
 func (s *shell) notice(now time.Time, n member.Notice) {
-	key := string(n.Kind) + " " + n.Host
-	if n.Kind == member.Full {
-		key = string(n.Kind) // names that somebody makes up
-	}
-	if at, ok := s.noticed[key]; ok && now.Sub(at) < noticePeriod && n.Kind != member.Trusted && n.Kind != member.Down {
+	ok, left := s.noticed.tell(now, n)
+	if !ok {
 		return
 	}
-	if len(s.noticed) >= maxNoticed {
-		for k, at := range s.noticed {
-			if now.Sub(at) >= noticePeriod {
-				delete(s.noticed, k)
-			}
-		}
-		if len(s.noticed) >= maxNoticed {
-			return
-		}
-	}
-	s.noticed[key] = now
 	level := slog.LevelWarn
 	if n.Kind == member.Trusted || n.Kind == member.Appeared {
 		level = slog.LevelInfo
 	}
-	s.log.Log(context.Background(), level, string(n.Kind), "host", n.Host, "peer", n.From, "why", n.Why)
+	attributes := []any{"host", n.Host, "peer", n.From, "why", n.Why}
+	if left > 0 {
+		attributes = append(attributes, "unlogged", left)
+	}
+	s.log.Log(context.Background(), level, string(n.Kind), attributes...)
 }
 
 // do runs f in the owner's goroutine; it reports whether it ran.

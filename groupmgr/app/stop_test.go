@@ -44,7 +44,7 @@ func TestGoodbyeFirst(t *testing.T) {
 	}
 	s := &shell{
 		log: slog.New(slog.DiscardHandler), sock: sock, calls: make(chan func(time.Time)), packets: make(chan engine.Packet),
-		answers: map[uint64]func(engine.Answered){}, noticed: map[string]time.Time{}, tell: make(chan told, 1),
+		answers: map[uint64]func(engine.Answered){}, noticed: newNoticed(), tell: make(chan told, 1),
 		engine: engine.New(time.Now(), engine.Config{
 			Host: "north", Port: uint16(sock.port), Ring: ring, Alg: group.SHA256, Period: time.Second, Down: 3 * time.Second, MaxSkew: time.Minute,
 			NoBroadcast: true, Peers: []netip.AddrPort{peer.LocalAddr().(*net.UDPAddr).AddrPort()},
