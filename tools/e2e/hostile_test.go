@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -351,10 +352,108 @@ func TestHostileSlow(t *testing.T) {
 	}
 }
 
+// Peers of every UDP port of a host that begin to speak and come to no end, or
+// say ever other words, slowly: halves of QUIC handshakes, greetings a byte at a
+// time, hosts that nobody knows. A card comes and goes meanwhile, a terminal finds
+// its server, memory is bounded and the log is short.
+func TestHostileSlowDatagrams(t *testing.T) {
+	f := newFort(t)
+	_, many := hostileSeed(t, 60, 600)
+	guest, err := f.lab.Terminal(f.ctx, "guest", "-server", f.host.Addr, "-size", small)
+	f.must(err)
+	ctl := func(term *lab.Terminal, args ...string) {
+		t.Helper()
+		_, err := term.Ctl(f.ctx, args...)
+		f.must(err)
+	}
+	comes := func() {
+		t.Helper()
+		ctl(guest, "insert", "card2")
+		ctl(guest, "wait", "-timeout", patience.String(), "picture", "pixel=400,300,"+xtermColour)
+	}
+	comes()
+	id, err := guest.Status(f.ctx, "session")
+	f.must(err)
+	st, _, err := f.host.Keeper(f.ctx, alp.SessionID(id))
+	f.must(err)
+	gateway, err := f.host.Gateway()
+	f.must(err)
+	addr := netip.MustParseAddrPort(f.host.Addr).Addr()
+	pids := map[string]int{"gateway": gateway, "group manager": f.host.GroupMgr.PID(), "media": st.Media, "terminal": f.good.Proc.PID()}
+	light := map[string]float64{}
+	for name, pid := range pids {
+		light[name] = f.weight(pid)
+	}
+	lines, strange := strings.Count(f.log(), "\n"), strings.Count(f.host.GroupMgr.Log(), "\n")
+	began := time.Now()
+	f.during(func() {
+		ctx, cancel := context.WithCancel(f.ctx)
+		defer cancel()
+		var siege sync.WaitGroup
+		defer siege.Wait()
+		defer cancel()
+		begun := func(name string, n *atomic.Int32) {
+			until(t, "the siege of "+name, func() string {
+				if n := int(n.Load()); n < many {
+					return fmt.Sprintf("%d of %d", n, many)
+				}
+				return ""
+			})
+		}
+		var halves []*hostile.Half
+		for _, name := range []string{"gateway", "media"} {
+			port, err := udpPort(pids[name])
+			f.must(err)
+			h := &hostile.Half{To: netip.AddrPortFrom(addr, uint16(port)).String(), Count: many, From: ofManyUDP}
+			siege.Go(func() { h.Hold(ctx) })
+			begun(name, &h.All)
+			halves = append(halves, h)
+			s := &hostile.Slow{Network: "udp4", To: h.To, Count: many, From: ofManyUDP, Say: "\xc3\x00\x00\x00\x01\x08"}
+			siege.Go(func() { s.Hold(ctx) })
+			begun(name, &s.All)
+		}
+		for _, to := range []string{addr.String(), "127.255.255.255"} { // terminals hear the second one too
+			s := &hostile.Slow{Network: "udp4", To: net.JoinHostPort(to, fmt.Sprint(f.lab.GroupPort)), Count: many, From: ofManyUDP, Words: hostile.Murmur, Control: broadcast}
+			siege.Go(func() { s.Hold(ctx) })
+			begun(to, &s.All)
+		}
+		for range 3 {
+			ctl(guest, "remove")
+			comes()
+		}
+		finder, err := f.lab.Terminal(f.ctx, "finder", "-size", small)
+		f.must(err)
+		ctl(finder, "wait", "-timeout", patience.String(), "picture")
+		for _, h := range halves {
+			t.Logf("%s: %d connections begun, %d handshakes", h.To, h.All.Load(), h.Done.Load())
+		}
+		for name, pid := range pids {
+			mb := f.weight(pid)
+			t.Logf("%s: %.0f MB, before %.0f", name, mb, light[name])
+			if mb-light[name] > mostGrown {
+				t.Errorf("%s has grown by %.0f MB", name, mb-light[name])
+			}
+		}
+	})
+	if now, _, err := f.host.Keeper(f.ctx, alp.SessionID(id)); err != nil || now.Media != st.Media {
+		t.Errorf("the media end was process %d and is %d, %v", st.Media, now.Media, err)
+	}
+	// A burst of each media end's, then a line a second; so many a minute of the group manager's.
+	took := time.Since(began)
+	if n := strings.Count(f.host.GroupMgr.Log(), "\n") - strange; n > 50+50*int(took.Minutes()) {
+		t.Errorf("strangers left %d log lines of the group manager in %v", n, took)
+	}
+	if n := strings.Count(f.log(), "\n") - lines; n > 250+3*int(took.Seconds()) {
+		t.Errorf("slow peers left %d log lines in %v", n, took)
+	}
+}
+
 // mostGrown bounds, in MB, what slow peers cost a program while they are there:
 // 65 of ten thousand were measured, and the race detector takes several times as
 // much.
 const mostGrown = 500
 
-// ofMany are addresses of many machines.
+// ofMany and ofManyUDP are addresses of many machines.
+func ofManyUDP(n int) net.Addr { return &net.UDPAddr{IP: net.IPv4(127, 8, byte(n>>8), byte(n))} }
+
 func ofMany(n int) net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 8, byte(n>>8), byte(n))} }

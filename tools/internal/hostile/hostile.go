@@ -1,7 +1,8 @@
 // Package hostile is peers that speak the protocols correctly until they do
 // not, by seed: a relay between a terminal and its gateway that spoils lines of
 // both, one between a terminal and its media end, a host of the group that signs
-// what is no message, and many that never come to an end with what they say.
+// what is no message, and many that never come to an end with what they say, over
+// TCP, local sockets, UDP and QUIC.
 //
 // Source: design sections 1 and 5: what a stranger, a terminal and a trusted
 // host may do at worst.

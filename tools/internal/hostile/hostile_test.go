@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"testing"
+
+	"hotdesk/protocol/group"
 )
 
 // What is spoilt is bounded, is the seed's, and leaves the original alone.
@@ -26,5 +28,31 @@ func TestSpoil(t *testing.T) {
 	}
 	if same > 1000 {
 		t.Errorf("%d of 20,000 are unchanged", same)
+	}
+}
+
+// What strangers murmur is the same in every run, is no name twice, and is what
+// the group's port takes for a message, or nearly.
+func TestMurmur(t *testing.T) {
+	names, kinds := map[string]bool{}, map[string]int{}
+	for n := range 8 {
+		for word := range 8 {
+			b := Murmur(n, word)
+			if !bytes.Equal(b, Murmur(n, word)) || len(b) == 0 || len(b) > group.MaxPacket {
+				t.Fatalf("%d, %d: %q", n, word, b)
+			}
+			switch h, err := group.ParseHost(b); {
+			case err == nil && names[h.Name]:
+				t.Errorf("%s twice", h.Name)
+			case err == nil:
+				names[h.Name] = true
+				kinds["whole"]++
+			default:
+				kinds[group.Kind(b)]++
+			}
+		}
+	}
+	if kinds["whole"] != 16 || kinds[group.CmdServerQ] != 16 || kinds[group.CmdTokenQ] != 16 || kinds[group.CmdHost] != 16 {
+		t.Errorf("%v", kinds)
 	}
 }

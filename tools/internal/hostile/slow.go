@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -12,12 +13,14 @@ import (
 const slowWord = 500 * time.Millisecond
 
 // A Slow is many peers of a listener that begin to say something, say it a byte
-// at a time, and come to no end.
+// or a word at a time, and come to no end.
 type Slow struct {
 	Network, To string
 	Count       int
-	Say         string               // again and again
-	From        func(n int) net.Addr // the local address of one; nil: any
+	Say         string                                      // again and again
+	Words       func(n, word int) []byte                    // whole ones, of one of them, instead of Say; for datagrams
+	From        func(n int) net.Addr                        // the local address of one; nil: any
+	Control     func(string, string, syscall.RawConn) error // of its socket; nil: nothing
 
 	Held atomic.Int32 // that are connected
 	All  atomic.Int32 // that have been made; those that are refused among them
@@ -33,7 +36,7 @@ func (s *Slow) Hold(ctx context.Context) {
 	for range makers {
 		all.Go(func() {
 			for n := int(next.Add(1)) - 1; n < s.Count && ctx.Err() == nil; n = int(next.Add(1)) - 1 {
-				d := net.Dialer{Timeout: 2 * time.Second}
+				d := net.Dialer{Timeout: 2 * time.Second, Control: s.Control}
 				if s.From != nil {
 					d.LocalAddr = s.From(n)
 				}
@@ -45,14 +48,14 @@ func (s *Slow) Hold(ctx context.Context) {
 				s.Held.Add(1)
 				all.Go(func() {
 					defer s.Held.Add(-1)
-					s.say(ctx, c)
+					s.say(ctx, n, c)
 				})
 			}
 		})
 	}
 }
 
-func (s *Slow) say(ctx context.Context, c net.Conn) {
+func (s *Slow) say(ctx context.Context, n int, c net.Conn) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	gone := make(chan struct{})
@@ -68,8 +71,14 @@ func (s *Slow) say(ctx context.Context, c net.Conn) {
 	defer func() { c.Close(); <-gone }()
 	tick := time.NewTicker(slowWord)
 	defer tick.Stop()
-	for n := 0; ; n++ {
-		if _, err := c.Write([]byte{s.Say[n%len(s.Say)]}); err != nil {
+	for i := 0; ; i++ {
+		word := []byte(nil)
+		if s.Words != nil {
+			word = s.Words(n, i)
+		} else {
+			word = []byte{s.Say[i%len(s.Say)]}
+		}
+		if _, err := c.Write(word); err != nil {
 			return
 		}
 		select {
