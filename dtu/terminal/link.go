@@ -159,7 +159,7 @@ func (m *Machine) wait(n int) {
 func (m *Machine) unlink() {
 	m.endProof()
 	m.link, m.presented, m.probe = linkOff, false, false
-	m.deadAt, m.aliveAt, m.stableAt, m.presentAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	m.deadAt, m.aliveAt, m.stableAt, m.presentAt, m.replyAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	m.quietAt, m.answerAt, m.stalls = time.Time{}, time.Time{}, 0
 }
 

@@ -159,7 +159,7 @@ func (m *Machine) present() {
 	if m.link != linkUp || m.tok.kind == "" {
 		return
 	}
-	m.presentAt = time.Time{}
+	m.presentAt, m.replyAt = time.Time{}, m.now.Add(ReplyWithin)
 	m.pace.spend()
 	m.endProof()
 	m.seq++
@@ -188,6 +188,15 @@ func (m *Machine) present() {
 	r.Redirect, r.Props = m.redirect, m.props
 	m.redirect, m.props = false, ""
 	m.send(r.Message())
+}
+
+// unheard: the server, which answers else, has not said what becomes of the token.
+func (m *Machine) unheard() {
+	if m.ask.tag != "" { // it is our turn: a person may be typing the PIN
+		m.replyAt = m.now.Add(ReplyWithin)
+		return
+	}
+	m.present()
 }
 
 func (m *Machine) send(msg alp.Message) { m.do(Send{m.control, msg}) }

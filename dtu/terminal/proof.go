@@ -116,6 +116,9 @@ func (m *Machine) pinOSD() OSD {
 }
 
 func (m *Machine) cardReply(i alp.InfoSmartCard) {
+	if !m.replyAt.IsZero() { // now it is the server's turn
+		m.replyAt = m.now.Add(ReplyWithin)
+	}
 	i.Cause = i.Cause[:min(len(i.Cause), alp.MaxText)]
 	m.send(i.Message())
 }

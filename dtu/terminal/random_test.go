@@ -312,6 +312,9 @@ func TestInvariants(t *testing.T) {
 				if s.State == Picture && s.OSD != (OSD{}) || s.OSD == (OSD{}) && s.State != Picture && w.m.med.id == 0 && w.m.noticeAt.IsZero() && !w.m.noticed && s.State != Reading {
 					c.fail("state %s with code %d", s.State, s.OSD.Code)
 				}
+				if m := w.m; m.link == linkUp && m.presented && m.verdict == verdictNone && m.med.id == 0 && m.replyAt.IsZero() && m.presentAt.IsZero() {
+					c.fail("state %s waits for ever", s.State)
+				}
 			},
 		})
 	})

@@ -48,7 +48,9 @@ func (m *Machine) circle() {
 }
 
 // answered: a server has said what becomes of the token.
-func (m *Machine) answered() { m.target, m.targetAt = netip.AddrPort{}, time.Time{} }
+func (m *Machine) answered() {
+	m.target, m.targetAt, m.replyAt = netip.AddrPort{}, time.Time{}, time.Time{}
+}
 
 // unanswered goes back to a server that answers, and tells it: only the user
 // can decide to do without the session.

@@ -28,6 +28,7 @@
 //     presented at a bounded rate, and not those of cards that are out.
 //  9. A server has a card do nothing but what proof.go lists, and the PIN goes
 //     to the card alone.
+//  10. A presentation that is not answered is made again (ReplyWithin).
 //
 // The package does no I/O, has no goroutines and reads no clock. A Machine is
 // not safe for concurrent use. Limits: MaxCards, MaxServers, MaxDials, MaxRedirects.
@@ -82,6 +83,10 @@ const (
 	// Dying is how long before its own end what a server said of the end of a
 	// session is part of that: a host's processes die one by one.
 	Dying = time.Second
+	// ReplyWithin is how long a presentation may wait for its answer, however well
+	// the server is: longer than a gateway's lookup and the start of a session. Then
+	// it is made once more, as whatever was to bring the answer may be lost.
+	ReplyWithin = 45 * time.Second
 	// DetachGrace is how long a terminal whose session was taken off it waits to
 	// be told why, before it asks again.
 	DetachGrace = 2 * time.Second
@@ -312,6 +317,7 @@ type Machine struct {
 	nextAt    time.Time // dial the next of queue
 	widenAt   time.Time // ask the network too
 	touchAt   time.Time // touch media
+	replyAt   time.Time // the presentation has not been answered
 	targetAt  time.Time // the target of a redirect has not answered
 	tellAt    time.Time // what was told has been read
 	linkAt    time.Time // the link has been down for too long
@@ -407,6 +413,7 @@ func (m *Machine) timers() []timer {
 		{&m.nextAt, m.dialMore},
 		{&m.widenAt, m.widen},
 		{&m.touchAt, m.touch},
+		{&m.replyAt, m.unheard},
 		{&m.targetAt, m.unanswered},
 		{&m.tellAt, func() { m.told = ""; m.speak() }},
 		{&m.linkAt, m.linkLost},

@@ -108,12 +108,16 @@ func (v *Viewer) input() {
 // A pipe is the display stream; it remembers why it ended, whatever a decoder
 // makes of that.
 type pipe struct {
+	v   *Viewer
 	s   *quic.ReceiveStream
 	err error
 }
 
 func (p *pipe) Read(b []byte) (int, error) {
 	n, err := p.s.Read(b)
+	if n > 0 {
+		p.v.drawing.Store(int64(time.Since(p.v.start)))
+	}
 	if err != nil {
 		p.err = err
 	}
@@ -132,7 +136,7 @@ func (v *Viewer) accept() (*pipe, error) {
 			return nil, err
 		}
 		if native.Kind(kind[0]) == native.StreamDisplay {
-			return &pipe{s: s}, nil
+			return &pipe{v: v, s: s}, nil
 		}
 		v.stream(s, native.Kind(kind[0]))
 	}
@@ -193,6 +197,10 @@ func (v *Viewer) liveness() {
 			v.Touch()
 			poke(v.quiet)
 		}
+		if v.blind(time.Now()) {
+			v.end(native.CloseSlow, fmt.Errorf("%w: nothing of one came from %v for %v", ErrNoPicture, v.conf.Addr, PictureWithin), "no picture")
+			return
+		}
 		if over {
 			err := fmt.Errorf("%w: nothing came from %v for %v", ErrSilent, v.conf.Addr, native.SilentAfter(period))
 			v.end(native.CloseSlow, err, "silent")
@@ -212,6 +220,16 @@ func (v *Viewer) liveness() {
 			v.period.Store(int64(period))
 			v.hear()
 		}
+	}
+}
+
+// blind says that the first picture does not come.
+func (v *Viewer) blind(now time.Time) bool {
+	select {
+	case <-v.drawn:
+		return false
+	default:
+		return now.Sub(v.start)-time.Duration(v.drawing.Load()) >= PictureWithin
 	}
 }
 

@@ -46,6 +46,10 @@ const (
 	DialWithin = 4 * time.Second
 	// FirstWithin is how long it may then take for its first word.
 	FirstWithin = 5 * time.Second
+	// PictureWithin is how long nothing of a picture may come from one that is
+	// alive before the first one is whole. A session that stands still has no
+	// picture either; to come anew costs little.
+	PictureWithin = 30 * time.Second
 
 	// nearWindow is how many bytes of picture may be on their way from a media
 	// end in the same building. quic-go drops what exceeds 256 packets that a
@@ -95,6 +99,7 @@ func (c *Closed) Error() string {
 var (
 	ErrCertificate = errors.New("viewer: the media end is not the one that was announced")
 	ErrSilent      = errors.New("viewer: the media end is silent")
+	ErrNoPicture   = errors.New("viewer: the media end sends no picture")
 	ErrGone        = errors.New("viewer: the media end is gone")
 	ErrClosed      = errors.New("viewer: closed")
 )
@@ -108,10 +113,11 @@ type Viewer struct {
 	sock net.PacketConn
 	out  *quic.SendStream
 
-	start  time.Time
-	heard  atomic.Int64 // when anything last came, after start; 0: nothing yet
-	period atomic.Int64 // of the media end's Alive
-	far    atomic.Bool
+	start   time.Time
+	heard   atomic.Int64 // when anything last came, after start; 0: nothing yet
+	drawing atomic.Int64 // when anything of a picture last came; 0: nothing yet
+	period  atomic.Int64 // of the media end's Alive
+	far     atomic.Bool
 
 	q     queue
 	touch chan struct{} // capacity 1

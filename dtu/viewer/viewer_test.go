@@ -11,11 +11,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"image"
 	"io"
 	"math/big"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,10 +26,12 @@ import (
 	"github.com/quic-go/quic-go/testutils/simnet"
 
 	"hotdesk/dtu/screen"
+	"hotdesk/protocol/draw"
 	"hotdesk/protocol/input"
 	"hotdesk/protocol/native"
 	"hotdesk/server/session/attach"
 	"hotdesk/server/session/attach/attachtest"
+	"hotdesk/server/session/encode"
 )
 
 func taken(t *testing.T, q *queue) []input.Record {
@@ -150,6 +154,14 @@ func socket(n *network, a netip.AddrPort) *simnet.SimConn {
 // inBubble runs f with a viewer that shows something, where time is
 // synctest's.
 func inBubble(t *testing.T, period time.Duration, f func(*testing.T, *network, *attachtest.Source, *Viewer)) {
+	attached(t, period, 0, func(t *testing.T, n *network, d *dark, v *Viewer) {
+		<-v.Drawn()
+		f(t, n, d.Source, v)
+	})
+}
+
+// attached runs f with a viewer of what is dark the first so many times.
+func attached(t *testing.T, period time.Duration, till int32, f func(*testing.T, *network, *dark, *Viewer)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &network{nodes: map[string]simnet.PacketReceiver{}}
 		id, err := attach.NewIdentity()
@@ -171,7 +183,7 @@ func inBubble(t *testing.T, period time.Duration, f func(*testing.T, *network, *
 			}
 			conn.Close()
 		}()
-		source := attachtest.NewSource(64, 64)
+		source := &dark{Source: attachtest.NewSource(64, 64), till: till}
 		ticket, err := ep.Offer(attach.Spec{Terminal: "0200c0a80001", Gen: 1, Source: source, Sink: attachtest.NewSink()})
 		if err != nil {
 			t.Fatal(err)
@@ -182,7 +194,6 @@ func inBubble(t *testing.T, period time.Duration, f func(*testing.T, *network, *
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-v.Drawn()
 		f(t, n, source, v)
 		v.Close("test over")
 		<-v.Done()
@@ -205,6 +216,40 @@ func TestSilence(t *testing.T) {
 		<-v.Done()
 		if d := time.Since(at); !errors.Is(v.Err(), ErrSilent) || d > native.DeadAfter || d < native.DeadAfter-native.AlivePeriod {
 			t.Errorf("ended after %v with %v", d, v.Err())
+		}
+	})
+}
+
+// A dark source has nothing to show, for a time.
+type dark struct {
+	*attachtest.Source
+	views atomic.Int32
+	till  int32
+}
+
+func (d *dark) View(f func(encode.View)) {
+	if d.views.Add(1) > d.till {
+		d.Source.View(f)
+	}
+}
+
+// TestNoPicture: a media end that lives and sends no picture is left in bounded
+// time, and not where the picture is late, or where it never changes again.
+func TestNoPicture(t *testing.T) {
+	attached(t, 0, 1<<20, func(t *testing.T, _ *network, _ *dark, v *Viewer) {
+		at := time.Now()
+		<-v.Done()
+		if d := time.Since(at); !errors.Is(v.Err(), ErrNoPicture) || d < PictureWithin || d > PictureWithin+native.AlivePeriod {
+			t.Errorf("ended after %v with %v", d, v.Err())
+		}
+	})
+	attached(t, 0, 1, func(t *testing.T, _ *network, late *dark, v *Viewer) {
+		<-time.After(PictureWithin - native.AlivePeriod)
+		late.Change(image.Rect(0, 0, 8, 8), func(*draw.Pixmap) {})
+		<-v.Drawn()
+		<-time.After(2 * PictureWithin)
+		if err := v.Err(); err != nil {
+			t.Error(err)
 		}
 	})
 }
