@@ -70,13 +70,16 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		return err
 	}
+	s.net = cfg.Net
 	if cfg.DHCP != "" {
-		if s.net, err = network.Open(network.Config{Interface: cfg.DHCP, MAC: cfg.MAC, Configure: cfg.DHCPConfigure, Log: s.log}); err != nil {
+		n, err := network.Open(network.Config{Interface: cfg.DHCP, MAC: cfg.MAC, Configure: cfg.DHCPConfigure, Log: s.log})
+		if err != nil {
 			if listen != nil {
 				listen.Close()
 			}
 			return fmt.Errorf("dtu: -dhcp: %w", err)
 		}
+		s.net = n
 	}
 	ready(cfg, url)
 

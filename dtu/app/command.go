@@ -65,6 +65,14 @@ type Within struct {
 	Told  func(Status)    // is told every change of the status once the screen shows it, and returns at once
 	Count bool            // pictures are received and counted, not drawn; nor are words
 	Wire  Wire            // what connections to servers go through; nil: nothing
+	Net   Network         // what has an address and knows of servers, in place of DHCP's interface; nil: nothing
+}
+
+// A Network says what becomes of the terminal's address, till ctx ends; post does
+// not wait for long. Servers are where those are that a lease names.
+type Network interface {
+	Run(ctx context.Context, post func(network.State))
+	Servers(network.State) []netip.AddrPort
 }
 
 // A Wire is a network that can be made worse. Both may return what they get.
@@ -221,13 +229,15 @@ func (c *Config) check() error {
 	switch {
 	case c.DHCPConfigure && c.DHCP == "":
 		return program.Usagef("-dhcp-configure without -dhcp: which interface?")
+	case c.DHCP != "" && c.Net != nil:
+		return program.Usagef("-dhcp %s: this terminal's network is another", c.DHCP)
 	case c.DHCP != "" && c.Local:
 		return program.Usagef("-dhcp and -local: there is no DHCP on loopback")
 	}
 	if c.GroupPort < 0 || c.GroupPort > 65535 {
 		return program.Usagef("-group-port %d is not a port", c.GroupPort)
 	}
-	if c.GroupPort == 0 && len(c.Servers) == 0 && c.DHCP == "" {
+	if c.GroupPort == 0 && len(c.Servers) == 0 && c.DHCP == "" && c.Net == nil {
 		return program.Usagef("-group-port 0, no -server and no -dhcp: there is nothing to find a server by")
 	}
 	if c.DHCP != "" && c.MAC == "" {

@@ -40,7 +40,7 @@ type shell struct {
 	cfg     Config
 	log     *slog.Logger
 	trust   *trust.Store
-	net     *network.Network // nil: no DHCP
+	net     Network          // nil: no DHCP
 	cards   *emulated.Reader // nil: none
 	readers []reader.Source  // that one too
 	screen  *screen.Screen
@@ -113,7 +113,7 @@ func newShell(cfg Config, store *trust.Store, readers readerSet) *shell {
 			Identity: id, Layout: cfg.Layout, Width: cfg.Width, Height: cfg.Height,
 		}),
 		finder: bootstrap.New(bootstrap.Config{
-			Servers: cfg.Servers, Broadcast: cfg.GroupPort != 0, Learns: cfg.DHCP != "", Order: cfg.Find,
+			Servers: cfg.Servers, Broadcast: cfg.GroupPort != 0, Learns: cfg.DHCP != "" || cfg.Net != nil, Order: cfg.Find,
 			Question: group.ServerQ{Hardware: hardware, Terminal: cfg.MAC},
 			Seed:     binary.BigEndian.Uint64(seed[:]),
 		}),

@@ -74,7 +74,7 @@ func (s *shell) networkIs(st network.State) {
 	heard := st.Settled || st.Silent
 	ready := st.Up && (s.cfg.Trust != trust.DHCP || heard || len(s.trust.Fingerprints()) > 0)
 	if heard {
-		s.find(s.finder.Learn(now, st.Lease.Servers()))
+		s.find(s.finder.Learn(now, s.net.Servers(st)))
 	}
 	s.find(s.finder.Network(now, ready))
 	s.redraw()

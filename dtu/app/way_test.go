@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"hotdesk/dtu/bootstrap"
 	"hotdesk/dtu/network"
 	"hotdesk/dtu/terminal"
 	"hotdesk/dtu/trust"
@@ -24,6 +26,47 @@ func firstUse(t *testing.T, file string, g *gateway) *bench {
 	return start(t, func(c *Config) {
 		c.Servers, c.Trust, c.TrustFile = []netip.AddrPort{g.addr}, trust.FirstUse, file
 	})
+}
+
+// A told network has an address and says of which servers it was told.
+type told struct{ states chan network.State }
+
+func (n told) Run(ctx context.Context, post func(network.State)) {
+	for {
+		select {
+		case s := <-n.states:
+			post(s)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n told) Servers(s network.State) []netip.AddrPort {
+	return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), s.Lease.Options.ControlPort)}
+}
+
+// TestNetOfAnother: a program that runs terminals within itself gives one its
+// network. It talks to nobody before it has an address, and then to the server
+// that it is told of.
+func TestNetOfAnother(t *testing.T) {
+	g := newGateway(t)
+	net := told{make(chan network.State)}
+	b := start(t, func(c *Config) {
+		c.Authority, c.Net, c.Find = g.file, net, []bootstrap.Source{bootstrap.DHCP}
+	})
+	net.states <- network.State{Link: true, Phase: bootstrap.Selecting}
+	b.ctl("wait", "osd=21")
+	s := network.State{Link: true, Up: true, Phase: bootstrap.Holding, Settled: true}
+	s.Lease.Addr, s.Lease.Given = netip.MustParseAddr("10.90.1.100"), true
+	s.Lease.Options.ControlPort = g.addr.Port()
+	net.states <- s
+	g.accept().presented()
+	b.ctl("wait", "control=up")
+	if st := b.status(); st.Network == nil || st.Network.Lease.Addr != s.Lease.Addr {
+		t.Errorf("%+v", st)
+	}
+	b.off()
 }
 
 // acceptPresented accepts a connection on which a token is presented: one that

@@ -72,6 +72,9 @@ type Network struct {
 	wg      sync.WaitGroup
 }
 
+// Servers are those that the lease of a state names.
+func (n *Network) Servers(s State) []netip.AddrPort { return s.Lease.Servers() }
+
 // MAC is the address of an interface as a terminal's name.
 func MAC(name string) (alp.TerminalID, error) {
 	i, err := net.InterfaceByName(name)
