@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +20,7 @@ import (
 // HOTDESK_LONG makes it a soak of ten minutes.
 func TestFleetFaults(t *testing.T) {
 	c := fleet.Config{
-		Scenario: "office", People: 4, Resting: 1, Lasts: time.Minute, Seed: 20, Faults: true, Enough: 8, Every: 500 * time.Millisecond,
+		Scenario: "office", People: 4, Resting: 1, Lasts: time.Minute, Seed: 20, Faults: true, Enough: 8, Every: 500 * time.Millisecond, DHCP: -1,
 		Bin: bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(),
 	}
 	if os.Getenv("HOTDESK_LONG") == "1" {
@@ -40,13 +44,14 @@ func TestFleetFaults(t *testing.T) {
 	}
 }
 
-// What befalls a host as a whole: its clock is set, memory is used up; and, with
-// HOTDESK_LONG, its registry, its key, its programs or its certificate is another
-// one. Each fault is seen to take effect, and is recovered from.
+// What befalls a host as a whole: its clock is set, memory is used up, the DHCP
+// server goes; and, with HOTDESK_LONG, its registry, its key, its programs or its
+// certificate is another one. Each fault is seen to take effect, and is recovered
+// from.
 func TestFleetHostFaults(t *testing.T) {
 	c := fleet.Config{
-		Scenario: "office", People: 4, Lasts: time.Minute, Seed: 4, Faults: true, Enough: 3, Every: 200 * time.Millisecond,
-		Kinds: []string{"clock set", "session's memory full", "gateway's memory full"},
+		Scenario: "office", People: 4, Lasts: 90 * time.Second, Seed: 4, Faults: true, Enough: 4, Every: 200 * time.Millisecond, DHCP: 2,
+		Kinds: []string{"clock set", "session's memory full", "gateway's memory full", "DHCP server gone"},
 		Bin:   bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(), Verbose: true,
 	}
 	if os.Getenv("HOTDESK_LONG") == "1" {
@@ -64,10 +69,63 @@ func TestFleetHostFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	missing := slices.DeleteFunc(slices.Clone(c.Kinds), func(kind string) bool {
+		return strings.Contains(string(text), `"what":"`+kind+` (`)
+	})
+	if len(missing) > 0 {
+		t.Errorf("no effect of %q", missing)
+	}
 	for line := range strings.Lines(string(text)) {
 		if strings.Contains(line, `"is":"fault"`) && strings.Contains(line, `"effect":""`) {
 			t.Error(line)
 		}
+	}
+}
+
+// A stopper ends a run when it says something.
+type stopper struct {
+	io.Writer
+	at   string
+	stop func()
+}
+
+func (s stopper) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), s.at) {
+		s.stop()
+	}
+	return s.Writer.Write(b)
+}
+
+// A run that is stopped before its time mends what is broken, judges
+// what was seen, and writes its figures.
+func TestFleetStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := fleet.Config{
+		Scenario: "office", People: 2, Lasts: 10 * time.Minute, Seed: 5, Faults: true, Every: 200 * time.Millisecond,
+		Kinds: []string{"server parent killed"}, Bin: bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"),
+		Out: stopper{t.Output(), "recovered after", cancel}, Verbose: true,
+	}
+	began := time.Now()
+	sum, err := fleet.Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !sum.Stopped || sum.Violations > 0 || sum.Faults == 0 || time.Since(began) > c.Lasts/2 {
+		t.Errorf("after %v: %+v", time.Since(began), sum)
+	}
+	text, err := os.ReadFile(c.JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	var last struct {
+		Is         string
+		Stopped    bool
+		Violations *int
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Is != "sum" || !last.Stopped || last.Violations == nil {
+		t.Errorf("%v, the last line is %s", err, lines[len(lines)-1])
 	}
 }
 

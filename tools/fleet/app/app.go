@@ -3,8 +3,9 @@
 //
 // Source: packages scenario, crowd, oracle, harm, figures, live, wall, report.
 //
-// Invariants: the exit code is 0 only where no violation was found; nothing
-// that a run started outlives it.
+// Invariants: the exit code is 0 only where no violation was found in the whole
+// time; nothing that a run started outlives it. A run that a signal ends, or a
+// fault that cannot be mended, has its figures too.
 package app
 
 import (
@@ -40,6 +41,7 @@ type Config struct {
 	Every    time.Duration
 	Enough   int      // faults; 0: as many as there is time for
 	Kinds    []string // of faults, nil: all
+	DHCP     int      // terminals that have their address by DHCP; -1: some, with Faults where that is possible
 	Upgrade  string   // folder of programs for the fault of that kind, "": the same ones
 	JSON     string
 	HTML     string
@@ -70,6 +72,7 @@ func flags(c *Config, list *bool) *flag.FlagSet {
 		c.Kinds = strings.Split(s, ",")
 		return nil
 	})
+	fl.IntVar(&c.DHCP, "dhcp", -1, "`NUMBER` of terminals that have address and server from a real DHCP server, each in a network namespace of its own; needs root (default: with -faults as root 3, otherwise none)")
 	fl.StringVar(&c.Upgrade, "upgrade", "", "with -faults: `DIR` of another version's programs that hosts are upgraded to (empty: they are replaced by the same ones)")
 	fl.StringVar(&c.JSON, "json", "", "`FILE` for the figures, an object a line, the last one sums up (empty: none)")
 	fl.StringVar(&c.HTML, "html", "", "`FILE` for a page with plots of the figures (empty: none)")
@@ -83,6 +86,9 @@ func flags(c *Config, list *bool) *flag.FlagSet {
 
 // errWrong is what a run with violations ends with.
 var errWrong = errors.New("what was seen is not what must be seen; see above")
+
+// errStopped is what a run ends with that a signal has ended.
+var errStopped = errors.New("stopped before its time; the figures are those so far")
 
 // Command is the program `fleet`.
 func Command() *program.Command { return command(io.Discard) }
@@ -106,8 +112,12 @@ func command(stdout io.Writer) *program.Command {
 				c.Seed = rand.Uint64N(1 << 32)
 			}
 			sum, err := Run(ctx, c)
-			if err == nil && sum.Violations > 0 {
+			switch {
+			case err != nil:
+			case sum.Violations > 0:
 				err = errWrong
+			case sum.Stopped:
+				err = errStopped
 			}
 			return err
 		},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"hotdesk/tools/fleet/internal/crowd"
 	"hotdesk/tools/fleet/internal/figures"
 	"hotdesk/tools/fleet/internal/harm"
+	"hotdesk/tools/fleet/internal/lan"
+	"hotdesk/tools/internal/debian"
 )
 
 const (
@@ -26,6 +29,8 @@ const (
 	recoverWithin = 30 * time.Second
 	// labSize is how large the file system is that is filled.
 	labSize = "384m"
+	// leased is how many terminals have their address by DHCP where nothing is said.
+	leased = 3
 )
 
 // tmpfs puts the lab on a file system that can be full; only root can.
@@ -44,11 +49,35 @@ func (r *run) tmpfs(dir string) (undo func() error, err error) {
 	return func() error { return unix.Unmount(dir, 0) }, nil
 }
 
-// breaks breaks things till ctx ends, one after the other. The last one is
-// begun early enough that the end finds everything mended.
+// dhcp makes the network on which some terminals have their addresses by DHCP.
+func (r *run) dhcp(ctx context.Context, dir string, server netip.AddrPort) (undo func() error, err error) {
+	undo = func() error { return nil }
+	most := min(r.People*max(r.scene.Terminals, 100)/100+r.Resting, lan.MaxPorts)
+	n, asked := r.DHCP, r.DHCP >= 0
+	if !asked && r.Faults && os.Geteuid() == 0 {
+		n = leased
+	}
+	if n = min(n, most); n <= 0 {
+		return undo, nil
+	}
+	if err = debian.Need(ctx, r.Out, debian.Addresses...); err == nil {
+		r.lan, err = lan.Open(ctx, dir, n, server)
+	}
+	if err != nil && !asked {
+		fmt.Fprintf(r.Out, "no terminals with DHCP: %v\n", err)
+		return undo, nil
+	}
+	if err != nil {
+		return undo, err
+	}
+	return r.lan.Close, nil
+}
+
+// breaks breaks things till the run is over, one after the other, and returns
+// when all is mended.
 func (r *run) breaks(ctx context.Context) error {
 	h := &harm.Harm{Lab: r.lab, Hosts: r.hosts, Registry: r.registry, Bay: r.bay, Calm: r.scene.Weather, Judge: r.judge, At: r.crowd.At,
-		Cards: r.tokens(), Full: r.small, Upgrade: r.Upgrade, Kinds: r.Kinds}
+		Cards: r.tokens(), LAN: r.lan, Power: r.crowd.Power, Full: r.small, Upgrade: r.Upgrade, Kinds: r.Kinds}
 	if err := h.Seed(r.Seed); err != nil {
 		return err
 	}
@@ -58,7 +87,7 @@ func (r *run) breaks(ctx context.Context) error {
 	defer func() { r.doubled = h.Doubled() }()
 	defer func() {
 		if r.Enough > 0 && r.book.Faults() >= r.Enough {
-			close(r.over)
+			r.end()
 		}
 	}()
 	// Everybody who is early has come.
@@ -68,6 +97,9 @@ func (r *run) breaks(ctx context.Context) error {
 		select {
 		case <-t.C:
 		case <-stop.C:
+			t.Stop()
+			return nil
+		case <-r.over:
 			t.Stop()
 			return nil
 		case <-ctx.Done():
@@ -82,11 +114,21 @@ func (r *run) breaks(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("fault at %.1f s: %w", at.Seconds(), err)
 		}
+		for _, why := range done.Void {
+			r.book.Count(figures.Void, at)
+			if r.Verbose {
+				fmt.Fprintf(r.Out, "%6.1f s  no effect: %s\n", at.Seconds(), why)
+			}
+		}
 		if len(done.What) == 0 {
 			h.Sure(done.Cards)
 			continue
 		}
 		took, waiting := r.recovered(ctx, at, recoverWithin)
+		if took == 0 && len(waiting) == 0 { // nobody waits to see it: the run is over
+			h.Sure(done.Cards)
+			return nil
+		}
 		what := strings.Join(done.What, " and ")
 		for i, name := range done.What {
 			r.book.Fault(figures.Fault{At: at, What: name, Effect: done.Effects[i], Took: took})
@@ -106,7 +148,8 @@ func (r *run) breaks(ctx context.Context) error {
 	return nil
 }
 
-// recovered waits till every card that is in has its picture, alive.
+// recovered waits till every card that is in has its picture, alive. Where the
+// run is over it returns 0 and nobody.
 func (r *run) recovered(ctx context.Context, at, within time.Duration) (took time.Duration, waiting []crowd.State) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -124,8 +167,10 @@ func (r *run) recovered(ctx context.Context, at, within time.Duration) (took tim
 		}
 		select {
 		case <-tick.C:
+		case <-r.over:
+			return 0, nil
 		case <-ctx.Done():
-			return 0, waiting
+			return 0, nil
 		}
 	}
 }

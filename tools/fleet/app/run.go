@@ -18,8 +18,10 @@ import (
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/program"
 	"hotdesk/tools/fleet/internal/crowd"
 	"hotdesk/tools/fleet/internal/figures"
+	"hotdesk/tools/fleet/internal/lan"
 	"hotdesk/tools/fleet/internal/live"
 	"hotdesk/tools/fleet/internal/oracle"
 	"hotdesk/tools/fleet/internal/patchbay"
@@ -48,9 +50,12 @@ type run struct {
 	view     *live.View
 	wall     string // address of the page, "": none
 	bay      *patchbay.Bay
-	registry *lab.Host       // what the hosts' registry is, nil: each has its own
-	small    string          // file system that can be filled; "": none
-	over     chan struct{}   // closed when there were faults enough
+	lan      *lan.LAN      // of terminals with DHCP; nil: none
+	registry *lab.Host     // what the hosts' registry is, nil: each has its own
+	small    string        // file system that can be filled; "": none
+	over     chan struct{} // closed by end, when there were faults enough or somebody wants it to stop
+	end      func()
+	mended   chan struct{}   // closed when nothing is broken any longer; nil: no faults
 	doubled  map[uint16]bool // cards that had reason for two sessions
 }
 
@@ -59,6 +64,7 @@ func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 	view := live.New(c.Out)
 	c.Out = view
 	r := &run{Config: c, view: view, judge: oracle.New(), book: figures.New(), over: make(chan struct{}), doubled: map[uint16]bool{}}
+	r.end = sync.OnceFunc(func() { close(r.over) })
 	if err := r.plan(); err != nil {
 		return nil, err
 	}
@@ -79,13 +85,13 @@ func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 	}
 	routines := runtime.NumGoroutine()
 	kept, err := r.all(ctx, dir, width, height)
-	if err != nil {
+	if r.sum == nil { // nobody came
 		return nil, errors.Join(err, kept)
 	}
 	if left := settle(routines); left > 0 {
 		r.judge.Left(r.crowd.At(), fmt.Sprintf("%d goroutines of the fleet", left))
 	}
-	return r.sum, errors.Join(r.report(), kept)
+	return r.sum, errors.Join(err, r.report(), kept)
 }
 
 // plan reads the scenario and completes the configuration from it.
@@ -216,6 +222,11 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (kept, err
 		}
 		servers = append(servers, a)
 	}
+	undoLAN, err := r.dhcp(ctx, dir, servers[0])
+	if err != nil {
+		return kept, err
+	}
+	defer func() { err = errors.Join(err, undoLAN()) }()
 	cfg := crowd.Config{
 		Scenario: r.scene, People: r.People, Resting: r.Resting, Lasts: r.Lasts, Own: r.Soak > 0, Seed: r.Seed,
 		Servers: servers, Authority: r.lab.Authority(), GroupPort: r.lab.GroupPort, Cards: r.lab.Path("cards"),
@@ -234,6 +245,11 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (kept, err
 		defer f.Close()
 		cfg.Log = slog.New(slog.NewTextHandler(f, nil))
 	}
+	if r.lan != nil {
+		for _, p := range r.lan.Ports() {
+			cfg.Nets = append(cfg.Nets, p)
+		}
+	}
 	r.crowd = crowd.New(cfg)
 	undoWall, err := r.hang()
 	if err != nil {
@@ -242,12 +258,10 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (kept, err
 	defer undoWall()
 	fmt.Fprintf(r.Out, "%s: %s\n%d people, %d terminals, %d hosts, %v, seed %d\n", r.Scenario, r.scene.Purpose, r.People, r.crowd.Terminals(), r.Hosts, r.Lasts, r.Seed)
 	r.sum = &figures.Sum{Scenario: r.Scenario, People: r.People, Terminals: r.crowd.Terminals(), Hosts: r.Hosts, Seed: r.Seed}
-	if err := r.during(ctx); err != nil {
-		return kept, err
-	}
+	broken := r.during(ctx)
 	at = r.crowd.At()
-	r.sum.Seconds = math.Round(min(at, r.Lasts).Seconds())
-	return kept, r.invariants(ctx, at)
+	r.sum.Seconds, r.sum.Stopped = math.Round(min(at, r.Lasts).Seconds()), broken != nil || ctx.Err() != nil
+	return kept, errors.Join(broken, r.invariants(context.WithoutCancel(ctx), at))
 }
 
 // provide writes the cards and the sessions' script.
@@ -297,23 +311,35 @@ func (r *run) start(ctx context.Context, script string) error {
 	return nil
 }
 
-// during is the time that people are there.
+// during is the time that people are there. At the end of ctx it is over before
+// its time, once what is broken is mended; at Abort at once.
 func (r *run) during(ctx context.Context) error {
+	all, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, r.end)()
 	var wg sync.WaitGroup
-	over, cancel := context.WithCancel(ctx)
-	wg.Go(func() { r.watch(over) })
+	wg.Go(func() {
+		select {
+		case <-program.Abort(ctx):
+			cancel()
+		case <-all.Done():
+		}
+	})
+	wg.Go(func() { r.watch(all) })
 	var broken error
 	if r.Faults {
+		r.mended = make(chan struct{})
 		wg.Go(func() {
-			if broken = r.breaks(over); broken != nil {
-				cancel()
+			defer close(r.mended)
+			if broken = r.breaks(all); broken != nil {
+				r.end()
 			}
 		})
 	}
-	r.crowd.Run(over)
+	r.crowd.Run(all)
 	cancel()
 	wg.Wait()
-	return errors.Join(broken, ctx.Err())
+	return broken
 }
 
 // weigh measures the programs when people have stopped working and everything
@@ -347,9 +373,12 @@ func (r *run) weigh() {
 	r.sum.Memory = memory
 }
 
-// evening looks at what the day has left: weights, and cards that have waited
-// in vain.
+// evening looks at what the day has left when all is mended: weights, and cards
+// that have waited in vain.
 func (r *run) evening() {
+	if r.mended != nil {
+		<-r.mended
+	}
 	for _, s := range r.crowd.Waiting(inVain) {
 		r.book.Count("no picture of the card at the end", r.crowd.At())
 		fmt.Fprintf(r.Out, "terminal %s: card %d is in for %.0f s, and its session is not shown: code %d %s, session %q of %v\n",

@@ -21,9 +21,11 @@ var Session = []string{"xvfb", "xterm", "openbox", "x11-xserver-utils", "x11-xkb
 // Browser is what the tests of the workbench need.
 var Browser = []string{"chromium"}
 
-// DHCP is what the tests of a terminal's network need: two DHCP servers, and
-// namespaces to run them in.
-var DHCP = []string{"dnsmasq-base", "kea-dhcp4-server", "iproute2"}
+// Addresses is a DHCP server, and namespaces to run it in.
+var Addresses = []string{"dnsmasq-base", "iproute2"}
+
+// DHCP is what the tests of a terminal's network need: that, and another server.
+var DHCP = append([]string{"kea-dhcp4-server"}, Addresses...)
 
 // Cards is what the tests with a real PC/SC service need: the service with a
 // virtual reader, its library to link with, and the tools that read cards.

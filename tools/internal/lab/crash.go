@@ -177,6 +177,12 @@ func Signal(pids []int, s syscall.Signal) {
 	}
 }
 
+// Stopped says whether a process has taken in that it was stopped (SIGSTOP).
+func Stopped(pid int) bool {
+	p, ok := readProcess(pid)
+	return ok && p.stopped
+}
+
 // Gone waits until killed processes are gone.
 func (h *Host) Gone(ctx context.Context, all []int) error {
 	tick := time.NewTicker(5 * time.Millisecond)

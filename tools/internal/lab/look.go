@@ -148,6 +148,7 @@ type process struct {
 	name       string
 	args       []string
 	zombie     bool
+	stopped    bool
 }
 
 // processes lists what runs; zombies are left out.
@@ -180,7 +181,7 @@ func readProcess(id int) (process, bool) {
 	if len(fields) < 2 {
 		return process{}, false
 	}
-	p := process{id: id, name: string(stat[open+1 : shut]), zombie: fields[0] == "Z" || fields[0] == "X"}
+	p := process{id: id, name: string(stat[open+1 : shut]), zombie: fields[0] == "Z" || fields[0] == "X", stopped: fields[0] == "T"}
 	p.parent, _ = strconv.Atoi(fields[1])
 	line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 	p.args = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")

@@ -47,7 +47,8 @@ type Config struct {
 	Cards     string // folder; Card names its files
 	Width     int
 	Height    int
-	Wire      app.Wire // nil: none
+	Wire      app.Wire      // nil: none
+	Nets      []app.Network // of the first terminals: what tells them of servers, in place of Servers
 	Judge     *oracle.Judge
 	Book      *figures.Book
 	Over      <-chan struct{} // ends the work before its time
@@ -85,6 +86,9 @@ func New(cfg Config) *Crowd {
 	}
 	return c
 }
+
+// Power switches a terminal on or off.
+func (c *Crowd) Power(n int, on bool) { c.seats[n].power(on) }
 
 // Terminals is how many there are.
 func (c *Crowd) Terminals() int { return len(c.seats) }

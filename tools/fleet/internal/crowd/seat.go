@@ -10,6 +10,7 @@ import (
 
 	"hotdesk/dtu/app"
 	"hotdesk/dtu/backend"
+	"hotdesk/dtu/bootstrap"
 	"hotdesk/tools/fleet/internal/badge"
 	"hotdesk/tools/fleet/internal/figures"
 )
@@ -136,6 +137,9 @@ func (s *seat) run(ctx context.Context, at time.Duration) {
 	cfg.Local = true
 	cfg.Authority, cfg.GroupPort, cfg.Cards = c.Authority, c.GroupPort, c.Cards
 	cfg.Servers = append(append(cfg.Servers, c.Servers[s.n%len(c.Servers):]...), c.Servers[:s.n%len(c.Servers)]...)
+	if s.n < len(c.Nets) {
+		cfg.Net, cfg.Servers, cfg.Find = c.Nets[s.n], nil, []bootstrap.Source{bootstrap.DHCP, bootstrap.Broadcast}
+	}
 	cfg.Width, cfg.Height, cfg.MAC = c.Width, c.Height, c.mac(s.n)
 	cfg.Wire, cfg.Show, cfg.Count = c.Wire, s, c.Scenario.Counted
 	cfg.Log = slog.New(slog.DiscardHandler)

@@ -40,11 +40,12 @@ const (
 	CardsIn  = "cards in"
 	Keys     = "keys typed"
 	Answered = "servers' questions answered with Return"
+	Void     = "faults without effect" // there was nothing to break
 )
 
 // Trouble says that what is counted by that name should not happen.
 func Trouble(count string) bool {
-	return !slices.Contains([]string{Frames, CardsIn, Keys, Answered}, count)
+	return !slices.Contains([]string{Frames, CardsIn, Keys, Answered, Void}, count)
 }
 
 // Order is that of the tables.
@@ -182,6 +183,7 @@ type Sum struct {
 	Hosts      int                 `json:"hosts"`
 	Seed       uint64              `json:"seed"`
 	Seconds    float64             `json:"seconds"`
+	Stopped    bool                `json:"stopped,omitempty"` // before its time, by a signal or by a fault that could not be mended
 	Faults     int                 `json:"faults"`
 	Looks      int                 `json:"looks"`    // pictures that were judged
 	Sessions   int                 `json:"sessions"` // that were seen

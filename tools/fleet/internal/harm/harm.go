@@ -10,7 +10,7 @@
 //  2. What was stopped goes on, what was killed and is nobody's to restart is
 //     started again, before Do returns.
 //  3. A fault says by what it was seen that it took effect. One that found
-//     nothing to break is none.
+//     nothing to break, or broke nothing, is none, and says why.
 //
 // A Harm is for one goroutine.
 package harm
@@ -28,6 +28,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/session/client"
+	"hotdesk/tools/fleet/internal/lan"
 	"hotdesk/tools/fleet/internal/oracle"
 	"hotdesk/tools/fleet/internal/patchbay"
 	"hotdesk/tools/fleet/internal/scenario"
@@ -61,9 +62,11 @@ type Harm struct {
 	Judge    *oracle.Judge
 	At       func() time.Duration // since the run began
 	Cards    map[alp.Token]uint16
-	Full     string   // file system of the lab that can be filled; "": none
-	Upgrade  string   // folder of the programs that others are replaced by; "": by themselves
-	Kinds    []string // only these, each in its turn; nil: all, at random
+	LAN      *lan.LAN             // of terminals that have their addresses by DHCP; nil: none
+	Power    func(n int, on bool) // of a terminal of it
+	Full     string               // file system of the lab that can be filled; "": none
+	Upgrade  string               // folder of the programs that others are replaced by; "": by themselves
+	Kinds    []string             // only these, each in its turn; nil: all, at random
 	rng      *rand.Rand
 
 	deck    []fault // of Kinds, still to come
@@ -128,6 +131,7 @@ var faults = []fault{
 	{"session's memory full", 3, 1, false, (*blow).memorySession},
 	{"gateway's memory full", 3, 1, false, (*blow).memoryGateway},
 	{registryAway, 3, 1, false, (*blow).registry},
+	{dhcpGone, 3, 1, true, (*blow).dhcp},
 	{"group key changed", 2, 1, false, (*blow).keys},
 	{"programs upgraded", 2, 1, false, (*blow).upgrade},
 	{"certificate of another authority", 2, 2, false, (*blow).certificate},
@@ -146,6 +150,7 @@ func Names() []string {
 type Done struct {
 	What    []string // one, or two at the same time; none: there was nothing to break
 	Effects []string // by what that was seen
+	Void    []string // what took no effect, and why
 	Cards   []uint16 // that are in doubt till Sure
 }
 
@@ -215,10 +220,12 @@ func (h *Harm) Do(ctx context.Context) (d Done, err error) {
 		r := &all[i]
 		d.Cards = slices.Concat(d.Cards, r.cards, r.b.doubt)
 		err = errors.Join(err, r.failed)
-		if !r.b.void {
-			d.What = append(d.What, r.name)
-			d.Effects = append(d.Effects, r.b.effect)
+		if r.b.void {
+			d.Void = append(d.Void, r.name+": "+r.b.effect)
+			continue
 		}
+		d.What = append(d.What, r.name)
+		d.Effects = append(d.Effects, r.b.effect)
 	}
 	return d, err
 }
@@ -268,6 +275,7 @@ func (h *Harm) weight(f fault) int {
 	case len(h.Hosts) < f.hosts,
 		f.name == diskFull && h.Full == "",
 		f.name == registryAway && h.Registry == nil,
+		f.name == dhcpGone && h.LAN == nil,
 		f.name == clockSet && wallclock.Possible() != nil:
 		return 0
 	}

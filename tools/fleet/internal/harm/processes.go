@@ -2,9 +2,13 @@ package harm
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"hotdesk/tools/fleet/internal/patchbay"
 	"hotdesk/tools/fleet/internal/scenario"
@@ -13,12 +17,29 @@ import (
 
 // stop halts a process for a while.
 func (b *blow) stop(ctx context.Context, pid int) error {
-	d := b.time(200*time.Millisecond, 4*time.Second)
-	b.saw("process %d, for %v", pid, d.Round(time.Millisecond))
 	lab.Signal([]int{pid}, syscall.SIGSTOP)
+	defer lab.Signal([]int{pid}, syscall.SIGCONT)
+	until(ctx, seenWithin, func() bool { return lab.Stopped(pid) || unix.Kill(pid, 0) == unix.ESRCH })
+	if !lab.Stopped(pid) {
+		return b.nothing("process %d has ended, or does not stop", pid)
+	}
+	d := b.time(200*time.Millisecond, 4*time.Second)
 	wait(ctx, d)
-	lab.Signal([]int{pid}, syscall.SIGCONT)
+	if !lab.Stopped(pid) {
+		return b.nothing("process %d has ended, or goes on by itself", pid)
+	}
+	b.saw("process %d, for %v", pid, d.Round(time.Millisecond))
 	return nil
+}
+
+// kill ends a process.
+func (b *blow) kill(ctx context.Context, pid int, what string) error {
+	b.saw("process %d%s", pid, what)
+	err := lab.Kill(ctx, pid)
+	if errors.Is(err, unix.ESRCH) {
+		return b.nothing("process %d has just ended", pid)
+	}
+	return err
 }
 
 func (b *blow) killGateway(ctx context.Context, host *lab.Host) error {
@@ -26,8 +47,7 @@ func (b *blow) killGateway(ctx context.Context, host *lab.Host) error {
 	if err != nil {
 		return b.nothing("no gateway runs just now")
 	}
-	b.saw("process %d", pid)
-	return lab.Kill(ctx, pid)
+	return b.kill(ctx, pid, "")
 }
 
 func (b *blow) stopGateway(ctx context.Context, host *lab.Host) error {
@@ -99,9 +119,7 @@ func killed(pid victim, lost bool) func(*blow, context.Context, *lab.Host) error
 		if lost {
 			b.Judge.Lost(string(s.id), s.card)
 		}
-		b.saw("process %d of session %s", pid(s), s.id)
-		lab.Signal([]int{pid(s)}, syscall.SIGKILL)
-		return nil
+		return b.kill(ctx, pid(s), " of session "+string(s.id))
 	}
 }
 
@@ -155,10 +173,14 @@ func (b *blow) stall(ctx context.Context, host *lab.Host) error {
 	if err := host.Stall(ctx); err != nil {
 		return err
 	}
+	defer host.Resume()
+	programs := []int{host.Server.PID(), host.GroupMgr.PID()}
+	if !until(ctx, seenWithin, func() bool { return !slices.ContainsFunc(programs, func(pid int) bool { return !lab.Stopped(pid) }) }) {
+		return b.nothing("of %v one does not stop", programs)
+	}
 	d := b.time(time.Second, 6*time.Second)
-	b.saw("for %v", d.Round(time.Millisecond))
+	b.saw("processes %v among them, for %v", programs, d.Round(time.Millisecond))
 	wait(ctx, d)
-	host.Resume()
 	return nil
 }
 
@@ -179,32 +201,43 @@ func (b *blow) cut(ctx context.Context, host *lab.Host, ways patchbay.Way) error
 	if err != nil {
 		return err
 	}
+	before := b.Bay.Counts()
 	b.Bay.Cut(at.Addr(), ways)
 	d := b.time(500*time.Millisecond, 6*time.Second)
-	b.saw("for %v", d.Round(time.Millisecond))
 	wait(ctx, d)
 	b.Bay.Cut(at.Addr(), 0)
+	n := b.Bay.Counts().Since(before).Cut
+	if n == 0 {
+		return b.nothing("for %v nothing was on its way", d.Round(time.Millisecond))
+	}
+	b.saw("for %v, %d pieces and packets did not come through", d.Round(time.Millisecond), n)
 	return nil
 }
 
 func (b *blow) weather(ctx context.Context, _ *lab.Host) error {
 	ms := time.Millisecond
-	w := scenario.Weather{
+	return b.storm(ctx, b.time(time.Second, 5*time.Second), scenario.Weather{
 		Loss: .3 * b.rng.Float64(), Reorder: .2 * b.rng.Float64(), Duplicate: .2 * b.rng.Float64(),
 		Delay: b.time(0, 80*ms), Jitter: b.time(0, 80*ms),
-	}
-	b.saw("loss %.0f %%, reorder %.0f %%, duplicate %.0f %%, delay %v, jitter %v", 100*w.Loss, 100*w.Reorder, 100*w.Duplicate, w.Delay.Round(ms), w.Jitter.Round(ms))
-	b.Bay.Weather(w)
-	wait(ctx, b.time(time.Second, 5*time.Second))
-	b.Bay.Weather(b.Calm)
-	return nil
+	})
 }
 
 func (b *blow) away(ctx context.Context, _ *lab.Host) error {
-	d := b.time(100*time.Millisecond, 3*time.Second)
-	b.saw("for %v", d.Round(time.Millisecond))
-	b.Bay.Weather(scenario.Weather{Loss: 1})
+	return b.storm(ctx, b.time(100*time.Millisecond, 3*time.Second), scenario.Weather{Loss: 1})
+}
+
+// storm makes the network bad for a while.
+func (b *blow) storm(ctx context.Context, d time.Duration, w scenario.Weather) error {
+	ms := time.Millisecond
+	before := b.Bay.Counts()
+	b.Bay.Weather(w)
 	wait(ctx, d)
 	b.Bay.Weather(b.Calm)
+	n := b.Bay.Counts().Since(before)
+	if n.Lost+n.Twice+n.Late == 0 {
+		return b.nothing("for %v nothing was on its way", d.Round(ms))
+	}
+	b.saw("for %v loss %.0f %%, reorder %.0f %%, duplicate %.0f %%, delay %v, jitter %v; %d lost, %d twice, %d late", d.Round(ms),
+		100*w.Loss, 100*w.Reorder, 100*w.Duplicate, w.Delay.Round(ms), w.Jitter.Round(ms), n.Lost, n.Twice, n.Late)
 	return nil
 }

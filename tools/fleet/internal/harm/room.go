@@ -42,10 +42,35 @@ func (b *blow) descriptors(ctx context.Context, host *lab.Host) error {
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &less, nil); err != nil {
 		return b.nothing("the gateway has just ended")
 	}
-	b.saw("%d of the gateway, %d open", less.Cur, len(open))
+	defer func() { _ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil) }() // it may have ended
+	// Terminals may leave meanwhile: connections take what they give back.
+	var conns []net.Conn
+	defer func() { shut(conns) }()
+	if !until(ctx, seenWithin, func() bool {
+		if c, err := stranger(ctx, host, len(conns)); err == nil {
+			conns = append(conns, c)
+		}
+		now, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		return err == nil && uint64(len(now)) >= less.Cur
+	}) {
+		return b.nothing("the gateway does not use the %d that it may have", less.Cur)
+	}
+	b.saw("the gateway uses all %d that it may have, with %d connections", less.Cur, len(conns))
 	wait(ctx, b.time(time.Second, 4*time.Second))
-	_ = unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil) // it may have ended
 	return nil
+}
+
+// stranger connects to a host, from ever another address: of one the gateway
+// takes few.
+func stranger(ctx context.Context, host *lab.Host, n int) (net.Conn, error) {
+	d := net.Dialer{Timeout: 100 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, byte(n>>8), byte(n))}}
+	return d.DialContext(ctx, "tcp", host.Addr)
+}
+
+func shut(conns []net.Conn) {
+	for _, c := range conns {
+		c.Close()
+	}
 }
 
 // full leaves no room for state, sockets and logs.
@@ -58,14 +83,16 @@ func (b *blow) full(ctx context.Context, _ *lab.Host) error {
 	defer os.Remove(file)
 	block := make([]byte, 1<<20)
 	for len(block) > 0 {
-		if _, err := f.Write(block); err != nil {
+		if _, err = f.Write(block); err != nil {
 			block = block[:len(block)/2]
 		}
 	}
-	if info, err := f.Stat(); err == nil {
-		b.saw("with %d MB", info.Size()>>20)
-	}
+	info, failed := f.Stat()
 	f.Close()
+	if failed != nil || !errors.Is(err, unix.ENOSPC) {
+		return errors.Join(err, failed)
+	}
+	b.saw("with %d MB: %v", info.Size()>>20, unix.ENOSPC)
 	wait(ctx, b.time(time.Second, 4*time.Second))
 	return nil
 }
@@ -107,9 +134,12 @@ func (b *blow) memorySession(ctx context.Context, host *lab.Host) error {
 			if err := os.WriteFile(limit, strconv.AppendInt(nil, n, 10), 0); err != nil {
 				return b.nothing("the session's limit cannot be set: %v", err)
 			}
-			ended := b.eat(ctx, filepath.Join(dir, "cgroup.procs"))
+			how, starved := eat(ctx, filepath.Join(dir, "cgroup.procs"))
 			_ = os.WriteFile(limit, bytes.TrimSpace(was), 0) // the session may have ended
-			b.saw("session %s, %d MB: a program that wanted more ended by %v", s.id, n>>20, ended)
+			if !starved {
+				return b.nothing("session %s, %d MB: a program that wanted more got it: %s", s.id, n>>20, how)
+			}
+			b.saw("session %s, %d MB: the kernel ended a program that wanted more", s.id, n>>20)
 			return nil
 		}
 	}
@@ -117,12 +147,21 @@ func (b *blow) memorySession(ctx context.Context, host *lab.Host) error {
 }
 
 // eat runs a program in a control group that takes memory till it is ended, and
-// is the first that the kernel ends.
-func (b *blow) eat(ctx context.Context, procs string) error {
+// is the first that the kernel ends. It says how the program ended, and whether
+// that was the kernel's doing.
+func eat(ctx context.Context, procs string) (how string, starved bool) {
 	ctx, cancel := context.WithTimeout(ctx, seenWithin)
 	defer cancel()
 	script := fmt.Sprintf("echo 1000 >/proc/self/oom_score_adj; echo $$ >%q && ulimit -v %d && exec tail /dev/zero", procs, hunger)
-	return exec.CommandContext(ctx, "sh", "-c", script).Run()
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
+	said, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Sprintf("still there after %v", seenWithin), false
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return err.Error(), true
+	}
+	return strings.TrimSpace(fmt.Sprintf("%v: %s", err, said)), false
 }
 
 // connections at once are what needs the memory that the gateway does not get.
@@ -154,30 +193,21 @@ func (b *blow) memoryGateway(ctx context.Context, host *lab.Host) error {
 	if err := unix.Prlimit(pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: kib << 10, Max: was.Max}, nil); err != nil {
 		return b.nothing("the gateway has just ended")
 	}
+	defer func() { _ = unix.Prlimit(pid, unix.RLIMIT_DATA, &was, nil) }() // it may have ended
 	var conns []net.Conn
-	defer func() {
-		for _, c := range conns {
-			c.Close()
-		}
-	}()
-	b.saw("%d MB; it lives with that and %d connections", kib>>10, connections)
+	defer func() { shut(conns) }()
 	for n := range connections {
-		// From ever other addresses: of one the gateway takes few.
-		d := tls.Dialer{
-			NetDialer: &net.Dialer{Timeout: 100 * time.Millisecond, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 9, byte(n>>8), byte(n))}},
-			Config:    &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alp.ALPN}},
-		}
-		ask, cancel := context.WithTimeout(ctx, time.Second)
-		c, err := d.DialContext(ask, "tcp", host.Addr)
-		cancel()
+		c, err := stranger(ctx, host, n)
 		if err == nil {
 			conns = append(conns, c)
+			ask, cancel := context.WithTimeout(ctx, time.Second)
+			_ = tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alp.ALPN}}).HandshakeContext(ask) // it may end meanwhile
+			cancel()
 		}
 		if unix.Kill(pid, 0) == syscall.ESRCH {
 			b.saw("%d MB; it ended at connection %d", kib>>10, n+1)
-			break
+			return nil
 		}
 	}
-	_ = unix.Prlimit(pid, unix.RLIMIT_DATA, &was, nil) // it may have ended
-	return nil
+	return b.nothing("the gateway lives with its %d MB and %d connections", kib>>10, connections)
 }

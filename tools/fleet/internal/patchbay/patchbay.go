@@ -49,6 +49,27 @@ type Bay struct {
 	weather scenario.Weather
 	cut     map[netip.Addr]Way
 	change  chan struct{} // closed when cut or weather changes
+	counts  Counts
+}
+
+// Counts are the packets, and pieces of streams, that something happened to.
+type Counts struct {
+	Cut   int // they did not come through, or not before the way was open again
+	Lost  int // of a stream: sent again
+	Twice int
+	Late  int
+}
+
+// Since is what has come since then.
+func (c Counts) Since(then Counts) Counts {
+	return Counts{c.Cut - then.Cut, c.Lost - then.Lost, c.Twice - then.Twice, c.Late - then.Late}
+}
+
+// Counts are those so far.
+func (b *Bay) Counts() Counts {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.counts
 }
 
 var _ app.Wire = (*Bay)(nil)
@@ -77,17 +98,26 @@ func (b *Bay) fate(host netip.Addr, way Way) (copies []time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w := b.weather
-	if b.cut[host]&way != 0 || w.Loss > 0 && b.rng.Float64() < w.Loss {
+	if b.cut[host]&way != 0 {
+		b.counts.Cut++
+		return nil
+	}
+	if w.Loss > 0 && b.rng.Float64() < w.Loss {
+		b.counts.Lost++
 		return nil
 	}
 	n := 1
 	if w.Duplicate > 0 && b.rng.Float64() < w.Duplicate {
 		n = 2
+		b.counts.Twice++
 	}
 	for range n {
 		d := w.Delay + time.Duration(b.rng.Float64()*float64(w.Jitter))
 		if w.Reorder > 0 && b.rng.Float64() < w.Reorder {
 			d += w.Delay + 10*time.Millisecond
+		}
+		if d > 0 {
+			b.counts.Late++
 		}
 		copies = append(copies, d)
 	}
@@ -202,9 +232,16 @@ type stream struct {
 
 // hold waits as long as a piece of the stream needs.
 func (s *stream) hold(way Way) {
-	for {
+	for first := true; ; first = false {
 		s.bay.mu.Lock()
-		shut, change := s.bay.cut[s.host]&way != 0 || s.bay.weather.Loss >= 1, s.bay.change
+		cut, change := s.bay.cut[s.host]&way != 0, s.bay.change
+		shut := cut || s.bay.weather.Loss >= 1
+		switch {
+		case first && cut:
+			s.bay.counts.Cut++
+		case first && shut:
+			s.bay.counts.Lost++
+		}
 		s.bay.mu.Unlock()
 		if !shut {
 			break
