@@ -86,8 +86,7 @@ func (e *eyes) look(changed []image.Rectangle) {
 	}
 	fresh := e.crowd.Judge.See(s)
 	asks := after.State == terminal.Picture && after.Session == "" // a server's screen
-	refused := after.Code == terminal.CodeNoSession || after.Code == terminal.CodeDenied
-	switch {
+	switch refused := refuses(after.State); {
 	case card != 0 && found:
 		e.mine(s, times, since, fresh)
 		e.asked = 0
@@ -104,6 +103,12 @@ func (e *eyes) look(changed []image.Rectangle) {
 			e.crowd.Book.Count("cards taken out and put in again after: "+after.Title, s.At)
 		}
 	}
+}
+
+// refuses says that a terminal shows what only a person can go on from, by taking
+// the card out and putting it in again, whatever its code is.
+func refuses(s terminal.State) bool {
+	return s == terminal.Refused || s == terminal.Disconnected || s == terminal.Unreadable
 }
 
 // mine takes note of a look at the card's own session.
