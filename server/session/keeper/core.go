@@ -27,6 +27,9 @@ const (
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 2 * time.Second // less than a gateway waits for an attach
 	healthyAfter = 2 * time.Second
+	// offerTime bounds the wait for a ticket of a media that runs: one that hangs,
+	// or was stopped by a program of its user's, is ended, and the next one asked.
+	offerTime = 4 * time.Second
 	// detachTime bounds the wait for media to end an attachment.
 	detachTime = 2 * time.Second
 )
@@ -380,7 +383,9 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 		offer := mediaapi.Offer{Attach: a, Gen: c.offer(a)}
 		c.mu.Unlock()
 		var out client.Offer
-		err = conn.Call(ctx, mediaapi.OpOffer, offer, &out)
+		offering, done := context.WithTimeout(ctx, offerTime)
+		err = conn.Call(offering, mediaapi.OpOffer, offer, &out)
+		done()
 		var refused rpc.RemoteError
 		switch {
 		case err == nil:
@@ -389,7 +394,7 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 		case errors.As(err, &refused) || ctx.Err() != nil:
 			return client.Offer{}, fmt.Errorf("keeper: media made no ticket: %w", err)
 		}
-		c.forget(conn) // it died under the call: ask its successor
+		c.forget(conn) // it died under the call, or hangs: ask its successor
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"hotdesk/protocol/rpc"
 	"hotdesk/server/session/client"
+	"hotdesk/server/session/keeperapi"
 	"hotdesk/server/session/mediaapi"
 )
 
@@ -211,6 +212,32 @@ func TestAttachments(t *testing.T) {
 			t.Errorf("reason: %s", reason)
 		}
 		w.want(e, "ended Your session was ended: the host is being stopped.")
+	})
+}
+
+// A media that hangs is ended, and whoever asks for a ticket gets the next one's.
+func TestMediaHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwin(t)
+		w.offer = func(run int) error {
+			if run == 0 {
+				time.Sleep(offerTime + keeperapi.EndMedia) // then it is killed
+			}
+			return nil
+		}
+		w.begin()
+		k, e, _ := w.connect()
+		began := time.Now()
+		o, err := k.Attach(t.Context(), ask)
+		if err != nil || len(o.Ticket) != 1 || o.Ticket[0] != 1 {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if took := time.Since(began); took > ReadyTime {
+			t.Errorf("it took %v", took)
+		}
+		w.want(e, "media 1")
+		w.end()
+		<-w.stopped
 	})
 }
 
