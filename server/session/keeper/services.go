@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// maxEvents bounds what services were not told of yet.
+	// maxEvents bounds what services were not told of yet, and the commands that
+	// wait because of that: the first is forgotten, as the last one is how it is.
 	maxEvents = 64
 	// maxHooks bounds the commands that are run at the same time because of
 	// connects and disconnects.
@@ -60,13 +61,15 @@ type minder struct {
 	machine *services.Machine
 	inputs  map[string]*os.File // of the services that run
 	hooks   int
+	later   []services.Action // hooks that wait for one of those to end
 
-	events chan alp.TerminalID
-	ended  chan exit
-	ready  chan struct{} // closed when the bus answers, or does not run
-	going  sync.WaitGroup
+	wake  chan struct{} // capacity 1: there are events
+	ended chan exit
+	ready chan struct{} // closed when the bus answers, or does not run
+	going sync.WaitGroup
 
 	mu     sync.Mutex
+	events []alp.TerminalID // connections that services were not told of yet
 	report []services.Report
 }
 
@@ -78,18 +81,33 @@ type exit struct {
 func newMinder(specs []services.Spec, session alp.SessionID, log *slog.Logger, spawn func(*exec.Cmd) (*family.Child, error)) *minder {
 	return &minder{
 		log: log, session: session, spawn: spawn, machine: services.New(specs), inputs: map[string]*os.File{},
-		events: make(chan alp.TerminalID, maxEvents), ended: make(chan exit), ready: make(chan struct{}),
+		wake: make(chan struct{}, 1), ended: make(chan exit), ready: make(chan struct{}),
 	}
 }
 
 // connection tells which terminal shows the session now, "" if none. It does
 // not wait.
 func (d *minder) connection(terminal alp.TerminalID) {
-	select {
-	case d.events <- terminal:
-	default:
+	d.mu.Lock()
+	if len(d.events) == maxEvents {
 		d.log.Error("services are not told of a connection: too many wait", "session", d.session)
+		d.events = slices.Delete(d.events, 0, 1)
 	}
+	d.events = append(d.events, terminal)
+	d.mu.Unlock()
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// untold are the connections that services have not heard of.
+func (d *minder) untold() []alp.TerminalID {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.events
+	d.events = nil
+	return all
 }
 
 // reports tells how the services are.
@@ -127,17 +145,24 @@ func (d *minder) run(ctx context.Context) {
 			return
 		case <-due:
 			d.do(ctx, d.machine.Tick(time.Now()))
-		case terminal := <-d.events:
-			d.do(ctx, d.machine.Connection(time.Now(), terminal))
+		case <-d.wake:
+			for _, terminal := range d.untold() {
+				d.do(ctx, d.machine.Connection(time.Now(), terminal))
+			}
 		case e := <-d.ended:
-			d.over(e)
+			d.over(ctx, e)
 		}
 	}
 }
 
-func (d *minder) over(e exit) {
+func (d *minder) over(ctx context.Context, e exit) {
 	if e.name == "" {
 		d.hooks--
+		for d.hooks < maxHooks && len(d.later) > 0 {
+			next := d.later[0]
+			d.later = slices.Delete(d.later, 0, 1)
+			d.hook(ctx, next)
+		}
 		return
 	}
 	if f := d.inputs[e.name]; f != nil {
@@ -255,7 +280,11 @@ func (d *minder) tell(a services.Action) {
 
 func (d *minder) hook(ctx context.Context, a services.Action) {
 	if d.hooks == maxHooks {
-		d.log.Error("too many commands of services run at once", "session", d.session, "service", a.Name)
+		if len(d.later) == maxEvents {
+			d.log.Error("a command of a service is not run: too many wait", "session", d.session, "service", d.later[0].Name)
+			d.later = slices.Delete(d.later, 0, 1)
+		}
+		d.later = append(d.later, a)
 		return
 	}
 	cmd := exec.Command("/bin/sh", "-c", a.Text)
