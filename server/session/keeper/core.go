@@ -439,8 +439,8 @@ func (c *core) awaitMedia(ctx context.Context) (*rpc.Conn, error) {
 	}
 }
 
-// detach waits until media has ended the attachment. Where media is not
-// running there is nothing to end.
+// detach waits until media has ended the attachment, or is ended itself. Where
+// media is not running there is nothing to end.
 func (c *core) detach(ctx context.Context, d client.Detach) error {
 	c.mu.Lock()
 	conn := c.media
@@ -453,6 +453,10 @@ func (c *core) detach(ctx context.Context, d client.Detach) error {
 	err := conn.Call(ctx, mediaapi.OpDetach, d, nil)
 	if conn.Err() != nil {
 		return nil // a dead media shows nothing
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		c.forget(conn) // and one that hangs is ended
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("keeper: detach: %w", err)

@@ -30,7 +30,8 @@ type twin struct {
 	fail func(run int) error // of starting media, if not nil
 	// offer answers instead of a ticket, if not nil
 	offer   func(run int) error
-	stopped chan string // run's result
+	detach  func() error // is waited for, if not nil
+	stopped chan string  // run's result
 	end     func()
 }
 
@@ -68,6 +69,9 @@ func (w *twin) startMedia() (media, error) {
 			}
 			return client.Offer{Port: 40000, Ticket: []byte{byte(run)}}, nil
 		case mediaapi.OpDetach:
+			if w.detach != nil {
+				return nil, w.detach()
+			}
 			return nil, nil
 		}
 		return nil, fmt.Errorf("unknown request %q", op)
@@ -236,6 +240,14 @@ func TestMediaHangs(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		w.want(e, "media 1")
+		w.detach = func() error { time.Sleep(detachTime + keeperapi.EndMedia); return nil }
+		if err := k.Detach(t.Context(), 2); err != nil {
+			t.Error(err)
+		}
+		w.want(e, "media 2")
+		if o, err := k.Attach(t.Context(), ask); err != nil || o.Ticket[0] != 2 {
+			t.Errorf("%+v, %v", o, err)
+		}
 		w.end()
 		<-w.stopped
 	})
