@@ -249,6 +249,19 @@ func (c *Config) check() error {
 		}
 		c.SessionFile = filepath.Join(filepath.Dir(self), "session")
 	}
+	// Keepers, which use them, are in /.
+	for name, path := range map[string]*string{
+		"runtime": &c.Runtime, "fb": &c.FrameBuffer, "session-program": &c.SessionFile, "session-script": &c.SessionScript,
+		"session-services": &c.SessionServices, "kiosk-skeleton": &c.KioskSkeleton,
+	} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return fmt.Errorf("server: -%s: %w", name, err)
+		}
+	}
 	if !c.Local {
 		if c.ControlPort < 0 {
 			c.ControlPort = ControlPort

@@ -69,6 +69,19 @@ func TestFlags(t *testing.T) {
 	if got.ControlPort != 5 || got.FirstPort != 6 || got.LastPort != 7 || got.Most != image.Pt(640, 480) || got.Bare != "session" || got.Addr.String() != "127.0.0.9" {
 		t.Errorf("all: %+v", got)
 	}
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parse("-runtime", "run", "-fb", "fb", "-session-program", "bin/session", "-session-script", "./desk", "-session-services", "svc", "-kiosk-skeleton", "skel"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{got.Runtime, got.FrameBuffer, got.SessionFile, got.SessionScript, got.SessionServices, got.KioskSkeleton} {
+		if !strings.HasPrefix(path, here+"/") {
+			t.Errorf("a keeper, which is in /, would look for %s there", path)
+		}
+	}
 	for _, args := range [][]string{
 		{"-media-ports", "7-6"}, {"-media-ports", "0-6"}, {"-media-ports", "6"}, {"-max-size", "63x64"}, {"-max-size", "9"}, {"-bare", "x"},
 		{"-addr", "here"}, {"-local", "-addr", "192.0.2.1"}, {"-control-port", "70000"}, {"stray"}, {"-log-level", "loud"},
