@@ -9,12 +9,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"hotdesk/protocol/alp"
+	"hotdesk/smartcard/piv"
 )
 
 // A link is an authority of a chain.
@@ -182,5 +187,74 @@ func TestPartialLists(t *testing.T) {
 		if trust, err := ParseTrust([][]byte{root.pem()}, [][]byte{root.list(3), list}); !errors.Is(err, ErrTrust) || !strings.Contains(err.Error(), "needed") || trust != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestBound: certificates name a card by its UUID or its FASC-N, also where that
+// is the only name, and then in an extension that must be understood.
+func TestBound(t *testing.T) {
+	root := sign(t, 1, "root", true, nil, nil)
+	trust, err := ParseTrust([][]byte{root.pem()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := strings.Repeat("d4", 25)
+	san, err := hex.DecodeString("3029a027060860864801650306" + "06a01b0419" + number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byNumber := sign(t, 2, "card", false, &root, func(c *x509.Certificate) {
+		c.ExtraExtensions = []pkix.Extension{{Id: oidSAN, Critical: true, Value: san}}
+	})
+	byUUID := sign(t, 3, "card", false, &root, func(c *x509.Certificate) {
+		c.URIs = []*url.URL{{Scheme: "urn", Opaque: "uuid:00112233-4455-6677-8899-AABBCCDDEEFF"}}
+	})
+	for _, l := range []link{byNumber, byUUID} {
+		if err := trust.check(l.cert, epoch); err != nil {
+			t.Errorf("%q: %v", l.cert.URIs, err)
+		}
+	}
+	for _, tc := range []struct {
+		cert  *x509.Certificate
+		token alp.Token
+		want  bool
+	}{
+		{byNumber.cert, alp.Token("piv." + number), true},
+		{byNumber.cert, alp.Token("piv." + strings.Repeat("d5", 25)), false},
+		{byNumber.cert, "piv.00112233445566778899aabbccddeeff", false},
+		{byNumber.cert, alp.Token("badge." + number), false},
+		{byUUID.cert, "piv.00112233445566778899aabbccddeeff", true},
+		{byUUID.cert, "piv.00112233445566778899aabbccddeefe", false},
+		{byUUID.cert, "openpgp.00112233445566778899aabbccddeeff", false},
+		{byUUID.cert, "piv.", false},
+	} {
+		if got := bound(tc.cert, tc.token); got != tc.want {
+			t.Errorf("%s: %v", tc.token, got)
+		}
+	}
+}
+
+// TestKeys: a key that cards here do not sign by is refused before anybody is
+// asked for a PIN.
+func TestKeys(t *testing.T) {
+	root := sign(t, 1, "root", true, nil, nil)
+	trust, err := ParseTrust([][]byte{root.pem()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: epoch.Add(-time.Hour), NotAfter: epoch.AddDate(1, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, c, root.cert, odd.Public(), root.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := New(config(PIV, "piv.00000000000000000000000000000001", trust))
+	m.Begin(epoch)
+	m.at = epoch
+	if s := m.certificate(piv.AppendCert(nil, der)); s.Ask != nil || s.End == nil || s.End.Outcome != Refused || s.End.Reason != sayKey {
+		t.Errorf("%+v", s)
 	}
 }

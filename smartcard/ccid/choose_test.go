@@ -74,6 +74,14 @@ func TestChoose(t *testing.T) {
 		{"T=0 first, T=1 as well", plain, "3b80800101", false, 1, "ff1111ff", "1110004d002000", ""},
 		{"T=0 first, T=1 as well, a reader of T=0", t0only, "3b80800101", false, 0, "", "1100000a00", ""},
 		{"the reader negotiates", auto, "3b80800101", false, 1, "", "", ""},
+		{"inverse convention", plain, "3f020102", false, 0, "", "1102000a00", ""},
+		{"extra guard time", plain, "3b42ff0102", false, 0, "", "1100ff0a00", ""},
+		{"T=1 with CRC", plain, "3b8081410141", false, 1, "", "1111004d002000", ""},
+		{"specific mode", plain, "3b9095110115", false, 1, "", "9510004d002000", ""},
+		{"specific mode, the speed agreed beforehand", plain, "3b9095111105", false, 1, "", "1110004d002000", ""},
+		{"specific mode, a reader of T=0", t0only, "3b80110190", false, 0, "", "", "offers"},
+		{"a speed without meaning", plain, "3b12750102", false, 0, "", "1100000a00", ""},
+		{"a block size without meaning", plain, "3b8081110010", false, 0, "", "", "IFSC 00"},
 		{"T=14", plain, "3b800e8e", false, 0, "", "", "offers"},
 	} {
 		a, err := atr.Parse(unhex(t, tc.atr))
