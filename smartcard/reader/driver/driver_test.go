@@ -492,6 +492,40 @@ func TestMute(t *testing.T) {
 	}
 }
 
+// TestSpoiledBlocks: over T=1 a block that got lost between reader and card, or
+// was bent there, is asked for again; a card that cannot be heard at all is given
+// up, and needs to be put in again.
+func TestSpoiledBlocks(t *testing.T) {
+	dev := usbtest.New(usbtest.Config{Features: automatic})
+	dev.Insert(0, &echo{atr: usbtest.ATR(1, 0, "")})
+	d := newDesk(t, dev)
+	d.next(reader.ReaderAdded)
+	c := d.next(reader.Inserted).Card
+	cmd := apdu.Command{INS: 0x10, Data: bytes.Repeat([]byte{7}, 700)}.Append(nil) // in several blocks, there and back
+	for _, codes := range [][]byte{
+		{ccid.XfrParity}, {ccid.IccMute}, {ccid.XfrOverrun}, {ccid.XfrParity, ccid.IccMute},
+		{ccid.XfrParity, ccid.XfrParity, ccid.XfrParity}, // once more from the beginning
+	} {
+		dev.Spoil(codes...)
+		if b, err := c.Transmit(t.Context(), cmd); err != nil || !bytes.Equal(b, append(bytes.Clone(cmd), 0x90, 0)) {
+			t.Errorf("%x: %d bytes, %v", codes, len(b), err)
+		}
+	}
+	dev.Spoil(bytes.Repeat([]byte{ccid.XfrParity}, 100)...)
+	for range 2 {
+		if b, err := c.Transmit(t.Context(), cmd); !errors.Is(err, reader.ErrMute) {
+			t.Errorf("%x, %v", b, err)
+		}
+	}
+	dev.Spoil()
+	dev.Remove(0)
+	d.next(reader.Removed)
+	dev.Insert(0, &echo{atr: usbtest.ATR(1, 0, "")})
+	if b, err := d.next(reader.Inserted).Card.Transmit(t.Context(), cmd); err != nil || len(b) != len(cmd)+2 {
+		t.Errorf("%x, %v", b, err)
+	}
+}
+
 // TestStall: a halted pipe is cleared and the command sent again.
 func TestStall(t *testing.T) {
 	dev := usbtest.New(usbtest.Config{Level: ccid.ShortAPDU, Features: automatic})

@@ -88,6 +88,7 @@ type Device struct {
 	heard     chan struct{} // closed when listening
 	wake      chan struct{} // closed and made anew when there is something to take
 	stalls    int           // halts to come
+	spoils    []byte        // errors in place of the next blocks from a card
 	silent    chan struct{} // not nil: the next command is not answered
 	log       []ccid.Command
 }
@@ -249,6 +250,13 @@ func (d *Device) Stall(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stalls = n
+}
+
+// Spoil loses the next blocks from a card: the reader answers with these errors.
+func (d *Device) Spoil(codes ...byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spoils = codes
 }
 
 // Silence has the next command not answered until it is aborted. The channel

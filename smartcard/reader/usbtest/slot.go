@@ -292,6 +292,9 @@ func (s *slot) run(c ccid.Command, b []byte) {
 		answer, code := s.carry(ctx, card, t0, t1, bytes.Clone(b))
 		s.d.mu.Lock()
 		defer s.d.mu.Unlock()
+		if len(s.d.spoils) > 0 && code == well {
+			code, s.d.spoils = int(s.d.spoils[0]), s.d.spoils[1:]
+		}
 		switch {
 		case ctx.Err() != nil: // pulled or aborted: answered already
 		case code != well:
