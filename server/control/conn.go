@@ -30,7 +30,8 @@ type conn struct {
 
 	t       *terminal // nil until it named one
 	proven  proven
-	pinning bool // its key is being registered
+	told    time.Time // by which rules cards are named; zero: it was not
+	pinning bool      // its key is being registered
 	closed  bool
 	bad     int // lines that were wrong
 }

@@ -204,20 +204,34 @@ func channel(sec *tls.Conn) (c [identity.ChannelSize]byte, err error) {
 // tellRules tells a terminal how to name cards.
 func (s *Server) tellRules(c *conn) {
 	if l := s.conf.Rules; l.Version != "" {
+		if c.told.IsZero() {
+			c.told = time.Now()
+		}
 		s.send(c, alp.CardRules{Version: l.Version, List: l.Text}.Message())
 	}
 }
 
+// RenameWithin is how long a terminal may take, once it was told the rules, to
+// present no card any longer that it has named by others.
+const RenameWithin = 15 * time.Second
+
 // misnamed reports whether a card was named by other rules than this group's.
 // The terminal names it again, and presents it then: until it does, there is no
-// answer. Terminals that know nothing of rules say nothing of them.
+// answer. One that cannot, as it is older than the rules, says the same again; its
+// user is told. Terminals that know nothing of rules say nothing of them.
 func (s *Server) misnamed(t *terminal, r alp.InfoReq) bool {
 	l := s.conf.Rules
 	if l.Version == "" || r.Rules == "" || r.Rules == l.Version || r.Connected || r.Token().Pseudo() {
 		return false
 	}
-	s.say(t, slog.LevelInfo, "card was named by other rules", "token", r.Token(), "rules", r.Rules)
 	s.clear(t)
+	if time.Since(t.conn.told) > RenameWithin {
+		s.say(t, slog.LevelWarn, "terminal does not name cards by this group's rules", "token", r.Token(), "rules", r.Rules)
+		s.send(t.conn, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), OSD: osdNoSession,
+			Cause: "This terminal cannot read cards as this group of servers wants it. Tell your administrator that it needs a newer program."}.Message())
+		return true
+	}
+	s.say(t, slog.LevelInfo, "card was named by other rules", "token", r.Token(), "rules", r.Rules)
 	s.tellRules(t.conn)
 	return true
 }

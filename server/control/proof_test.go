@@ -13,6 +13,7 @@ import (
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
+	"hotdesk/server/control"
 	"hotdesk/server/proof"
 	"hotdesk/server/session/client"
 	"hotdesk/smartcard/apdu"
@@ -392,6 +393,15 @@ func TestCardRules(t *testing.T) {
 			}
 		}
 		u.quiet()
+		r.starts(0)
+		// One that goes on so cannot name it: it is told, and waits no longer.
+		<-time.After(control.RenameWithin + time.Second)
+		q = u.request("other.1")
+		q.Rules = "builtin"
+		u.send(q.Message())
+		if c, err := alp.ParseConnInf(u.next(alp.CmdConnInf)); err != nil || c.Allowed || c.TokenSeq != q.TokenSeq || !strings.Contains(c.Cause, "newer program") {
+			t.Fatalf("%+v, %v", c, err)
+		}
 		r.starts(0)
 		q = u.request(simple)
 		q.Rules = list.Version
