@@ -70,7 +70,7 @@ func TestFleetHostFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := slices.DeleteFunc(slices.Clone(c.Kinds), func(kind string) bool {
-		return strings.Contains(string(text), `"what":"`+kind+` (`)
+		return strings.Contains(string(text), `"what":"`+kind)
 	})
 	if len(missing) > 0 {
 		t.Errorf("no effect of %q", missing)

@@ -60,6 +60,9 @@ func (r *run) dhcp(ctx context.Context, dir string, server netip.AddrPort) (undo
 	if n = min(n, most); n <= 0 {
 		return undo, nil
 	}
+	if os.Geteuid() != 0 {
+		return undo, errors.New("-dhcp: only root can make the network namespaces that a DHCP server and its terminals are in")
+	}
 	if err = debian.Need(ctx, r.Out, debian.Addresses...); err == nil {
 		r.lan, err = lan.Open(ctx, dir, n, server)
 	}

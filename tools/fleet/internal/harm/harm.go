@@ -100,7 +100,7 @@ func (h *Harm) Doubled() map[uint16]bool {
 type fault struct {
 	name   string
 	weight int
-	hosts  int  // so many there must be
+	hosts  int  // so many there must be; 0: it befalls none of them
 	beside bool // it can be broken beside another that may not be so
 	do     func(*blow, context.Context, *lab.Host) error
 }
@@ -123,16 +123,16 @@ var faults = []fault{
 	{"host cut off", 1, 2, false, (*blow).cutBoth},
 	{"host hears no terminal", 1, 2, false, (*blow).cutTo},
 	{"no terminal hears a host", 1, 2, false, (*blow).cutFrom},
-	{"network bad", 4, 1, true, (*blow).weather},
-	{"network away", 2, 1, true, (*blow).away},
+	{"network bad", 4, 0, true, (*blow).weather},
+	{"network away", 2, 0, true, (*blow).away},
 	{"no more file descriptors", 3, 1, false, (*blow).descriptors},
-	{"disk full", 3, 1, false, (*blow).full},
+	{"disk full", 3, 0, false, (*blow).full},
 	{clockSet, 4, 1, false, (*blow).clock},
 	{"session's memory full", 3, 1, false, (*blow).memorySession},
 	{"gateway's memory full", 3, 1, false, (*blow).memoryGateway},
-	{registryAway, 3, 1, false, (*blow).registry},
-	{dhcpGone, 3, 1, true, (*blow).dhcp},
-	{"group key changed", 2, 1, false, (*blow).keys},
+	{registryAway, 3, 0, false, (*blow).registry},
+	{dhcpGone, 3, 0, true, (*blow).dhcp},
+	{"group key changed", 2, 0, false, (*blow).keys},
 	{"programs upgraded", 2, 1, false, (*blow).upgrade},
 	{"certificate of another authority", 2, 2, false, (*blow).certificate},
 }
@@ -201,7 +201,10 @@ func (h *Harm) Do(ctx context.Context) (d Done, err error) {
 	for i, f := range todo {
 		r := &all[i]
 		host := h.Hosts[h.rng.IntN(len(h.Hosts))]
-		r.name, r.b = f.name+" ("+host.Name+")", blow{Harm: h, rng: rand.New(rand.NewPCG(h.rng.Uint64(), 97))}
+		if r.name = f.name; f.hosts > 0 {
+			r.name += " (" + host.Name + ")"
+		}
+		r.b = blow{Harm: h, rng: rand.New(rand.NewPCG(h.rng.Uint64(), 97))}
 		wg.Go(func() {
 			sessions, err := h.sessions(ctx, host)
 			for _, s := range sessions {
