@@ -4,13 +4,11 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
 )
 
@@ -19,13 +17,7 @@ import (
 // by the rules that it knows; the audit goes on, changes wait until the registry
 // is back.
 func TestPolicyAway(t *testing.T) {
-	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
-		t.Fatal(err)
-	}
-	r := newRealm(t, []string{"north", "south", "a", "b"})
-	s := newStack(t, "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
-	const secret = "Rose-tree 7"
-	password(t, r.user, secret)
+	r, s, secret := byPassword(t, "north", "south", "a", "b")
 	at := fmt.Sprintf("%v:7445", r.node("north").Addr)
 	north := r.host("north", func(c *lab.Installed) {
 		c.ServerArgs = append(c.ServerArgs, "-pam-service", s.name, "-registry-listen", at)

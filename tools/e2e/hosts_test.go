@@ -18,13 +18,7 @@ import (
 // login screen is that of the host where the session is to be; where only the
 // user's groups say it, the user is sent on after the login, and is in.
 func TestHostsAndLogins(t *testing.T) {
-	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
-		t.Fatal(err)
-	}
-	r := newRealm(t, []string{"north", "south", "a", "b"})
-	s := newStack(t, "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
-	const secret = "Rose-tree 7"
-	password(t, r.user, secret)
+	r, s, secret := byPassword(t, "north", "south", "a", "b")
 	group, err := user.LookupGroupId(fmt.Sprint(r.user.GID))
 	r.must(err)
 	logins := func(c *lab.Installed) {
@@ -87,7 +81,7 @@ func TestHandedLogin(t *testing.T) {
 		}
 	})
 	r := newRealm(t, []string{"north", "south", "a"})
-	s := newStack(t, "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
+	s := newStack(t, passwordStack)
 	const secret = "Rose-tree 7"
 	password(t, u, secret)
 	logins := func(c *lab.Installed) { c.ServerArgs = append(c.ServerArgs, "-login", "bare", "-pam-service", s.name) }

@@ -58,6 +58,27 @@ func password(t *testing.T, u *account.Account, text string) {
 	admin(t, u.Name+":"+text+"\n", "chpasswd")
 }
 
+// passwordStack asks for a password and for nothing else.
+const passwordStack = `auth required pam_unix.so nodelay
+account required pam_unix.so
+password required pam_unix.so
+session required pam_unix.so
+`
+
+// byPassword is a network whose user has a password, and a service that asks for
+// nothing else.
+func byPassword(t *testing.T, nodes ...string) (r *realm, s stack, secret string) {
+	t.Helper()
+	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
+		t.Fatal(err)
+	}
+	r = newRealm(t, nodes)
+	s = newStack(t, passwordStack)
+	secret = "Rose-tree 7"
+	password(t, r.user, secret)
+	return r, s, secret
+}
+
 const unixStack = `auth required pam_unix.so nodelay
 account required pam_unix.so
 account required pam_time.so conffile=DIR/time.conf

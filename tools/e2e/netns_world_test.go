@@ -233,7 +233,13 @@ func (r *realm) status(t *lab.Terminal, key string) string {
 // eventually polls what no event tells of.
 func (r *realm) eventually(what string, f func() (bool, string)) {
 	r.t.Helper()
-	for until := time.Now().Add(patience); ; pause() {
+	r.within(patience, what, f)
+}
+
+// within is the same with a wait of its own.
+func (r *realm) within(wait time.Duration, what string, f func() (bool, string)) {
+	r.t.Helper()
+	for until := time.Now().Add(wait); ; pause() {
 		ok, have := f()
 		if ok {
 			return

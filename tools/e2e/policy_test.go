@@ -5,14 +5,12 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"hotdesk/protocol/adminapi"
-	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
 )
 
@@ -52,13 +50,7 @@ func (r *realm) latest(host string) (last adminapi.Session) {
 // session is shown before; an admin locks it; who may not, and when, is told
 // so; a session ends when its card was out for long enough, or nobody saw it.
 func TestPolicy(t *testing.T) {
-	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
-		t.Fatal(err)
-	}
-	r := newRealm(t, []string{"north", "a", "b", "c"})
-	s := newStack(t, "auth required pam_unix.so nodelay\naccount required pam_unix.so\npassword required pam_unix.so\nsession required pam_unix.so\n")
-	const secret = "Rose-tree 7"
-	password(t, r.user, secret)
+	r, s, secret := byPassword(t, "north", "a", "b", "c")
 	north := r.host("north", func(c *lab.Installed) { c.ServerArgs = append(c.ServerArgs, "-pam-service", s.name) })
 	r.eventually("the registry", func() (bool, string) {
 		out := r.manage("north", "registry", "status")

@@ -89,9 +89,9 @@ func TestVMProof(t *testing.T) {
 
 	// Programs of the session, over the same USB reader.
 	said := filepath.Join(r.user.Home, "said")
-	r.must(x.m.Type(r.ctx, "opensc-tool -a >'"+said+"' && "+filepath.Join(bin, "cardping")+" 100 >>'"+said+"'\n"))
+	x.commands("opensc-tool -a >'" + said + "' && " + filepath.Join(bin, "cardping") + " 100 >>'" + said + "'\n")
 	var text []byte
-	r.eventually("what programs say of the card", func() (bool, string) {
+	r.within(bootWithin, "what programs say of the card", func() (bool, string) {
 		text, _ = os.ReadFile(said)
 		return strings.Contains(string(text), " of 100\n"), string(text)
 	})

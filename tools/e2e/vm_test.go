@@ -324,10 +324,19 @@ func TestVMTerminal(t *testing.T) {
 	y.shows("the desktop", has(1270, 1014, "6a3d7c"))
 }
 
+// commands runs a script in the session's terminal window. It is the user's file
+// and what is typed is short: qemu's keyboard has room for sixteen presses and
+// releases, and drops what comes while the guest's processor is behind.
+func (x *box) commands(script string) {
+	x.r.t.Helper()
+	x.r.must(os.WriteFile(filepath.Join(x.r.user.Home, "s"), []byte(script), 0o644))
+	x.r.must(x.m.Type(x.r.ctx, "sh s\n"))
+}
+
 // paint types a command that colours the desktop, and waits for the colour.
 func (x *box) paint(rrggbb string) {
 	x.r.t.Helper()
-	x.r.must(x.m.Type(x.r.ctx, "xsetroot -solid '#"+rrggbb+"'\n"))
+	x.commands("xsetroot -solid '#" + rrggbb + "'\n")
 	x.shows("the colour "+rrggbb, has(1270, 1014, rrggbb))
 }
 
