@@ -126,7 +126,7 @@ func (b *boxes) throughLibusb() {
 	r.t.Helper()
 	r.must(debian.Need(r.ctx, r.t.Output(), debian.USB...))
 	program := r.lab.Path("usb-dtu")
-	cmd := exec.CommandContext(r.ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", "usb", "-o", program, "hotdesk/dtu")
+	cmd := exec.CommandContext(r.ctx, "go", "build", "-ldflags", "-s -w", "-tags", "usb", "-o", program, "hotdesk/dtu")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "HOME="+callersHome())
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,12 +22,12 @@ const (
 	// storm is one that the race detector takes minutes for: it runs with those
 	// that have tags, and with -long here too.
 	storm = "TestCardStorm"
-	// emulated is what the tests begin with whose terminals have an emulated
-	// processor, which takes one of ours: nothing runs beside them.
+	// emulated is what the names of tests begin with whose terminals have an emulated
+	// processor, which takes one of ours: they run first, and one at a time.
 	emulated = "TestVM"
 	// atOnce is how many of its tests run at the same time: they wait more than
 	// they work.
-	atOnce = 2
+	atOnce = 3
 )
 
 // others are the packages whose tests have no stage of their own.
@@ -69,14 +70,11 @@ func endToEndTests(ctx context.Context, c config) error {
 	if c.long {
 		limit, workers = "170m", 1 // figures are taken
 	}
-	queue := make(chan string, len(names))
-	var alone []string
-	for _, n := range names {
-		if strings.HasPrefix(n, emulated) {
-			alone = append(alone, n)
-		} else {
-			queue <- n
-		}
+	isEmulated := func(n string) bool { return strings.HasPrefix(n, emulated) }
+	queue := make(chan []string, len(names)+1) // of what runs one after another
+	queue <- slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !isEmulated(n) })
+	for _, n := range slices.DeleteFunc(slices.Clone(names), isEmulated) {
+		queue <- []string{n}
 	}
 	close(queue)
 	var mu sync.Mutex
@@ -96,15 +94,14 @@ func endToEndTests(ctx context.Context, c config) error {
 	var running sync.WaitGroup
 	for range workers {
 		running.Go(func() {
-			for n := range queue {
-				run(n)
+			for some := range queue {
+				for _, n := range some {
+					run(n)
+				}
 			}
 		})
 	}
 	running.Wait()
-	for _, n := range alone {
-		run(n)
-	}
 	if len(failed) > 0 {
 		return fmt.Errorf("%d of %d failed: %s", len(failed), len(names), strings.Join(failed, " "))
 	}

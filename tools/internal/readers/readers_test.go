@@ -201,7 +201,7 @@ func folder(t *testing.T) fstest.MapFS {
 func build(ctx context.Context, t *testing.T, cgo, tags string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "guest")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", file, "./guest")
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-tags", tags, "-o", file, "./guest")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -33,7 +33,7 @@ var (
 // Build builds a program of this module, by its import path, static and for
 // Initramfs.Init.
 func Build(ctx context.Context, pkg, file string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-s -w", "-o", file, pkg)
 	cmd.Env = append(slices.Clone(environ), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("vm: go build %s: %w: %s", pkg, err, bytes.TrimSpace(out))
