@@ -210,7 +210,7 @@ func (g *gateway) verify(p *presentation) {
 
 func (g *gateway) lookup(p *presentation) {
 	if p.lookups++; p.lookups > maxLookups {
-		g.deny(p, 24, "Your session cannot be found now.")
+		g.question(p, "Your session cannot be found now.", true)
 		return
 	}
 	if !g.h.linked {

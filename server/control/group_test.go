@@ -39,7 +39,7 @@ func TestGroupAnswers(t *testing.T) {
 			}
 		}},
 		{"here, but it is not", local.Answer{Where: local.Here, Session: "0123456789abcdef"}, func(r *rig, u *unit) {
-			u.denied()
+			u.asked()
 			if n := r.group.Lookups(); n != control.MaxLookups {
 				r.Errorf("%d lookups", n)
 			}

@@ -280,7 +280,7 @@ func (s *Server) unattached(p *presentation, k *keeper, err error) {
 			k.waiting = slices.Delete(k.waiting, i, i+1)
 			s.log.Error("session does not attach", "terminal", p.t.id, "token", p.token, "session", k.id, "err", err)
 			p.refused = k.id
-			s.deny(p, osdNoSession, "Your session does not answer. Wait a moment, then insert the card again.")
+			s.ask(p, "Your session does not answer.", true)
 		})
 	})
 }

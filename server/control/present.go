@@ -211,7 +211,7 @@ func (s *Server) lookup(p *presentation) {
 		}
 	}
 	if p.lookups > MaxLookups {
-		s.deny(p, osdDisconnected, "Your session cannot be found now. Wait a moment, then insert the card again.")
+		s.ask(p, "Your session cannot be found now.", true)
 		return
 	}
 	if p.fresh {

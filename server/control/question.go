@@ -46,7 +46,7 @@ func (s *Server) ask(p *presentation, why string, again bool) {
 	}
 	p.asking, p.chosen, p.fresh, p.nobody = why, nil, false, false
 	choices := []choice{tryAgain, openHere, giveUp}
-	if s.closed() || s.says(p).NotHere != "" {
+	if s.closed() || s.says(p).NotHere != "" || s.keepers[p.refused] != nil { // what does not answer is here
 		choices = []choice{tryAgain, giveUp}
 	}
 	what := greeter.Screen{Kind: greeter.Question, Text: why}
@@ -73,7 +73,11 @@ func (s *Server) askLater(p *presentation) {
 	}
 	time.AfterFunc(AskAgain, func() {
 		s.post(func() {
-			if p.current() && p.asking != "" && !p.t.busy && p.t.conn != nil {
+			switch {
+			case !p.current() || p.asking == "" || p.t.conn == nil: // whoever connects anew presents anew
+			case p.t.busy: // with what was wanted before
+				s.askLater(p)
+			default:
 				s.lookAgain(p)
 			}
 		})

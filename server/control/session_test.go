@@ -214,12 +214,14 @@ func TestRefusedAtItsEnd(t *testing.T) {
 			u.remove("card.1")
 			u.insert("card.1")
 			time.Sleep(control.EndWithin)
-			if d := u.denied(); !strings.Contains(d.Cause, "does not answer") {
-				t.Errorf("denied because %q", d.Cause)
+			q := u.asked()
+			if !strings.Contains(q.Screen.Text, "does not answer") || q.Screen.Answers[nothing] != "" { // none is made beside it
+				t.Errorf("%+v", q.Screen)
 			}
+			r.pass(control.AskAgain + control.EndWithin) // it is tried again, in vain
+			u.asked()
 			k.SetRefuse(false)
-			u.remove("card.1")
-			u.insert("card.1")
+			r.pass(control.AskAgain)
 			u.shown()
 			r.starts(1)
 		})
@@ -281,6 +283,8 @@ func TestStartFails(t *testing.T) {
 	})
 }
 
+// A keeper that says nothing for a while: the card has its session as soon as it
+// answers, and is not taken out for that.
 func TestKeeperSilent(t *testing.T) {
 	run(t, nil, func(r *rig) {
 		u := r.dial(a)
@@ -288,11 +292,15 @@ func TestKeeperSilent(t *testing.T) {
 		k := r.parent.Keeper(u.shown().Session)
 		u.remove("card.1")
 		synctest.Wait()
-		k.SetHold(make(chan struct{}))
+		hold := make(chan struct{})
+		k.SetHold(hold)
 		u.insert("card.1")
 		time.Sleep(control.KeeperWithin + control.EndWithin)
-		u.denied()
-		k.SetHold(nil)
+		u.asked()
+		close(hold)
+		r.pass(control.AskAgain) // nobody has done anything
+		u.shown()
+		r.starts(1)
 	})
 }
 
