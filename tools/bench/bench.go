@@ -59,17 +59,17 @@ type bench struct {
 	json         *json.Encoder
 	results      []Result
 
-	dir   string   // for what is made here
-	build string   // the session program
-	pages [][]byte // what pages shows
-	clip  [][]byte // what video shows
-	flips map[string][][]byte
+	dir    string            // for what is made here
+	builds map[string]string // session programs, by peer
+	pages  [][]byte          // what pages shows
+	clip   [][]byte          // what video shows
+	flips  map[string][][]byte
 }
 
 var errStopped = errors.New("interrupted")
 
-// all runs everything in turn, so that what changes on the machine meanwhile
-// meets all peers alike.
+// all runs everything in turn, and every other time backwards, so that what
+// changes on the machine meanwhile meets all peers alike.
 func (b *bench) all(reps int, stop <-chan os.Signal) error {
 	base := "/dev/shm"
 	if _, err := os.Stat(base); err != nil {
@@ -84,6 +84,7 @@ func (b *bench) all(reps int, stop <-chan os.Signal) error {
 		return err
 	}
 	for rep := 1; rep <= reps; rep++ {
+		slices.Reverse(b.peers)
 		for _, w := range b.works {
 			for _, p := range b.peers {
 				select {
@@ -111,8 +112,8 @@ func (b *bench) all(reps int, stop <-chan os.Signal) error {
 
 func (b *bench) prepare() error {
 	if slices.Contains(b.peers, "hotdesk") {
-		b.build = filepath.Join(b.dir, "session")
-		if err := command("go", "build", "-o", b.build, "hotdesk/server/session"); err != nil {
+		b.builds["hotdesk"] = filepath.Join(b.dir, "session")
+		if err := command("go", "build", "-o", b.builds["hotdesk"], "hotdesk/server/session"); err != nil {
 			return err
 		}
 	}
@@ -234,7 +235,7 @@ func table(out io.Writer, results []Result) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "work\tpeer\tbytes down\t/T\t/TL\tCPU s\t/T\t/TL\tof it X\ttime s\tnear ms\tp50 ms\tp99 ms\tupdates/s\tPSS MiB\tPSNR\tluma")
 	for _, w := range works {
-		for _, p := range []string{floor, "hotdesk", tiger, tigerExact} {
+		for _, p := range []string{floor, "hotdesk", before, tiger, tigerExact} {
 			rs := of(w, p)
 			if len(rs) == 0 {
 				continue

@@ -52,6 +52,7 @@ func TestWrongFlags(t *testing.T) {
 		"-peers rdp":  "hotdesk, tigervnc",
 		"-work films": "typing, scrollp",
 		"-geom big":   "WxH",
+		"-before /no": "no such file",
 	} {
 		var out, log strings.Builder
 		if code := run(strings.Fields(args), &out, &log); code != 2 || !strings.Contains(log.String(), want) {

@@ -27,6 +27,7 @@ func colour(r Result) float64 { return r.PSNR }
 
 const (
 	floor       = "none"
+	before      = "before" // Hotdesk, as it was built earlier
 	tiger       = "tigervnc"
 	tigerExact  = "tigervnc-lossless"
 	millisecond = " ms"

@@ -50,13 +50,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	file := fl.String("json", "", "append each result to `FILE`, one JSON object a line")
 	md := fl.String("page", "", "write tables, day and machine to `FILE` as Markdown")
 	keys := fl.Int("keys", 70, "keys of a typing repetition")
+	earlier := fl.String("before", "", "session program built earlier, `FILE`: measured too, as peer before")
 	if err := fl.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
 		}
 		return 2
 	}
-	b := &bench{keys: *keys, log: stderr}
+	b := &bench{keys: *keys, log: stderr, builds: map[string]string{}}
 	if n, _ := fmt.Sscanf(*geom, "%dx%d", &b.w, &b.h); n != 2 || b.w < 640 || b.h < 480 || b.w > 3840 || b.h > 2160 {
 		fmt.Fprintf(stderr, "bench: -geom %q: want WxH, 640x480 to 3840x2160\n", *geom)
 		return 2
@@ -92,6 +93,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 			continue
 		}
 		b.peers = append(b.peers, p)
+	}
+	if *earlier != "" {
+		if _, err := os.Stat(*earlier); err != nil {
+			fmt.Fprintf(stderr, "bench: -before: %v\n", err)
+			return 2
+		}
+		b.builds[before] = *earlier
+		b.peers = append(b.peers, before)
 	}
 	if *file != "" {
 		f, err := os.OpenFile(*file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)

@@ -34,7 +34,7 @@ func (b *bench) open(name, work string) (*session, error) {
 	switch name {
 	case floor:
 		err = b.openNone(x)
-	case "hotdesk":
+	case "hotdesk", before:
 		pictures := mediaapi.PicturesMotion
 		switch work {
 		case "pages":
@@ -42,7 +42,7 @@ func (b *bench) open(name, work string) (*session, error) {
 		case "pages-first":
 			pictures = mediaapi.PicturesFirst
 		}
-		err = b.openHotdesk(x, pictures)
+		err = b.openHotdesk(x, b.builds[name], pictures)
 	default:
 		err = b.openTigerVNC(x, name == tiger)
 	}
@@ -73,7 +73,7 @@ const (
 )
 
 // openHotdesk is the keeper's part: an X server, media, and a ticket.
-func (b *bench) openHotdesk(x *session, pictures mediaapi.Pictures) error {
+func (b *bench) openHotdesk(x *session, program string, pictures mediaapi.Pictures) error {
 	fb, err := os.MkdirTemp(b.dir, "fb-")
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (b *bench) openHotdesk(x *session, pictures mediaapi.Pictures) error {
 		return err
 	}
 	defer socket.Close()
-	c := exec.Command(b.build, "media")
+	c := exec.Command(program, "media")
 	c.ExtraFiles = []*os.File{theirs, socket}
 	if err := x.start(c); err != nil {
 		return err
