@@ -18,7 +18,8 @@ const (
 
 // cores gives the process one core while there is little to do, and all of them
 // while there is much. Small frames are a chain of short steps: with several
-// cores each step wakes another thread, which costs more than the step.
+// cores each step wakes another thread, which costs more than the step. So does
+// each sign of life of a session at rest.
 type cores struct {
 	encode.Source
 	all int
@@ -41,25 +42,34 @@ func (c *cores) View(f func(encode.View)) {
 		for _, r := range v.Damage {
 			pixels += r.Dx() * r.Dy()
 		}
-		c.expect(time.Now(), pixels >= muchDamage)
+		if pixels >= muchDamage {
+			c.expect()
+		}
 		f(v)
 	})
 }
 
-// expect changes the number of cores where that is due.
-func (c *cores) expect(now time.Time, much bool) {
+// expect is that there will be much to do.
+func (c *cores) expect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if much {
-		c.last = now
-	}
-	many := much || now.Sub(c.last) < calmAfter
-	switch {
-	case many == c.many:
-	case many:
+	c.last = time.Now()
+	if !c.many {
+		c.many = true
 		runtime.GOMAXPROCS(c.all)
-	default:
-		runtime.GOMAXPROCS(1)
+		time.AfterFunc(calmAfter, c.calm)
 	}
-	c.many = many
+}
+
+// calm makes it one core where there was not much for long enough: after the
+// last View there may be none for hours.
+func (c *cores) calm() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if left := calmAfter - time.Since(c.last); left > 0 {
+		time.AfterFunc(left, c.calm)
+		return
+	}
+	c.many = false
+	runtime.GOMAXPROCS(1)
 }
