@@ -22,6 +22,53 @@ type area struct {
 	x0, y0, x1, y1 int
 	one            bool   // it has one colour,
 	colour         uint32 // this one
+	looks          looks
+}
+
+// looks is what a tile looks like. Where a photo is beside text, both are coded
+// better alone.
+type looks byte
+
+const (
+	either looks = iota // goes with any
+	drawn               // mostly as the pixel before, as text and drawings are
+	rough               // hardly ever, as photos are
+)
+
+// with reports whether areas of two looks may be one, and of which.
+func (l looks) with(other looks) (joined looks, ok bool) {
+	return max(l, other), l == other || l == either || other == either
+}
+
+// leastLooks is the smallest part of a tile, in pixels, whose looks count, and
+// looksRows is how far apart the rows are that are looked at.
+const (
+	leastLooks = 256
+	looksRows  = 4
+)
+
+// looksOf looks at some rows of a.
+func looksOf(p *draw.Pixmap, a area) looks {
+	if a.pixels() < leastLooks {
+		return either
+	}
+	looked, equal := 0, 0
+	for y := a.y0 + looksRows/2; y < a.y1; y += looksRows {
+		row := p.Row(y, a.x0, a.x1)
+		for x := 4; x < len(row); x += 4 {
+			if same(row[x:], row[x-4:]) {
+				equal++
+			}
+		}
+		looked += len(row)/4 - 1
+	}
+	switch {
+	case equal*2 > looked:
+		return drawn
+	case equal*4 < looked:
+		return rough
+	}
+	return either
 }
 
 func (a area) pixels() int { return (a.x1 - a.x0) * (a.y1 - a.y0) }
@@ -139,10 +186,13 @@ func (c *comparer) tile(p, shadow *draw.Pixmap, t area, row int) {
 	}
 	if a.one {
 		a.colour = pixel(shadow.Row(a.y0, a.x0, a.x0+1))
+	} else {
+		a.looks = looksOf(shadow, a)
 	}
 	if len(c.areas) > row {
 		if l := &c.areas[len(c.areas)-1]; l.joins(a) {
 			l.x1, l.y0, l.y1 = a.x1, min(l.y0, a.y0), max(l.y1, a.y1)
+			l.looks = max(l.looks, a.looks)
 			return
 		}
 	}
@@ -154,6 +204,9 @@ func (c *comparer) tile(p, shadow *draw.Pixmap, t area, row int) {
 func (l area) joins(a area) bool {
 	if l.one || a.one {
 		return l.one && a.one && l.colour == a.colour && l.x1 == a.x0 && l.y0 == a.y0 && l.y1 == a.y1
+	}
+	if _, ok := l.looks.with(a.looks); !ok {
+		return false
 	}
 	// What has not changed compresses well, but not to nothing.
 	both := l.pixels() + a.pixels()
@@ -167,9 +220,10 @@ func (c *comparer) stack(above, here int) {
 		a := &c.areas[i]
 		for j := above; j < here; j++ {
 			u := &c.areas[j]
+			both, ok := u.looks.with(a.looks)
 			if u.x0 == a.x0 && u.x1 == a.x1 && u.y1 == a.y0 && u.one == a.one && u.colour == a.colour &&
-				(u.one || u.pixels()+a.pixels() <= maxArea) {
-				a.y0 = u.y0
+				(u.one || ok && u.pixels()+a.pixels() <= maxArea) {
+				a.y0, a.looks = u.y0, both
 				*u = area{}
 				break
 			}
