@@ -39,6 +39,7 @@ func (s serial) Run(name string, f func(testscript.T)) {
 func TestScripts(t *testing.T) {
 	testscript.RunT(serial{t}, testscript.Params{
 		Dir:                 "testdata",
+		WorkdirRoot:         t.TempDir(), // its own stays behind where only some of the scripts run
 		RequireExplicitExec: true,
 		Setup:               setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
