@@ -33,7 +33,8 @@ type conn struct {
 	told    time.Time // by which rules cards are named; zero: it was not
 	pinning bool      // its key is being registered
 	closed  bool
-	bad     int // lines that were wrong
+	refused error // why its owner may not be the terminal that it named
+	bad     int   // lines that were wrong
 }
 
 // serve is the reader of one connection, from its handshake on.

@@ -7,6 +7,7 @@ import (
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
+	"hotdesk/server/control"
 	"hotdesk/server/session/cgroup"
 	"hotdesk/server/session/client"
 )
@@ -163,7 +164,8 @@ func TestDisconnectedEnds(t *testing.T) {
 	})
 }
 
-// A terminal whose key is registered is nobody without it.
+// A terminal whose key is registered is nobody without it. It is told why for
+// a while, and however often it asks, so that somebody can read it.
 func TestRegisteredKey(t *testing.T) {
 	run(t, ruled("terminal "+string(a)+" key="+strings.Repeat("ab", 32)), func(r *rig) {
 		u := r.dial(a)
@@ -171,6 +173,16 @@ func TestRegisteredKey(t *testing.T) {
 		if c := u.denied(); !strings.Contains(c.Cause, "another key") {
 			t.Errorf("%+v", c)
 		}
+		for range control.MaxBadLines {
+			u.send(u.identity().KeepAliveReq(false))
+			u.next(alp.CmdKeepAliveCnf)
+			u.insert("card.1")
+			u.denied()
+		}
+		r.pass(control.GreetWithin - time.Millisecond)
+		u.quiet()
+		r.pass(time.Millisecond)
+		u.hungUp()
 		v := r.dial(b) // which nobody has registered
 		v.insert("card.1")
 		v.shown()

@@ -172,8 +172,9 @@ func (s *Server) message(c *conn, m alp.Message) error {
 			return err
 		}
 		if err := s.bind(c, r.Terminal); err != nil || c.t == nil {
-			if why := keyTexts[err]; why != "" {
-				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: why, OSD: osdRefused}.Message())
+			if c.refused != nil {
+				s.send(c, alp.ConnInf{TokenSeq: r.TokenSeq, Token: r.Token(), Cause: keyTexts[c.refused], OSD: osdRefused}.Message())
+				return nil
 			}
 			return err
 		}
@@ -184,7 +185,15 @@ func (s *Server) message(c *conn, m alp.Message) error {
 			return err
 		}
 		if err := s.bind(c, st.Terminal); err != nil || c.t == nil {
-			return err
+			switch {
+			case c.refused == nil:
+				return err
+			case m.Command == alp.CmdKeepAliveReq:
+				s.send(c, alp.KeepAliveCnf())
+			case m.Command == alp.CmdDiscReq:
+				s.part(c, slog.LevelInfo, "the terminal leaves: "+st.Cause)
+			}
+			return nil
 		}
 		switch m.Command {
 		case alp.CmdKeepAliveReq:
@@ -225,8 +234,10 @@ func (s *Server) bind(c *conn, id alp.TerminalID) error {
 	}
 	if err := s.mayBe(id, c.key, time.Now()); err != nil {
 		s.wrongKey(c, id, err)
+		c.refused = err // and the person there reads why, until GreetWithin is over
 		return err
 	}
+	c.refused = nil
 	t := s.terminals[id]
 	if t == nil {
 		if len(s.terminals) >= MaxTerminals && !s.forgetOldest() {
