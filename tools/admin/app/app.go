@@ -81,7 +81,7 @@ func verbs() []verb {
 		{"terminal list", "", "the terminals that are connected to the group or have a name; with -host NAME of one host", 0, 0, (*command).terminalList},
 		{"terminal show", "ID|NAME", "one terminal", 1, 1, (*command).terminalShow},
 		{"terminal name", "ID NAME [location=TEXT] [key=HASH]", "give a terminal a name, and say which key is its own: the host's log has it", 2, 4, (*command).terminalName},
-		{"terminal forget", "ID", "forget its key: the next one that comes with its id and another key counts", 1, 1, (*command).terminalForget},
+		{"terminal forget", "ID", "forget its key, and send away the terminal that has it: one of its id with another key may come, and after a minute that one again", 1, 1, (*command).terminalForget},
 		{"terminal remove", "ID", "forget its name", 1, 1, remove(adminapi.KindTerminal)},
 		{"host online", "", "take new sessions", 0, 0, host("online")},
 		{"host offline", "", "take no new sessions; those that are here stay", 0, 0, host("offline")},
