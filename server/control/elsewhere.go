@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"log/slog"
+	"net/netip"
+	"time"
 
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/greeter"
@@ -68,9 +70,27 @@ func (s *Server) answerAway(p *presentation, a local.Answer) {
 	}
 }
 
+// awayAgain is how often another host is looked for, for a terminal that has
+// nothing but that to wait for.
+const awayAgain = 30 * time.Second
+
 // noneElsewhere tells p why it has nothing.
 func (s *Server) noneElsewhere(p *presentation) {
 	d := *p.away
+	if d.There == policy.InsertCard { // a card that is pushed in asks by itself
+		time.AfterFunc(awayAgain, func() {
+			s.post(func() {
+				if p.current() && p.t.conn != nil && !p.t.busy {
+					p.lookups, p.req.Failed, p.req.Circle = 0, netip.AddrPort{}, false
+					s.lookAway(p)
+				}
+			})
+		})
+	}
+	if p.barred {
+		return
+	}
+	p.barred = true
 	s.auditDenied(d, p.req.Token(), p.t.id, p.user)
 	s.say(p.t, slog.LevelWarn, "token denied", "token", p.req.Token(), "user", p.user, "module", d.Module, "reason", d.Reason)
 	s.screen(p, greeter.Screen{Kind: greeter.Denied, Text: d.Reason})

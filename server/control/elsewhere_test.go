@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hotdesk/protocol/adminapi"
 	"hotdesk/protocol/alp"
@@ -230,6 +231,46 @@ func TestDeniedHereIsDenied(t *testing.T) {
 		if d := r.parent.Keeper(ours).Detached(); len(d) != 1 {
 			t.Errorf("detached %v", d)
 		}
+	})
+}
+
+// A terminal that waits for a card goes on to another host once there is one; what
+// it shows meanwhile stays, and is remembered once.
+func TestDeniedHereUntilThereIsAnother(t *testing.T) {
+	var mu sync.Mutex
+	var up bool
+	denials := 0
+	before, _ := onNorth(func(q local.Lookup) local.Answer {
+		mu.Lock()
+		defer mu.Unlock()
+		if up {
+			return mayBe(q)
+		}
+		return local.Answer{Where: local.Refused, Reason: "no other server can be reached from here"}
+	}, "policy a host=north access=deny")
+	run(t, func(r *rig) {
+		before(r)
+		r.conf.Audit = func(e audit.Entry) {
+			mu.Lock()
+			defer mu.Unlock()
+			if e.What == audit.Deny {
+				denials++
+			}
+		}
+	}, func(r *rig) {
+		u := r.dial(a)
+		q := u.request(bare(a))
+		q.Failed = south.Target
+		u.send(q.Message())
+		u.screen()
+		u.lives(5 * time.Minute)
+		mu.Lock()
+		if up = true; denials != 1 {
+			t.Errorf("%d denials are remembered", denials)
+		}
+		mu.Unlock()
+		u.lives(30 * time.Second)
+		u.next(alp.CmdRedirectInf)
 	})
 }
 

@@ -53,6 +53,7 @@ type presentation struct {
 	second  bool          // as a second account of its kiosk
 
 	away       *policy.Decision  // nothing of this host is for it: another one has it, or the reason
+	barred     bool              // it was told the reason
 	needsLogin bool              // nothing of a session before
 	user       string            // who has logged in; others' sessions are not shown
 	sworn      bool              // at the host that redirected, which says so: a session of the user's needs no password here
