@@ -85,6 +85,7 @@ type comparer struct {
 	areas []area                  // to be sent
 	now   [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
 	last  int                     // where the last band's areas begin
+	first bool                    // the terminal's picture is black, whatever the shadow has
 }
 
 // A helper compares a part of large damage. What it runs is made once, so that
@@ -118,6 +119,7 @@ func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
 	var others [maxCores]*helper
 	for k := 1; k < parts; k++ {
 		h := helpers.Get().(*helper)
+		h.first = e.first
 		h.p, h.shadow, h.part = p, &e.shadow, image.Rect(r.Min.X, cut(k), r.Max.X, cut(k+1))
 		if k == parts-1 {
 			h.part.Max.Y = r.Max.Y
@@ -147,7 +149,7 @@ const maxCores = 8
 func (c *comparer) compare(p, shadow *draw.Pixmap, r image.Rectangle) {
 	above := len(c.areas)
 	for y := r.Min.Y; y < r.Max.Y; {
-		if bytes.Equal(p.Row(y, r.Min.X, r.Max.X), shadow.Row(y, r.Min.X, r.Max.X)) {
+		if !c.first && bytes.Equal(p.Row(y, r.Min.X, r.Max.X), shadow.Row(y, r.Min.X, r.Max.X)) {
 			y++
 			continue
 		}
@@ -167,15 +169,21 @@ func (c *comparer) compare(p, shadow *draw.Pixmap, r image.Rectangle) {
 func (c *comparer) tile(p, shadow *draw.Pixmap, t area, row int) {
 	// The X server may be drawing in p meanwhile: p is read once, and what is
 	// sent comes from the shadow.
-	for y := t.y0; y < t.y1; y++ {
-		copy(c.tileRow(t, y), p.Row(y, t.x0, t.x1))
-	}
-	a := c.narrow(shadow, t)
-	if a.pixels() == 0 {
-		return
-	}
-	for y := a.y0; y < a.y1; y++ {
-		copy(shadow.Row(y, t.x0, t.x1), c.tileRow(t, y))
+	a := t
+	if c.first {
+		for y := t.y0; y < t.y1; y++ {
+			copy(shadow.Row(y, t.x0, t.x1), p.Row(y, t.x0, t.x1))
+		}
+	} else {
+		for y := t.y0; y < t.y1; y++ {
+			copy(c.tileRow(t, y), p.Row(y, t.x0, t.x1))
+		}
+		if a = c.narrow(shadow, t); a.pixels() == 0 {
+			return
+		}
+		for y := a.y0; y < a.y1; y++ {
+			copy(shadow.Row(y, t.x0, t.x1), c.tileRow(t, y))
+		}
 	}
 	// A tile of one colour goes as a whole, so that it fits its neighbours.
 	if uniform(shadow, t) {
@@ -186,6 +194,9 @@ func (c *comparer) tile(p, shadow *draw.Pixmap, t area, row int) {
 	}
 	if a.one {
 		a.colour = pixel(shadow.Row(a.y0, a.x0, a.x0+1))
+		if c.first && a.colour == 0 {
+			return
+		}
 	} else {
 		a.looks = looksOf(shadow, a)
 	}

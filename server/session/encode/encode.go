@@ -200,7 +200,9 @@ func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
 	if sized {
 		e.resize(w, h)
 		e.cells.reset(w, h)
+		e.first = true
 		e.compare(v.Picture, e.shadow.Bounds())
+		e.first = false
 		e.finer = len(e.areas)
 	} else {
 		damage := e.cool(v.Damage, t)
@@ -270,12 +272,11 @@ func bounded(p *draw.Pixmap) (w, h int) {
 	return w, min(max(p.H, 1), draw.MaxSide, draw.MaxPixels/w)
 }
 
-// resize makes the shadow what the terminal has after a Size: black.
+// resize makes a shadow of that size, in which anything may be.
 func (e *Encoder) resize(w, h int) {
 	e.shadow, e.kept = draw.Pixmap{}, draw.Pixmap{} // for the collector, before the next one is made
 	if b, ok := copies.Get().(*[]byte); ok && cap(*b) >= w*h*4 && cap(*b) <= w*h*8 {
 		e.shadow = draw.Pixmap{Pix: (*b)[:w*h*4], Stride: w * 4, W: w, H: h}
-		clear(e.shadow.Pix)
 		return
 	}
 	e.shadow = *draw.NewPixmap(w, h)

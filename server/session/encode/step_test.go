@@ -107,3 +107,30 @@ func TestPhotoBesideText(t *testing.T) {
 		t.Errorf("%d bytes, and %d where there is only one of them", together, apart)
 	}
 }
+
+// The memory of a picture that was shown before shows nowhere.
+func TestFirstAfterAnother(t *testing.T) {
+	const w, h = 300, 200
+	for i, make := range []func(w, h int, seed uint64) *draw.Pixmap{
+		paper,
+		func(w, h int, _ uint64) *draw.Pixmap { return draw.NewPixmap(w, h) },
+		page,
+		func(w, h int, _ uint64) *draw.Pixmap {
+			p := draw.NewPixmap(w, h)
+			paint(p, image.Rect(70, 20, 71, 21), 0xffffff)
+			return p
+		},
+	} {
+		e, m, p := newEncoder(t), newModel(t), make(w, h, uint64(i))
+		step(t, e, m, View{Picture: p})
+		if err := m.differs(p); err != nil {
+			t.Errorf("picture %d: %v", i, err)
+		}
+		paint(p, image.Rect(10, 10, 290, 190), 0)
+		step(t, e, m, View{Picture: p, Damage: []image.Rectangle{p.Bounds()}})
+		if err := m.differs(p); err != nil {
+			t.Errorf("picture %d, changed: %v", i, err)
+		}
+		e.Close()
+	}
+}
