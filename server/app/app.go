@@ -32,6 +32,7 @@ import (
 	"hotdesk/server/parent"
 	"hotdesk/server/policy"
 	"hotdesk/server/session/cgroup"
+	"hotdesk/server/session/keeperapi"
 	"hotdesk/smartcard/identity"
 )
 
@@ -151,7 +152,7 @@ func flags(c *Config) *flag.FlagSet {
 	})
 	fs.StringVar(&c.PAMService, "pam-service", c.PAMService, "`NAME` of the file in /etc/pam.d that logins go by")
 	fs.BoolVar(&c.NewAuthority, "new-authority", false, "make the group authority in -state where there is none; always so with -local")
-	fs.BoolVar(&c.StopSessions, "stop-sessions", false, "end every session of -runtime, and do nothing else")
+	fs.BoolVar(&c.StopSessions, "stop-sessions", false, fmt.Sprintf("end every session of -runtime, and do nothing else; what has not ended in %v, or leaves something, is told", keeperapi.EndTime))
 	fs.TextVar(&c.LogLevel, "log-level", c.LogLevel, "`LEVEL` of the log on standard error: debug, info, warn or error")
 	return fs
 }
