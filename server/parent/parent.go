@@ -366,8 +366,12 @@ func (p *parent) oneGateway(ctx context.Context, requests *sync.WaitGroup) error
 	theirs.Close()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	// What it asked for and was not begun is not begun after it: nobody would
+	// know that session, and its terminal asks the next one.
+	its, over := context.WithCancel(ctx)
+	defer over()
 	requests.Go(func() {
-		if err := p.serve(ctx, l, requests); err != nil {
+		if err := p.serve(its, l, requests); err != nil {
 			p.Log.Error("the gateway said what it must not, and is ended", "error", err)
 			_ = cmd.Process.Kill()
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -217,6 +218,31 @@ func TestGatewayRestarted(t *testing.T) {
 	// A second server may not use the directory.
 	if err := Run(t.Context(), r.cfg); err == nil || !strings.Contains(err.Error(), "another server") {
 		t.Errorf("a second parent: %v", err)
+	}
+}
+
+// What a gateway asked for before its death, and what is not begun when the next
+// one has the list of sessions, is not begun at all: nobody would know of it.
+func TestNothingIsBegunForTheDead(t *testing.T) {
+	runtime := t.TempDir()
+	if err := os.Mkdir(keeperapi.Sessions(runtime), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := &parent{Config: Config{Runtime: runtime, FrameBuffer: t.TempDir(), SessionProgram: "/bin/false", Local: true, Log: slog.New(slog.DiscardHandler)}}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.starting.Lock() // as whoever asks for the list has it
+	refused := make(chan error)
+	go func() {
+		_, err := p.start(ctx, Start{Session: one, Token: "card.4711"})
+		refused <- err
+	}()
+	cancel()
+	p.starting.Unlock()
+	if err := <-refused; err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("%v", err)
+	}
+	if ids, err := lockFiles(runtime); len(ids) != 0 || err != nil {
+		t.Errorf("%v, %v", ids, err)
 	}
 }
 

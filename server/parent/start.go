@@ -43,7 +43,7 @@ type keeperProc struct {
 }
 
 // serve answers one gateway until it is gone; an error means that it broke the
-// rules.
+// rules. When ctx ends nothing is begun for it any more.
 func (p *parent) serve(ctx context.Context, l link, requests *sync.WaitGroup) error {
 	for {
 		m, files, err := l.receive()
@@ -136,6 +136,9 @@ func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
 	}
 	p.starting.RLock()
 	defer p.starting.RUnlock()
+	if ctx.Err() != nil {
+		return nil, errors.New("parent: whoever asked for the session is gone") // the next gateway may have the list already
+	}
 	conn, err := p.startKeeper(ctx, ks)
 	if err != nil {
 		p.Log.Error("session did not start", "session", s.Session, "token", s.Token, "error", err)
