@@ -32,7 +32,7 @@
 //     where it has ended, its user is told so.
 //  9. A password that a user has typed is given to the host that the user is
 //     sent to for a new session, and to no other, where its own login modules
-//     judge it (see handOver). It is kept until then, or for keepTyped.
+//     judge it (see handOver). It is kept until then, or for typedFor.
 //
 // A Server is safe for concurrent use; Serve is its life. Limits: those below
 // and alp.MaxLine.

@@ -26,9 +26,9 @@ import (
 // otherwise, at the moment when the user goes there.
 
 const (
-	// keepTyped is how long what was typed is kept for a redirect, as long as the
+	// typedFor is how long what was typed is kept for a redirect, as long as the
 	// login itself may take.
-	keepTyped = 5 * time.Minute
+	typedFor = 5 * time.Minute
 	// handedFor is how long a host waits for the user who was announced: longer
 	// than a redirect's proof holds.
 	handedFor = 10 * time.Second
@@ -98,7 +98,7 @@ func (s *Server) keepTyped(p *presentation, v *visit) {
 	}
 	kept.layout, kept.lang, kept.desktop = v.layout, v.lang, v.desktop
 	p.typed = kept
-	time.AfterFunc(keepTyped, func() { s.post(kept.wipe) })
+	time.AfterFunc(typedFor, func() { s.post(kept.wipe) })
 }
 
 // handOver gives the host that p is sent to what its user has typed, where that
@@ -175,7 +175,7 @@ func (s *Server) takeOver(p *presentation) {
 	delete(s.handed, p.t.id)
 	p.forgetTyped()
 	p.typed = h.typed
-	time.AfterFunc(keepTyped, func() { s.post(h.typed.wipe) })
+	time.AfterFunc(typedFor, func() { s.post(h.typed.wipe) })
 	if greeter.HasLayout(h.typed.layout) {
 		p.req.Layout = h.typed.layout
 	}
