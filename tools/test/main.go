@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -79,10 +81,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 			if err := goTest(ctx, c, "-tags=pcsc,usb", "-timeout=5m", "./smartcard/...", "./server/session/media"); err != nil {
 				return err
 			}
-			return goTest(ctx, c, "-tags=pcsc", "-timeout=5m", "-run=^TestPCSC|^"+storm+"$", endToEnd)
+			return goTest(ctx, c, "-tags=pcsc", "-timeout=5m", "-run=^("+strings.Join(append(taggedTests("pcsc", endToEnd), storm), "|")+")$", endToEnd)
 		}},
 		{"tests, logins", func(ctx context.Context, c config) error {
-			return goTest(ctx, c, "-tags=pam", "-timeout=5m", "-run=^TestPAM|^TestLogin|^TestKiosk|^TestPolicy", "./tools/e2e", "./server/parent")
+			const parent = "./server/parent"
+			return goTest(ctx, c, "-tags=pam", "-timeout=8m", "-run=^("+strings.Join(taggedTests("pam", endToEnd, parent), "|")+")$", endToEnd, parent)
 		}},
 		{"codecs, 32 bit", codecs386},
 		{"fuzz", fuzz},
@@ -154,6 +157,26 @@ func goTool(ctx context.Context, c config, args ...string) error {
 // goTest runs tests; vet has a stage of its own.
 func goTest(ctx context.Context, c config, args ...string) error {
 	return goTool(ctx, c, append([]string{"test", "-vet=off"}, args...)...)
+}
+
+var testName = regexp.MustCompile(`(?m)^func (Test\w+)\(\w+ \*testing\.T\)`)
+
+// taggedTests are the tests that a tag adds to folders, found in the files, so that
+// none is forgotten.
+func taggedTests(tag string, folders ...string) (names []string) {
+	for _, folder := range folders {
+		files, _ := filepath.Glob(filepath.Join(folder, "*_test.go")) // the pattern is right
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil || !bytes.HasPrefix(text, []byte("//go:build "+tag+"\n")) {
+				continue // go test says what is wrong with it
+			}
+			for _, m := range testName.FindAllSubmatch(text, -1) {
+				names = append(names, string(m[1]))
+			}
+		}
+	}
+	return names
 }
 
 func gofmt(ctx context.Context, c config) error {
