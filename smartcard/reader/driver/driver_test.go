@@ -276,6 +276,60 @@ func TestPulledInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestAnswerLost: a card is pulled while it gets its power, or in an exchange, and
+// its reader, which knows no abort, forgets to answer, as qemu's does. The next card
+// is there a moment later, and the reader is not reset.
+func TestAnswerLost(t *testing.T) {
+	for _, at := range []string{"power", "exchange"} {
+		t.Run(at, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dev := usbtest.New(usbtest.Config{Level: ccid.ExtendedAPDU, Features: automatic, NoAbort: true})
+				card := &echo{atr: usbtest.ATR(1, 0, "")}
+				d := newDesk(t, dev)
+				defer d.s.Close() // before the bubble ends
+				d.next(reader.ReaderAdded)
+				synctest.Wait()
+				if at == "power" {
+					silent := dev.Silence()
+					dev.Insert(0, card)
+					<-silent
+					dev.Remove(0)
+				} else {
+					dev.Insert(0, card)
+					c := d.next(reader.Inserted).Card
+					silent := dev.Silence()
+					result := make(chan error)
+					go func() {
+						_, err := c.Transmit(t.Context(), []byte{0, 0x10, 0, 0})
+						result <- err
+					}()
+					<-silent
+					dev.Remove(0)
+					if err := <-result; !errors.Is(err, reader.ErrRemoved) {
+						t.Errorf("%v", err)
+					}
+				}
+				began := time.Now()
+				dev.Insert(0, card)
+				if at == "power" {
+					first := d.next(reader.Inserted).Card
+					if _, err := first.Transmit(t.Context(), []byte{0, 0x10, 0, 0}); !errors.Is(err, reader.ErrRemoved) {
+						t.Errorf("the card that was pulled: %v", err)
+					}
+				}
+				d.next(reader.Removed)
+				c := d.next(reader.Inserted).Card
+				if b, err := c.Transmit(t.Context(), []byte{0, 0x10, 0, 0}); err != nil || len(b) != 6 {
+					t.Errorf("%x, %v", b, err)
+				}
+				if took := time.Since(began); took > 1100*time.Millisecond {
+					t.Errorf("the next card is there after %v", took)
+				}
+			})
+		})
+	}
+}
+
 // TestGivenUp: who gives an exchange up does not disturb the next one.
 func TestGivenUp(t *testing.T) {
 	dev := usbtest.New(usbtest.Config{Level: ccid.ShortAPDU, Features: automatic})

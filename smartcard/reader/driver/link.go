@@ -177,17 +177,25 @@ func (l *link) receive(ctx context.Context, wait time.Duration) (ccid.Answer, er
 }
 
 // abort ends whatever the slot does (section 5.3.1): by the control pipe and
-// the bulk pipe with the same number.
+// the bulk pipe with the same number. A reader that knows no abort may have lost
+// the answer and do nothing, as qemu's does when a card is pulled: then its status
+// comes at once, and does not say that it is busy.
 func (l *link) abort(slot byte) error {
 	seq := l.seq
 	l.seq++
 	ctx, cancel := context.WithTimeout(l.ctx, patience)
 	defer cancel()
-	if err := l.p.Control(ctx, ccid.RequestAbort, uint16(seq)<<8|uint16(slot)); err != nil {
-		return err
-	}
 	c := ccid.Simple(ccid.Abort, slot, seq)
-	c.Seq = seq
-	_, err := l.ask(ctx, c, ccid.SlotStatus, patience)
+	stall := l.p.Control(ctx, ccid.RequestAbort, uint16(seq)<<8|uint16(slot))
+	switch {
+	case errors.Is(stall, ErrStall):
+		c = ccid.Simple(ccid.GetSlotStatus, slot, seq)
+	case stall != nil:
+		return stall
+	}
+	a, err := l.ask(ctx, c, ccid.SlotStatus, patience)
+	if err == nil && stall != nil && a.Outcome() == ccid.Failed && a.Error == ccid.CmdSlotBusy {
+		return stall
+	}
 	return err
 }

@@ -88,7 +88,14 @@ func (s *slot) power() (*contact, error) {
 		return nil, err
 	}
 	defer s.l.done()
-	k, err := powerOn(s.l.ctx, s.l, s.number)
+	ctx, cancel := context.WithCancel(s.l.ctx)
+	defer cancel()
+	stop := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watch(stop, cancel) })
+	k, err := powerOn(ctx, s.l, s.number)
+	close(stop)
+	watch.Wait()
 	switch {
 	case err != nil:
 		return nil, explain(err)
@@ -100,18 +107,40 @@ func (s *slot) power() (*contact, error) {
 	return k, nil
 }
 
+// watch gives what is done with the card some time to end once the card has gone,
+// as pull does. Nobody else touches the slot meanwhile.
+func (s *slot) watch(stop <-chan struct{}, cancel func()) {
+	for {
+		select {
+		case <-stop:
+			return
+		case c := <-s.changes:
+			if s.later(c) {
+				time.AfterFunc(grace, cancel)
+				return
+			}
+		}
+	}
+}
+
 // changed reports whether the card went, and perhaps another one came, since
 // the change that is followed.
 func (s *slot) changed() bool {
 	for len(s.changes) > 0 {
-		c := <-s.changes
-		if !s.heard && c.Present {
-			s.heard = true // what the status told already
-			continue
-		}
-		s.pending = append(s.pending, c)
+		s.later(<-s.changes)
 	}
 	return len(s.pending) > 0
+}
+
+// later keeps a change until the one that is followed has been, and reports
+// whether there is something to keep.
+func (s *slot) later(c ccid.Change) bool {
+	if !s.heard && c.Present {
+		s.heard = true // what the status told already
+		return false
+	}
+	s.pending = append(s.pending, c)
+	return true
 }
 
 func (s *slot) pull() {

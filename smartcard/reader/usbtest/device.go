@@ -53,6 +53,7 @@ type Config struct {
 	Multiplier  byte       // of the waiting time that it asks for; 0: 1
 	EmptyPacket bool       // it ends a message of whole packets with an empty one
 	SlowPPS     bool       // it refuses speeds other than the default
+	NoAbort     bool       // it knows no abort, as qemu's reader
 }
 
 // Addresses of the endpoints, and the size of their packets.
@@ -324,7 +325,7 @@ func (d *Device) Listen() {
 func (d *Device) ControlAbort(slot, seq byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if int(slot) >= len(d.slots) {
+	if int(slot) >= len(d.slots) || d.cfg.NoAbort {
 		return ErrStall
 	}
 	d.slots[slot].abort(seq)
