@@ -103,22 +103,14 @@ func (s *shell) askPIN(a terminal.AskPIN) {
 // askTries asks the card how often its PIN may still be wrong, while the person
 // types already. A card that does not tell lets it be.
 func (s *shell) askTries(a terminal.AskTries) {
-	card := s.cardNumber(a.Card)
-	if card == nil {
-		return // its removal is on the way
-	}
-	lock := s.lockOf(a.Card)
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
-		defer cancel()
-		e := terminal.PINTries{Card: a.Card, Tag: a.Tag}
-		err := lock.alone(ctx, func() (err error) {
-			if p := s.pad.Load(); p == nil || p.tag != a.Tag {
-				return errors.New("the PIN was typed before") // a SELECT might undo it
-			}
-			e.Status, err = pinTries(ctx, card)
-			return err
-		})
+	e := terminal.PINTries{Card: a.Card, Tag: a.Tag}
+	s.dialogue(a.Card, answerWithin, func(ctx context.Context, card reader.Card) (err error) {
+		if p := s.pad.Load(); p == nil || p.tag != a.Tag {
+			return errors.New("the PIN was typed before") // a SELECT might undo it
+		}
+		e.Status, err = pinTries(ctx, card)
+		return err
+	}, func(err error) {
 		if err != nil {
 			s.log.Debug("the card does not say how many tries its PIN has", "reason", err.Error())
 			return
@@ -147,6 +139,22 @@ func (s *shell) cardNumber(n int) reader.Card {
 	return nil
 }
 
+// dialogue has f speak with the card of that number while nobody else does, and
+// then told how that ended, beside everything else. A card that is out has none: its
+// removal is on the way.
+func (s *shell) dialogue(n int, within time.Duration, f func(context.Context, reader.Card) error, then func(error)) {
+	card := s.cardNumber(n)
+	if card == nil {
+		return
+	}
+	lock := s.lockOf(n)
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, within)
+		defer cancel()
+		then(lock.alone(ctx, func() error { return f(ctx, card) }))
+	})
+}
+
 // alone does f while nobody else has a dialogue with the card.
 func (l *cardLock) alone(ctx context.Context, f func() error) error {
 	if err := l.take(ctx); err != nil {
@@ -158,19 +166,11 @@ func (l *cardLock) alone(ctx context.Context, f func() error) error {
 
 // exchange has the card answer a command of a proof.
 func (s *shell) exchange(a terminal.Exchange) {
-	card := s.cardNumber(a.Card)
-	if card == nil {
-		return // its removal is on the way
-	}
-	lock := s.lockOf(a.Card)
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
-		defer cancel()
-		e := terminal.CardAnswered{Card: a.Card, Tag: a.Tag}
-		err := lock.alone(ctx, func() (err error) {
-			e.Answer, err = card.Transmit(ctx, a.Command)
-			return err
-		})
+	e := terminal.CardAnswered{Card: a.Card, Tag: a.Tag}
+	s.dialogue(a.Card, answerWithin, func(ctx context.Context, card reader.Card) (err error) {
+		e.Answer, err = card.Transmit(ctx, a.Command)
+		return err
+	}, func(err error) {
 		if err != nil {
 			e.Reason = err.Error()
 		}
@@ -186,22 +186,17 @@ func (s *shell) verify(v pinTyped) {
 	}
 	s.pad.Store(nil)
 	s.redraw()
-	card := s.cardNumber(v.pad.card)
 	e := terminal.PINGiven{Card: v.pad.card, Tag: v.pad.tag}
-	if card == nil || v.digits == nil {
+	if v.digits == nil || s.cardNumber(v.pad.card) == nil {
 		e.Reason = "the person gave up"
 		s.step(e)
 		return
 	}
 	s.pinned = v.pad.card
-	lock := s.lockOf(v.pad.card)
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
-		defer cancel()
-		err := lock.alone(ctx, func() (err error) {
-			e.Status, err = verifyPIN(ctx, card, v.digits)
-			return err
-		})
+	s.dialogue(v.pad.card, answerWithin, func(ctx context.Context, card reader.Card) (err error) {
+		e.Status, err = verifyPIN(ctx, card, v.digits)
+		return err
+	}, func(err error) {
 		if err != nil {
 			e.Reason = err.Error()
 		}
@@ -251,22 +246,17 @@ func exchangeOne(ctx context.Context, card reader.Card, c apdu.Command) (apdu.Re
 // its start, so that a session's programs do not find it open.
 func (s *shell) endProof(a terminal.EndProof) {
 	s.closePad()
-	card := s.cardNumber(a.Card)
-	if card == nil || s.pinned != a.Card {
+	if s.pinned != a.Card || s.cardNumber(a.Card) == nil {
 		return
 	}
 	s.pinned = 0
-	lock := s.lockOf(a.Card)
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
-		defer cancel()
-		err := lock.alone(ctx, func() error {
-			err := reader.Reset(ctx, card)
-			if errors.Is(err, reader.ErrNoReset) {
-				_, err = exchangeOne(ctx, card, piv.Forget())
-			}
-			return err
-		})
+	s.dialogue(a.Card, answerWithin, func(ctx context.Context, card reader.Card) error {
+		err := reader.Reset(ctx, card)
+		if errors.Is(err, reader.ErrNoReset) {
+			_, err = exchangeOne(ctx, card, piv.Forget())
+		}
+		return err
+	}, func(err error) {
 		if err != nil && !errors.Is(err, reader.ErrRemoved) {
 			s.log.Warn("the card keeps its PIN verified", "reason", err.Error())
 		}
@@ -286,19 +276,13 @@ func (s *shell) setRules(a terminal.SetRules) {
 }
 
 // nameCard names a card by the rules of now.
-func (s *shell) nameCard(n int, card reader.Card) {
+func (s *shell) nameCard(n int) {
 	rules, version := s.rules, s.ruled
-	lock := s.lockOf(n)
-	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, readWithin)
-		defer cancel()
-		var t identity.Token
-		err := lock.alone(ctx, func() (err error) {
-			t, err = identity.Identify(ctx, card, rules)
-			return err
-		})
-		s.fromHere(named{n, version, t, err})
-	})
+	var t identity.Token
+	s.dialogue(n, readWithin, func(ctx context.Context, card reader.Card) (err error) {
+		t, err = identity.Identify(ctx, card, rules)
+		return err
+	}, func(err error) { s.fromHere(named{n, version, t, err}) })
 }
 
 // packages takes out what only programmers can use.

@@ -333,9 +333,7 @@ func (s *shell) perform(actions []terminal.Action) {
 		case terminal.SetRules:
 			s.setRules(a)
 		case terminal.NameCard:
-			if card := s.cardNumber(a.Card); card != nil {
-				s.nameCard(a.Card, card)
-			}
+			s.nameCard(a.Card)
 		case terminal.Locate:
 			s.finder.Heard(s.ears.servers())
 			s.find(s.finder.Locate(time.Now(), froms[a.From]))
@@ -461,7 +459,7 @@ func (s *shell) cardEvent(e reader.Event) {
 		n := s.counters.Inserts
 		s.in = append(s.in, cardIn{e.Card, n, newCardLock()})
 		s.step(terminal.CardIn{Card: n})
-		s.nameCard(n, e.Card)
+		s.nameCard(n)
 	case reader.Removed:
 		for i, c := range s.in {
 			if c.card == e.Card {

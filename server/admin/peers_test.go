@@ -88,6 +88,18 @@ type pair struct {
 	mine, theirs *rows
 }
 
+// withPair runs f in a bubble with two hosts.
+func withPair(t *testing.T, f func(*testing.T, pair)) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		defer func() { <-time.After(time.Minute) }() // for connections that linger
+		defer wg.Wait()
+		defer cancel()
+		f(t, newPair(t, ctx, &wg))
+	})
+}
+
 func newPair(t *testing.T, ctx context.Context, wg *sync.WaitGroup) pair {
 	p := pair{
 		mine:   &rows{all: []adminapi.Session{{ID: "00112233445566aa", User: "ann"}}},
@@ -149,13 +161,7 @@ func get[T any](t *testing.T, s *Server, method, path, body string) (out T, code
 // The whole group is asked, and whoever does not answer is named and not waited
 // for.
 func TestGroup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer func() { <-time.After(time.Minute) }() // for connections that linger
-		defer wg.Wait()
-		defer cancel()
-		p := newPair(t, ctx, &wg)
+	withPair(t, func(t *testing.T, p pair) {
 		begin := time.Now()
 		s, _ := get[adminapi.GroupSessions](t, p.north, "GET", "/group/sessions", "")
 		if d := time.Since(begin); d > PeerWithin {
@@ -220,13 +226,7 @@ func TestGroup(t *testing.T) {
 
 // Nothing but what other hosts may ask is there for them.
 func TestPeersMay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer func() { <-time.After(time.Minute) }() // for connections that linger
-		defer wg.Wait()
-		defer cancel()
-		p := newPair(t, ctx, &wg)
+	withPair(t, func(t *testing.T, p pair) {
 		south := remote{"south", []netip.AddrPort{netip.MustParseAddrPort("10.0.0.2:7443")}}
 		var e adminapi.Error
 		for _, c := range []struct {
@@ -313,13 +313,7 @@ func TestNewest(t *testing.T) {
 // A terminal's key is forgotten on all hosts, and the admin reads what becomes of
 // the terminal that had it.
 func TestForgetKey(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer func() { <-time.After(time.Minute) }() // for connections that linger
-		defer wg.Wait()
-		defer cancel()
-		p := newPair(t, ctx, &wg)
+	withPair(t, func(t *testing.T, p pair) {
 		p.north.conf.Group = table(tableHost(1, "north", nil), tableHost(2, "south", nil))
 		for id, want := range map[string]string{
 			"080020c0ffee": "the one of the old key was sent away, and may come again in a minute",
@@ -351,13 +345,7 @@ func (c certified) ConnectionState() tls.ConnectionState {
 // A login goes to the host that it is for, and to no other that answers in its
 // place, whatever the group thinks of that.
 func TestHandLogin(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		defer func() { <-time.After(time.Minute) }() // for connections that linger
-		defer wg.Wait()
-		defer cancel()
-		p := newPair(t, ctx, &wg)
+	withPair(t, func(t *testing.T, p pair) {
 		login := func() adminapi.PeerLogin {
 			return adminapi.PeerLogin{Terminal: "080020c0ffee", Token: "card.1", User: "ann", Password: []byte("pw")}
 		}
