@@ -487,4 +487,15 @@ func TestWaitSeesWhatDidNotLast(t *testing.T) {
 	if news, _, _ := b.since(count); len(news) != 1 || news[0].Code != 1 {
 		t.Errorf("%+v", news)
 	}
+	// Without news the last one is told, with what is closed at the one after it:
+	// who looked at the two apart slept through what came between.
+	news, count, changed := b.since(b.latest())
+	if len(news) != 1 || news[0].Code != 1 {
+		t.Errorf("%+v", news)
+	}
+	b.write(Status{Code: 2}, nil)
+	<-changed
+	if news, _, _ = b.since(count); len(news) != 1 || news[0].Code != 2 {
+		t.Errorf("%+v", news)
+	}
 }

@@ -79,12 +79,12 @@ func (b *board) read() (Status, []reader.Card, <-chan struct{}) {
 	return b.past[len(b.past)-1], b.cards, b.changed
 }
 
-// since returns the statuses after the first n, or as many as are remembered,
-// and how many there have been.
+// since returns the statuses after the first n, or as many as are remembered, but
+// at least the last one; how many there have been; and what is closed at the next.
 func (b *board) since(n int) (news []Status, count int, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.past[max(0, len(b.past)-(b.count-n)):]), b.count, b.changed
+	return slices.Clone(b.past[max(0, len(b.past)-max(1, b.count-n)):]), b.count, b.changed
 }
 
 // latest is how many statuses there have been.

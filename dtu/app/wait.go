@@ -129,10 +129,10 @@ func (s *shell) wait(ctx context.Context, texts []string, timeout time.Duration)
 		if pixels {
 			watch.Take() // before looking, so that what comes later is told
 		}
-		st, _, _ := s.status.read()
 		news, now, changed := s.status.since(seen)
 		seen = now
-		if pixels || len(news) == 0 {
+		st := news[len(news)-1]
+		if pixels {
 			news = []Status{st}
 		}
 		missing := ""
