@@ -75,3 +75,29 @@ func TestPSNR(t *testing.T) {
 		t.Errorf("other sizes: %v", got)
 	}
 }
+
+func TestGoals(t *testing.T) {
+	results := []Result{
+		{Work: "typing", Peer: floor, P50: 0.5, P99: 1}, {Work: "typing", Peer: "hotdesk", P50: 0.96, P99: 4, Down: 990, LatMS: make([]float64, 10), CPU: 0.05},
+		{Work: "pages", Peer: "hotdesk", Down: 42_800_000}, {Work: "pages", Peer: tigerExact, Down: 70_500_000},
+		{Work: "video", Peer: "hotdesk", PSNR: 38.96},
+	}
+	var text, page strings.Builder
+	judge(&text, results)
+	goalTable(&page, results)
+	for _, want := range []string{"1.92 floor", "4.00 floor", "NOT met", "0.61 TL", "38.96  "} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("no %q in\n%s", want, &text)
+		}
+	}
+	if got, want := page.String(), `| work | measure | Hotdesk | beside it | ratio | goal | |
+|---|---|---|---|---|---|---|
+| typing | echo p50 | 0.96 | floor 0.5 | 1.92 | <= 2.00 | met |
+| typing | echo p99 | 4 | floor 1 | 4.00 | <= 3.00 | **missed** |
+| typing | bytes a key | 99 |  |  | <= 100.00 | met |
+| pages | bytes | 42.80 M | TL 70.50 M | 0.61 | <= 0.80 | met |
+| video | dB | 39 |  |  | >= 36.00 | met |
+`; got != want {
+		t.Errorf("%s", got)
+	}
+}

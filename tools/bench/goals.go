@@ -70,8 +70,34 @@ var goals = func() []goal {
 	return g
 }()
 
-// judge prints each goal that was measured, and what came of it.
-func judge(out io.Writer, results []Result) {
+// A verdict is a goal that was measured, and what came of it.
+type verdict struct {
+	goal
+	ours, theirs float64 // medians; theirs is 0 where nothing is divided
+	met          bool
+}
+
+// value is what the goal is about.
+func (v verdict) value() float64 {
+	if v.peer == "" {
+		return v.ours
+	}
+	return v.ours / v.theirs
+}
+
+// wanted is what value should be.
+func (v verdict) wanted() string {
+	if v.most == 0 {
+		return fmt.Sprintf(">= %.2f", v.least)
+	}
+	return fmt.Sprintf("<= %.2f", v.most)
+}
+
+// short are the names of those that figures are divided by.
+var short = map[string]string{floor: "floor", tiger: "T", tigerExact: "TL"}
+
+// verdicts are those of the goals for which there are figures.
+func verdicts(results []Result) []verdict {
 	of := func(work, peer string) (rs []Result) {
 		for _, r := range results {
 			if r.Work == work && r.Peer == peer {
@@ -80,26 +106,62 @@ func judge(out io.Writer, results []Result) {
 		}
 		return rs
 	}
-	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "goal\t\tmeasured\twanted\t")
+	var list []verdict
 	for _, g := range goals {
 		rs := of(g.work, "hotdesk")
 		if len(rs) == 0 {
 			continue
 		}
-		v, beside := median(rs, g.figure), ""
+		v := verdict{goal: g, ours: median(rs, g.figure)}
 		if g.peer != "" {
-			base := median(of(g.work, g.peer), g.figure)
-			if base == 0 {
+			if v.theirs = median(of(g.work, g.peer), g.figure); v.theirs == 0 {
 				continue
 			}
-			v, beside = v/base, " "+map[string]string{floor: "floor", tiger: "T", tigerExact: "TL"}[g.peer]
 		}
-		want, met := fmt.Sprintf("<= %.2f", g.most), v <= g.most
+		v.met = v.value() <= g.most
 		if g.most == 0 {
-			want, met = fmt.Sprintf(">= %.2f", g.least), v >= g.least
+			v.met = v.value() >= g.least
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.2f%s\t%s\t%s\n", g.work, g.what, v, beside, want, map[bool]string{true: "met", false: "NOT met"}[met])
+		list = append(list, v)
+	}
+	return list
+}
+
+// judge prints each goal that was measured, and what came of it.
+func judge(out io.Writer, results []Result) {
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "goal\t\tmeasured\twanted\t")
+	for _, v := range verdicts(results) {
+		beside := ""
+		if v.peer != "" {
+			beside = " " + short[v.peer]
+		}
+		fmt.Fprintf(t, "%s\t%s\t%.2f%s\t%s\t%s\n", v.work, v.what, v.value(), beside, v.wanted(), map[bool]string{true: "met", false: "NOT met"}[v.met])
 	}
 	t.Flush()
+}
+
+// goalTable is the same in Markdown, with what was divided.
+func goalTable(out io.Writer, results []Result) {
+	fmt.Fprintln(out, "| work | measure | Hotdesk | beside it | ratio | goal | |\n|---|---|---|---|---|---|---|")
+	for _, v := range verdicts(results) {
+		theirs, ratio := "", ""
+		if v.peer != "" {
+			theirs, ratio = short[v.peer]+" "+figure(v.theirs), fmt.Sprintf("%.2f", v.value())
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", v.work, v.what, figure(v.ours), theirs, ratio, v.wanted(), map[bool]string{true: "met", false: "**missed**"}[v.met])
+	}
+}
+
+// figure is v with three digits that count, or all before the point.
+func figure(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.1f k", v/1e3)
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
 }

@@ -15,7 +15,7 @@ import (
 func writePage(file string, results []Result) error {
 	var t, g bytes.Buffer
 	table(&t, results)
-	judge(&g, results)
+	goalTable(&g, results)
 	reps := 0
 	for _, r := range results {
 		reps = max(reps, r.Rep)
@@ -25,7 +25,7 @@ func writePage(file string, results []Result) error {
 		time.Now().UTC().Format(time.DateOnly), processor(), runtime.NumCPU(), load(), runtime.Version(), reps)
 	b.WriteString("T is TigerVNC as its viewer asks on a LAN, TL its lossless mode, floor an X server that is only looked at. Hotdesk encrypts, the others do not.\n")
 	b.WriteString("`pages` and `flip` are exact, `pages-first` and `video` near and exact when they rest. PSNR of `pages` is the worst page's, of `video` the mean.\n")
-	fmt.Fprintf(&b, "\n```\n%s```\n\n```\n%s```\n", g.Bytes(), t.Bytes())
+	fmt.Fprintf(&b, "\n%s\n```\n%s```\n", g.Bytes(), t.Bytes())
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
 
