@@ -69,7 +69,7 @@ func (s *Screen) apply(op draw.Op) {
 	p := s.pic
 	switch op.Code {
 	case draw.Size:
-		s.pic, s.kept = blank(p, op.W, op.H), nil
+		s.pic, s.kept, s.spare = blank(p, s.spare, op.W, op.H), nil, nil
 	case draw.Fill:
 		fill(p, op.X, op.Y, op.W, op.H, op.B, op.G, op.R)
 	case draw.Copy:
@@ -107,11 +107,15 @@ func (s *Screen) setShape(c shape) {
 	s.changed(s.shapeRect())
 }
 
-// blank returns a black picture, in p's memory where that has the size.
-func blank(p *draw.Pixmap, w, h int) *draw.Pixmap {
-	if p != nil && p.W == w && p.H == h {
+// blank returns a black picture, in the memory of p, or of spare which is black,
+// where that has the size.
+func blank(p, spare *draw.Pixmap, w, h int) *draw.Pixmap {
+	switch {
+	case p != nil && p.W == w && p.H == h:
 		clear(p.Pix)
 		return p
+	case spare != nil && spare.W == w && spare.H == h:
+		return spare
 	}
 	return draw.NewPixmap(w, h)
 }

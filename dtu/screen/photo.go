@@ -331,12 +331,67 @@ func paint(p *draw.Pixmap, op draw.Op) {
 	bits := draw.IndexBits(n)
 	mask := byte(1<<bits - 1)
 	size := (op.H*bits + 7) / 8
+	left := 0 // of here on
+	if bits == 1 {
+		left = paintTwo(p, op, table[0], table[1], size)
+	}
 	// Row by row in the picture: a column is few bytes, and stays at hand.
 	for y := range op.H {
-		row := p.Row(op.Y+y, op.X, op.X+op.W)
-		at, down := y*bits/8, 8-bits-y*bits%8
+		row := p.Row(op.Y+y, op.X+left, op.X+op.W)
+		at, down := left*size+y*bits/8, 8-bits-y*bits%8
 		for x := 0; x < len(row); x, at = x+4, at+size {
 			binary.LittleEndian.PutUint32(row[x:], table[op.Pix[at]>>down&mask])
 		}
 	}
+}
+
+// paintTwo draws all of a PALETTE of two colours but the last few columns, and
+// returns where these begin: eight rows of eight columns at a time, four pixels
+// of a row by a look into a table.
+func paintTwo(p *draw.Pixmap, op draw.Op, first, second uint32, size int) (left int) {
+	var four [16][2]uint64
+	for i := range four {
+		for k := range 4 {
+			c := first
+			if i>>(3-k)&1 != 0 {
+				c = second
+			}
+			four[i][k/2] |= uint64(c) << (32 * (k & 1))
+		}
+	}
+	left = op.W &^ 7
+	for y := 0; y < op.H; y += 8 {
+		var rows [8][]byte
+		n := min(8, op.H-y)
+		for k := range n {
+			rows[k] = p.Row(op.Y+y+k, op.X, op.X+left)
+		}
+		for x := 0; x < left; x += 8 {
+			in := op.Pix[x*size+y/8:]
+			in = in[:7*size+1]
+			square := transpose(uint64(in[0])<<56 | uint64(in[size])<<48 | uint64(in[2*size])<<40 | uint64(in[3*size])<<32 |
+				uint64(in[4*size])<<24 | uint64(in[5*size])<<16 | uint64(in[6*size])<<8 | uint64(in[7*size]))
+			for k := range n {
+				row := rows[k][x*4:][:32]
+				a, b := &four[square>>60], &four[square>>56&15]
+				square <<= 8
+				binary.LittleEndian.PutUint64(row, a[0])
+				binary.LittleEndian.PutUint64(row[8:], a[1])
+				binary.LittleEndian.PutUint64(row[16:], b[0])
+				binary.LittleEndian.PutUint64(row[24:], b[1])
+			}
+		}
+	}
+	return left
+}
+
+// transpose makes columns of the rows of eight by eight bits, the first in the
+// high byte (Hacker's Delight, 7-3).
+func transpose(v uint64) uint64 {
+	t := (v ^ v>>7) & 0x00aa00aa00aa00aa
+	v ^= t ^ t<<7
+	t = (v ^ v>>14) & 0x0000cccc0000cccc
+	v ^= t ^ t<<14
+	t = (v ^ v>>28) & 0x00000000f0f0f0f0
+	return v ^ t ^ t<<28
 }

@@ -33,6 +33,7 @@ type Screen struct {
 	w, h    int
 	pic     *draw.Pixmap // what is shown, centred; nil: black
 	kept    *draw.Pixmap // what was put by of it; nil: nothing
+	spare   *draw.Pixmap // all black, for the next picture: fresh memory would cost milliseconds; nil: none
 	live    *Decoder     // the one that may draw; nil after Blank
 	shape   shape        // of the pointer; none: hidden
 	pointer image.Point  // on the screen
@@ -81,6 +82,10 @@ func (s *Screen) Attach() *Decoder {
 func (s *Screen) Blank(osd image.Image) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.pic != nil && (s.spare == nil || len(s.pic.Pix) >= len(s.spare.Pix)) {
+		clear(s.pic.Pix)
+		s.spare = s.pic
+	}
 	s.live, s.pic, s.kept, s.shape, s.notice = nil, nil, nil, shape{}, nil
 	if osd != nil {
 		s.pic = fromImage(osd, s.w, s.h)

@@ -66,6 +66,23 @@ func TestDetached(t *testing.T) {
 }
 
 // The same while a decoder draws as fast as it can, for the race detector.
+// A picture in the memory of one before it begins black.
+func TestBlankTwice(t *testing.T) {
+	s := New(8, 8)
+	for range 3 {
+		d := s.Attach()
+		st := newStream(t, draw.Window)
+		decode(t, d, st.frame(size(8, 8), fillOp(2, 2, 3, 3, 0x50)))
+		if p := s.Snapshot(); p.Row(2, 2, 3)[0] != 0x50 || p.Row(0, 0, 1)[0] != 0 || p.Row(6, 6, 7)[0] != 0 {
+			t.Errorf("shown is\n%s", grey(p))
+		}
+		decode(t, d, st.frame(fillOp(0, 0, 8, 8, 0x70)))
+		s.Blank(nil)
+		s.Blank(uniform(3, 1, color.Gray{0x20}))
+		d.Close()
+	}
+}
+
 func TestBlankWhileDrawing(t *testing.T) {
 	s := New(64, 64)
 	for range 20 {

@@ -41,9 +41,10 @@ type peer interface {
 	pointer(x, y int)
 	bytes() (down, up int64) // at the terminal, so far
 	updates() int64
-	last() time.Time // of the last update
-	image() []byte   // B G R X, a copy of what the terminal shows
-	arm()            // begins to look for a change
+	last() time.Time             // of the last update
+	image() []byte               // B G R X, a copy of what the terminal shows
+	rows(y0, y1 int, pix []byte) // the same of some rows, to where they are in pix
+	arm()                        // begins to look for a change
 	wait(time.Duration) (time.Time, bool)
 	pids() []int // of the server's side
 	err() error

@@ -96,6 +96,12 @@ func (n *none) image() []byte {
 	return bytes.Clone(n.pic.Pix)
 }
 
+func (n *none) rows(y0, y1 int, pix []byte) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	copy(pix[y0*n.pic.Stride:y1*n.pic.Stride], n.pic.Pix[y0*n.pic.Stride:])
+}
+
 func (n *none) arm() {
 	select {
 	case <-n.hit:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
 	"net"
 	"net/netip"
 	"os"
@@ -158,13 +159,14 @@ func (h *hotdesk) attach(ctx context.Context) error {
 	return err
 }
 
-// again attaches anew, and returns how long that took until the whole picture
-// was there, exact.
+// again attaches anew when the card has come, and returns how long that took
+// until the whole picture was there, exact.
 func (h *hotdesk) again() (time.Duration, error) {
 	before := h.image()
 	h.view.Close("the benchmark attaches again")
 	<-h.view.Done()
 	h.scr.Blank(nil)
+	time.Sleep(onItsWay)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	start := time.Now()
@@ -217,8 +219,12 @@ func (h *hotdesk) bytes() (down, up int64) {
 func (h *hotdesk) updates() int64  { return h.count.Load() }
 func (h *hotdesk) last() time.Time { return time.Unix(0, h.when.Load()) }
 func (h *hotdesk) image() []byte   { return h.scr.SnapshotBare().Pix }
-func (h *hotdesk) pids() []int     { return nil }
-func (h *hotdesk) err() error      { return h.view.Err() }
+func (h *hotdesk) rows(y0, y1 int, pix []byte) {
+	h.scr.ReadBare(image.Rect(0, y0, h.w, y1), pix[y0*h.w*4:], h.w*4)
+}
+
+func (h *hotdesk) pids() []int { return nil }
+func (h *hotdesk) err() error  { return h.view.Err() }
 
 func (h *hotdesk) arm() {
 	select {
@@ -282,6 +288,7 @@ func (b *bench) openTigerVNC(x *session, jpeg bool) error {
 
 // again connects once more, until the first update, which is the whole screen.
 func (v tigervnc) again() (time.Duration, error) {
+	time.Sleep(onItsWay)
 	start := time.Now()
 	c, err := rfb.Dial(fmt.Sprintf("127.0.0.1:%d", v.port), v.opt)
 	if err != nil {
@@ -306,6 +313,7 @@ func (v tigervnc) bytes() (down, up int64)                { return v.Bytes.Load(
 func (v tigervnc) updates() int64                         { return v.Updates.Load() }
 func (v tigervnc) last() time.Time                        { return time.Unix(0, v.Last.Load()) }
 func (v tigervnc) image() []byte                          { return v.Image() }
+func (v tigervnc) rows(y0, y1 int, pix []byte)            { v.Rows(y0, y1, pix) }
 func (v tigervnc) arm()                                   { v.Arm() }
 func (v tigervnc) wait(d time.Duration) (time.Time, bool) { return v.WaitChange(d) }
 func (v tigervnc) pids() []int                            { return nil }

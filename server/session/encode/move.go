@@ -22,9 +22,14 @@ const (
 	// a drag windows are redrawn.
 	patience = 4
 
-	anchorW   = 15 // pixels; 60 bytes is what bytes.Index finds fastest
+	anchorW   = 15 // pixels
 	anchorMax = 6
 	edges     = 4 // colour changes that make an anchor rare enough
+
+	// searched bounds the pixels among which an anchor is searched that has moved
+	// in any direction: a new page is found to be one in a fraction of the time
+	// that its coding takes, and what is so large moves by little at a time.
+	searched = 1 << 18
 )
 
 // A move is what was found again, shifted by d, at to.
@@ -258,7 +263,7 @@ func (g *guess) known(damage []image.Rectangle, hints []image.Point) {
 }
 
 // search looks for the anchors in all of box: up and down first, for what
-// scrolls, then everywhere.
+// scrolls, then everywhere near.
 func (g *guess) search() {
 	n := len(g.anchors)
 	for _, a := range g.anchors {
@@ -275,7 +280,7 @@ func (g *guess) search() {
 	}
 	a := g.anchors[len(g.anchors)/2]
 	want := g.p.Row(a.Y, a.X, a.X+anchorW)
-	for k := range 2 * g.box.Dy() {
+	for k := range min(2*g.box.Dy(), searched/g.box.Dx()) {
 		y := a.Y + k/2 // row by row away from where it is now
 		if k&1 == 1 {
 			y = a.Y - 1 - k/2
@@ -285,17 +290,25 @@ func (g *guess) search() {
 		}
 		row := g.e.shadow.Row(y, g.box.Min.X, g.box.Max.X)
 		for from := 0; g.votes < n; {
-			i := bytes.Index(row[from:], want)
+			i := indexPixels(row[from:], want)
 			if i < 0 {
 				break
 			}
-			i += from
-			from = i + 1
-			if i%4 == 0 {
-				g.ask(a.Sub(image.Pt(g.box.Min.X+i/4, y)))
-			}
+			g.ask(a.Sub(image.Pt(g.box.Min.X+(from+i)/4, y)))
+			from += i + 4
 		}
 	}
+}
+
+// indexPixels is where want, at least four pixels, begins in row; -1: nowhere.
+func indexPixels(row, want []byte) int {
+	first, next := binary.LittleEndian.Uint64(want), binary.LittleEndian.Uint64(want[8:])
+	for b := row; len(b) >= len(want); b = b[4:] {
+		if binary.LittleEndian.Uint64(b) == first && binary.LittleEndian.Uint64(b[8:]) == next && bytes.Equal(b[:len(want)], want) {
+			return len(row) - len(b)
+		}
+	}
+	return -1
 }
 
 // grown is the largest rectangle that the anchors which agree give.

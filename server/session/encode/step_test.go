@@ -86,6 +86,24 @@ func BenchmarkFirst(b *testing.B) {
 	b.ReportMetric(float64(len(buf)), "B/frame")
 }
 
+// BenchmarkSearch looks in vain for what moved on a screen that is a new one.
+// BenchmarkSearch looks in vain for what moved on a screen that is a new one.
+func BenchmarkSearch(b *testing.B) {
+	const w, h = 1920, 1080
+	p := page(w, h, 2)
+	e := newEncoder(b)
+	e.Encode(nil, View{Picture: page(w, h, 1)})
+	all := []image.Rectangle{p.Bounds()}
+	b.ReportAllocs()
+	for b.Loop() {
+		e.restraint, e.fruitless = 0, 0
+		e.moves(p, all, nil)
+	}
+	if len(e.moved) > 0 {
+		b.Fatal("something moved")
+	}
+}
+
 // A photo beside text costs little more than both cost apart: the tiles that
 // have some of both.
 func TestPhotoBesideText(t *testing.T) {

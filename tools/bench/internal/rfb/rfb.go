@@ -244,6 +244,13 @@ func (c *Client) Image() []byte {
 	return append([]byte(nil), c.FB...)
 }
 
+// Rows copies some rows of the screen to where they are in pix.
+func (c *Client) Rows(y0, y1 int, pix []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	copy(pix[y0*c.W*4:y1*c.W*4], c.FB[y0*c.W*4:])
+}
+
 func (c *Client) loop() error {
 	for {
 		t, err := c.br.ReadByte()
