@@ -12,7 +12,8 @@
 //  3. Within settle after the start no lookup is answered: the group must have
 //     had a chance to be heard, or a second session would be made.
 //  4. A serverQ is answered only while a gateway serves here, at a bounded rate,
-//     with no more bytes than it had.
+//     with no more bytes than it had. What comes from other networks than ours
+//     does not use up the rate of those.
 //  5. The sessions that a gateway reported outlive its connection by keep, the
 //     time of its restart.
 //  6. Of those who ask for one token at the same time one decides, and the
@@ -175,7 +176,8 @@ type Engine struct {
 	rnd      *rand.Rand
 	table    *member.Table
 	balance  *balance.Balancer
-	limit    *limiter
+	near     *limiter // of answers to serverQ from networks of ours
+	far      *limiter // and from others
 	about    Describe
 	control  int
 	state    group.State
@@ -228,7 +230,7 @@ type later struct {
 func New(now time.Time, cfg Config) *Engine {
 	rnd := rand.New(rand.NewChaCha8(cfg.Seed))
 	e := &Engine{
-		cfg: cfg, start: now, rnd: rnd, balance: balance.New(rnd), limit: newLimiter(),
+		cfg: cfg, start: now, rnd: rnd, balance: balance.New(rnd), near: newLimiter(nearRate), far: newLimiter(farRate),
 		promises: map[alp.Token]placed{}, claims: map[alp.Token]claimed{}, leaving: map[string]time.Time{},
 		state: cmp.Or(cfg.State, group.Online), deadline: cfg.Deadline,
 	}

@@ -396,16 +396,28 @@ func TestServerQ(t *testing.T) {
 	if n != sourceBurst || len(ask("10.0.0.54:5000", 0)) != 1 {
 		t.Errorf("%d answers to a flood", n)
 	}
-	// Forged sources fill the table of sources; it empties again.
+	// Forged sources of other networks use up what there is for those. Who is on
+	// ours does not notice.
+	n = 0
 	for i := range 3 * maxSources {
 		n += len(ask(fmt.Sprintf("10.3.%d.%d:5000", i/250, i%250+1), 0))
 	}
-	if len(a.limit.sources) > maxSources || n > sourceBurst+totalBurst {
-		t.Errorf("%d sources, %d answers", len(a.limit.sources), n)
+	if len(a.far.sources) != maxSources || len(a.far.order) != maxSources || n != farRate-1 || len(ask("10.0.0.55:5000", 0)) != 1 {
+		t.Errorf("%d sources, %d answers", len(a.far.sources), n)
 	}
-	w.now = w.now.Add(3 * time.Second)
-	if len(ask("10.0.0.55:5000", 0)) != 1 {
-		t.Error("no answer after a flood")
+	// So many a second that all are remembered, for ever: who comes newly is
+	// answered, also from there, and the other bound holds.
+	n = 0
+	for i := range 20 * maxSources {
+		w.now = w.now.Add(2 * time.Second / maxSources)
+		n += len(ask(fmt.Sprintf("10.3.%d.%d:5000", i%maxSources/250, i%250+1), 0))
+	}
+	if most := farRate * (1 + 20*2); n > most || n < most*9/10 {
+		t.Errorf("%d answers, at most %d", n, most)
+	}
+	w.now = w.now.Add(time.Second / farRate)
+	if len(ask("10.4.0.1:5000", 0)) != 1 {
+		t.Error("no answer to who comes newly in a flood")
 	}
 }
 

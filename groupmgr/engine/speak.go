@@ -140,12 +140,12 @@ func (e *Engine) serverQ(now time.Time, p Packet) Output {
 		return Output{}
 	}
 	self, _ := e.table.Find(e.cfg.Host)
-	addr := locate.On(now, self, from, e.cfg.Down)
+	addr, limit := locate.On(now, self, from, e.cfg.Down), e.near
 	if !addr.IsValid() {
-		addr = e.about.Addr
+		addr, limit = e.about.Addr, e.far
 	}
 	r := group.ServerR{Addr: addr, Port: e.control, Terminal: q.Terminal, ID: q.ID, Host: e.cfg.Host}.Append(nil)
-	if len(r) > len(p.Data) || !e.limit.allow(now, from) {
+	if len(r) > len(p.Data) || !limit.allow(now, from) {
 		e.count.Limited++
 		return Output{}
 	}
