@@ -452,6 +452,56 @@ func TestOrderOfAttachments(t *testing.T) {
 	})
 }
 
+// TestHangingBefore: while an attachment cannot end, as its X server hangs,
+// those who come after it wait as long as they like, and nothing of those who
+// have left stays.
+func TestHangingBefore(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		hangs := make(chan struct{})
+		s := newShown(1)
+		attached := s.spec.Attached
+		s.spec.Attached = func() { attached(); <-hangs }
+		come := func() *client {
+			t.Helper()
+			ticket, err := b.ep.Offer(s.spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := b.dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.send(hello(s.spec, ticket))
+			synctest.Wait()
+			s.spec.Gen++
+			return c
+		}
+		come().close()
+		s.event(t, "attached")
+		for range 10 {
+			come().close()
+			if live := b.left()[2]; live != 1 {
+				t.Fatalf("%d live", live)
+			}
+		}
+		stays := come()
+		come().close() // it ends stays, which waits for the first one still
+		stays.closed(native.CloseDetached, "shown elsewhere")
+		last := come()
+		if live := b.left()[2]; live != 2 || len(s.events) > 0 {
+			t.Fatalf("%d live, %d events", live, len(s.events))
+		}
+		close(hangs)
+		s.event(t, "detached")
+		s.event(t, "attached")
+		if h := last.frame(); h.Seq != 1 {
+			t.Errorf("the first frame is %d", h.Seq)
+		}
+		last.close()
+		s.event(t, "detached: closed by the terminal")
+	})
+}
+
 func TestOffer(t *testing.T) {
 	inBubble(t, 0, func(b *bubble) {
 		for name, change := range map[string]func(*Spec){

@@ -73,7 +73,11 @@ func (e *Endpoint) serve(ctx context.Context, conn *quic.Conn) {
 	}
 	for _, old := range before {
 		old.end(native.CloseDetached, "shown elsewhere")
-		<-old.done
+		select {
+		case <-old.done:
+		case <-conn.Context().Done(): // the old one waits for its X server; whoever comes after a waits for it too
+			a.lost(context.Cause(conn.Context()))
+		}
 	}
 	a.run()
 	e.mu.Lock()
