@@ -236,6 +236,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.conf.Ready != nil && ctx.Err() == nil {
 		s.conf.Ready()
 	}
+	full := notes{burst: 1, rate: 1}
 	for {
 		nc, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -247,7 +248,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		if err != nil {
 			if t, ok := err.(interface{ Temporary() bool }); ok && t.Temporary() {
 				// Out of descriptors, most likely: those that end free some.
-				s.log.Error("control connection could not be accepted", "err", err)
+				full.note(func(more ...any) {
+					s.log.Error("control connection could not be accepted", append([]any{"err", err}, more...)...)
+				})
 				select {
 				case <-time.After(100 * time.Millisecond):
 				case <-ctx.Done():

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,4 +240,20 @@ func (r *rig) starts(n int) {
 	if r.sessions() != n {
 		r.Fatalf("%d sessions were started, want %d", r.sessions(), n)
 	}
+}
+
+// TestNoDescriptors: while no connection can be accepted the log says so once a
+// second, and whoever comes afterwards is served.
+func TestNoDescriptors(t *testing.T) {
+	run(t, nil, func(r *rig) {
+		for range 50 { // 100 ms apart
+			r.ln.Fail(&net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)})
+		}
+		if n := strings.Count(r.log.String(), "could not be accepted"); n < 2 || n > 6 || !strings.Contains(r.log.String(), "unlogged=9") {
+			t.Errorf("%d lines:\n%s", n, r.log)
+		}
+		u := r.dial(a)
+		u.insert("card.1")
+		u.connInf()
+	})
 }

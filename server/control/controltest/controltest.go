@@ -508,13 +508,14 @@ func (s *Screens) Hidden() []uint64 {
 // A Listener hands out pipes.
 type Listener struct {
 	conns chan net.Conn
+	fails chan error
 	done  chan struct{}
 	once  sync.Once
 }
 
 // NewListener makes one.
 func NewListener() *Listener {
-	return &Listener{conns: make(chan net.Conn), done: make(chan struct{})}
+	return &Listener{conns: make(chan net.Conn), fails: make(chan error), done: make(chan struct{})}
 }
 
 // Dial connects from an address.
@@ -528,11 +529,16 @@ func (l *Listener) Dial(from netip.AddrPort) (net.Conn, error) {
 	}
 }
 
+// Fail has an Accept fail, and returns when it has.
+func (l *Listener) Fail(err error) { l.fails <- err }
+
 // Accept implements net.Listener.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
 		return c, nil
+	case err := <-l.fails:
+		return nil, err
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
