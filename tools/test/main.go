@@ -23,7 +23,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hotdesk/tools/internal/debian"
+	"hotdesk/tools/internal/lab"
 	"hotdesk/tools/internal/vm"
 )
 
@@ -58,6 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "test: unknown argument %q\n", fl.Arg(0))
 		return 2
 	}
+	heed()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if c.update {
@@ -96,6 +100,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		{"failover", failover},
 		{"work tree clean", clean},
 	}
+	return runStages(ctx, c, slices.DeleteFunc(stages, func(s stage) bool { return !strings.Contains(s.name, c.only) }))
+}
+
+// runStages runs them one after the other, until ctx ends: then nothing of them is
+// left.
+func runStages(ctx context.Context, c config, stages []stage) int {
 	type result struct {
 		name string
 		took time.Duration
@@ -105,27 +115,32 @@ func run(args []string, stdout, stderr io.Writer) int {
 	failed := false
 	begin := time.Now()
 	for _, s := range stages {
-		if !strings.Contains(s.name, c.only) || ctx.Err() != nil {
-			continue
+		if ctx.Err() != nil {
+			break
 		}
-		fmt.Fprintf(stdout, "== %s\n", s.name)
+		fmt.Fprintf(c.out, "== %s\n", s.name)
 		t := time.Now()
 		err := s.run(ctx, c)
 		if err != nil {
 			failed = true
-			fmt.Fprintf(stdout, "%s: %v\n", s.name, err)
+			fmt.Fprintf(c.out, "%s: %v\n", s.name, err)
 		}
 		results = append(results, result{s.name, time.Since(t), err})
 	}
-	fmt.Fprintf(stdout, "\n%-18s %8s  %s\n", "stage", "seconds", "result")
+	if ctx.Err() != nil {
+		if left := ending.Finish(endTime); len(left) > 0 {
+			fmt.Fprintf(c.out, "killed, as they did not end within %v: %s\n", endTime, strings.Join(left, ", "))
+		}
+	}
+	fmt.Fprintf(c.out, "\n%-18s %8s  %s\n", "stage", "seconds", "result")
 	for _, r := range results {
 		verdict := "passed"
 		if r.err != nil {
 			verdict = "FAILED"
 		}
-		fmt.Fprintf(stdout, "%-18s %8.1f  %s\n", r.name, r.took.Seconds(), verdict)
+		fmt.Fprintf(c.out, "%-18s %8.1f  %s\n", r.name, r.took.Seconds(), verdict)
 	}
-	fmt.Fprintf(stdout, "%-18s %8.1f\n", "all", time.Since(begin).Seconds())
+	fmt.Fprintf(c.out, "%-18s %8.1f\n", "all", time.Since(begin).Seconds())
 	if failed || ctx.Err() != nil {
 		return 1
 	}
@@ -143,9 +158,29 @@ func packages(ctx context.Context, c config) error {
 
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
+	// Not the go command alone, which passes no SIGTERM on; nor its group: tests'
+	// programs have their own.
+	cmd.Cancel = ending.Ask
+	cmd.WaitDelay = endTime
 	return cmd
+}
+
+// endTime is how long what runs may take to end when it is asked to.
+const endTime = 20 * time.Second
+
+// ending is that of all that runs, where we are to end before it.
+var ending lab.Ending
+
+// heed has go run's end be ours: it ends at a SIGTERM, and passes none on.
+func heed() {
+	parent := os.Getppid()
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent)); err != nil || string(name) != "go\n" {
+		return
+	}
+	_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0) // without it, as without a SIGTERM
+	if os.Getppid() != parent {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+	}
 }
 
 func goTool(ctx context.Context, c config, args ...string) error {

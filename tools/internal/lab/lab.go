@@ -466,22 +466,42 @@ func Descendants(ctx context.Context) []string {
 
 // descendants lists the living processes below pid as "name(pid)", and reaps
 // the orphans among them that have ended.
-func descendants(pid int) []string {
+func descendants(pid int) (left []string) {
 	for {
 		if id, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || id <= 0 {
 			break
 		}
 	}
-	procs := processes()
-	var left []string
-	for _, p := range procs {
-		for up := p.parent; up > 1; up = procs[up].parent {
-			if up == pid {
-				left = append(left, fmt.Sprintf("%s(%d)", p.name, p.id))
-				break
-			}
-		}
+	for _, p := range below(pid) {
+		left = append(left, fmt.Sprintf("%s(%d)", p.name, p.id))
 	}
 	slices.Sort(left)
 	return left
+}
+
+// below are the living processes below pid. Where a parent ends while they are
+// listed, its children are somebody else's, and are looked for again.
+func below(pid int) (all []process) {
+	for range 10 {
+		all = nil
+		procs, torn := processes(), false
+		for _, p := range procs {
+			up := p.parent
+			for up > 1 && up != pid {
+				above, ok := procs[up]
+				if !ok {
+					torn = true
+					break
+				}
+				up = above.parent
+			}
+			if up == pid {
+				all = append(all, p)
+			}
+		}
+		if !torn {
+			break
+		}
+	}
+	return all
 }
