@@ -125,6 +125,7 @@ func (c *Conn) read(ctx context.Context, requests chan<- envelope) error {
 			return err
 		}
 		e, err := parse(line)
+		clear(line) // it may hold a password
 		if err != nil {
 			return err
 		}
@@ -135,6 +136,8 @@ func (c *Conn) read(ctx context.Context, requests chan<- envelope) error {
 			c.mu.Unlock()
 			if ch != nil {
 				ch <- e
+			} else {
+				clear(e.Body) // nobody takes it any more
 			}
 			continue
 		}
@@ -151,14 +154,16 @@ func (c *Conn) read(ctx context.Context, requests chan<- envelope) error {
 func readLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {
-		line = append(make([]byte, 0, 4*readSize), line...)
+		part := line
+		line = append(make([]byte, 0, 4*readSize), part...)
+		clear(part) // as read does with the whole
 		for err == bufio.ErrBufferFull {
-			var part []byte
 			part, err = r.ReadSlice('\n')
 			if len(line)+len(part) > MaxLine {
 				return nil, fmt.Errorf("rpc: a line of more than %d bytes", MaxLine)
 			}
 			line = append(line, part...)
+			clear(part)
 		}
 	}
 	if err == io.EOF && len(line) > 0 {

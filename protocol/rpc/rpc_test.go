@@ -179,6 +179,47 @@ func TestAnswerThenClose(t *testing.T) {
 	}
 }
 
+// seen is a connection that remembers where what it reads has been put.
+type seen struct {
+	net.Conn
+	buffers [][]byte
+}
+
+func (s *seen) Read(b []byte) (int, error) {
+	s.buffers = append(s.buffers, b)
+	return s.Conn.Read(b)
+}
+
+// What was answered is in no buffer of a connection any more once it was taken:
+// it may be a password.
+func TestAnswersAreWiped(t *testing.T) {
+	for name, answer := range map[string]string{"short": "secret", "longer than a buffer": strings.Repeat("secret", 2000)} {
+		t.Run(name, func(t *testing.T) {
+			pa, pb := net.Pipe()
+			s := &seen{Conn: pa}
+			ca, cb := rpc.New(s, nil), rpc.New(pb, func(context.Context, string, json.RawMessage) (any, error) { return answer, nil })
+			ended := make(chan error, 2)
+			go func() { ended <- ca.Serve(t.Context()) }()
+			go func() { ended <- cb.Serve(t.Context()) }()
+			var out string
+			if err := ca.Call(t.Context(), "ask", nil, &out); err != nil || out != answer {
+				t.Errorf("%.20q, %v", out, err)
+			}
+			ca.Close()
+			for range 2 {
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			}
+			for _, b := range s.buffers {
+				if bytes.Contains(b[:cap(b)], []byte("secret")) {
+					t.Errorf("a buffer of %d bytes has it still", cap(b))
+				}
+			}
+		})
+	}
+}
+
 func TestBadPeers(t *testing.T) {
 	for name, tc := range map[string]struct{ bytes, want string }{
 		"not JSON":              {"hello\n", "rpc: not a message"},

@@ -196,7 +196,7 @@ func (s *Server) started(k *keeper, nc net.Conn, err error) {
 				s.logInAsThere(p)
 				continue
 			}
-			s.deny(p, osdNoSession, "Your session could not be started. "+err.Error())
+			s.deny(p, osdNoSession, "Your session could not be started. "+plain(err))
 		}
 		return
 	}
@@ -207,6 +207,16 @@ func (s *Server) started(k *keeper, nc net.Conn, err error) {
 	s.log.Info("session runs", "session", k.id, "token", k.token)
 	s.up(k, c, r, client.Status{})
 	s.report()
+}
+
+const busy = "The server has too much to do. Wait a moment, then try again."
+
+// plain is why something failed, for users, who know nothing of contexts.
+func plain(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return busy
+	}
+	return err.Error()
 }
 
 // attach asks the session's keeper for a ticket for p.

@@ -348,7 +348,7 @@ func (s *Server) visitStart(v *visit, user string) {
 		if err != nil {
 			s.visitPost(v, id, func() {
 				s.log.Error("login cannot begin", "terminal", p.t.id, "err", err)
-				s.visitDo(v, v.m.Failed(time.Now(), "The login cannot begin: "+err.Error(), false))
+				s.visitDo(v, v.m.Failed(time.Now(), "The login cannot begin: "+plain(err), false))
 			})
 			return
 		}

@@ -421,7 +421,7 @@ func (s *Server) display(p *presentation, r greeter.Request) (gen uint64) {
 	o, err := s.conf.Screens.Show(r)
 	if err != nil {
 		s.log.Error("screen cannot be offered", "terminal", t.id, "token", p.token, "err", err)
-		s.deny(p, osdNoSession, "The server has too much to do. Wait a moment, then try again.")
+		s.deny(p, osdNoSession, busy)
 		return 0
 	}
 	s.offer(p, "", o)

@@ -283,6 +283,32 @@ func TestStartFails(t *testing.T) {
 	})
 }
 
+// Where a start takes too long its user reads that, and not how the program says it.
+func TestStartTakesTooLong(t *testing.T) {
+	const why = "too much to do"
+	held := func(r *rig) { r.parent.Hold = make(chan struct{}) }
+	run(t, held, func(r *rig) {
+		u := r.dial(a)
+		u.insert("card.1")
+		u.quiet()
+		r.pass(control.StartWithin)
+		if c := u.denied(); !strings.Contains(c.Cause, why) {
+			t.Errorf("%+v", c)
+		}
+	})
+	run(t, func(r *rig) {
+		ruled("policy a bare=login")(r)
+		held(r)
+	}, func(r *rig) {
+		u := r.dial(a)
+		u.insert(bare(a))
+		d := u.form()
+		d.fill(0, nil, "ann", "pw")
+		r.pass(control.StartWithin)
+		d.says(why)
+	})
+}
+
 // A keeper that says nothing for a while: the card has its session as soon as it
 // answers, and is not taken out for that.
 func TestKeeperSilent(t *testing.T) {

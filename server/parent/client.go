@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/server/session/client"
 	"hotdesk/server/session/keeperapi"
 )
 
@@ -26,6 +28,8 @@ type Client struct {
 	next    uint64
 	waiting map[uint64]chan reply
 	gone    bool
+
+	late sync.WaitGroup // sessions that came too late are ended
 }
 
 type reply struct {
@@ -55,6 +59,7 @@ func (c *Client) Done() <-chan struct{} { return c.done }
 func (c *Client) Close() error {
 	err := c.link.conn.Close()
 	<-c.done
+	c.late.Wait()
 	return err
 }
 
@@ -84,7 +89,9 @@ func (c *Client) read() {
 	}
 }
 
-func (c *Client) call(ctx context.Context, m message) (reply, error) {
+// call waits for the reply. late, if not nil, gets one that comes when the time for
+// it is over.
+func (c *Client) call(ctx context.Context, m message, late func(reply)) (reply, error) {
 	ch := make(chan reply, 1)
 	c.mu.Lock()
 	if c.gone {
@@ -110,6 +117,14 @@ func (c *Client) call(ctx context.Context, m message) (reply, error) {
 		}
 		return r, nil
 	case <-ctx.Done():
+		if late != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			c.late.Go(func() {
+				if r, ok := <-ch; ok {
+					late(r)
+				}
+			})
+			return reply{}, ctx.Err()
+		}
 		if !c.forget(m.ID) {
 			// The reply was on its way: nobody else will close what it brought.
 			if r, ok := <-ch; ok {
@@ -147,18 +162,38 @@ func (r reply) connection() (net.Conn, error) {
 	return conn, nil
 }
 
-// Start starts a session and returns its keeper's control connection.
+// Start starts a session and returns its keeper's control connection. A session
+// that comes when ctx's time is over is ended: nobody would know of it. One that
+// comes when ctx was canceled is for the next gateway to find.
 func (c *Client) Start(ctx context.Context, s Start) (net.Conn, error) {
-	r, err := c.call(ctx, message{Op: opStart, Start: &s})
+	r, err := c.call(ctx, message{Op: opStart, Start: &s}, endLate)
 	if err != nil {
 		return nil, err
 	}
 	return r.connection()
 }
 
+// lateTime bounds the request that a session that came too late should end.
+const lateTime = 5 * time.Second
+
+func endLate(r reply) {
+	conn, err := r.connection()
+	if err != nil {
+		return // it did not start
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lateTime)
+	defer cancel()
+	k := client.New(conn, deaf{})
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	serving.Go(func() { _ = k.Serve(ctx) })
+	defer k.Close()
+	_ = k.Stop(ctx) // one that is still at its login ends with the connection
+}
+
 // Open returns a control connection to a session that runs.
 func (c *Client) Open(ctx context.Context, id alp.SessionID) (net.Conn, error) {
-	r, err := c.call(ctx, message{Op: opOpen, Session: id})
+	r, err := c.call(ctx, message{Op: opOpen, Session: id}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +203,7 @@ func (c *Client) Open(ctx context.Context, id alp.SessionID) (net.Conn, error) {
 // List returns the sessions that have a keeper. A gateway asks for it first of
 // all: that also tells the parent that it came up.
 func (c *Client) List(ctx context.Context) ([]alp.SessionID, error) {
-	r, err := c.call(ctx, message{Op: opList})
+	r, err := c.call(ctx, message{Op: opList}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +213,7 @@ func (c *Client) List(ctx context.Context) ([]alp.SessionID, error) {
 // Sign has the authority of this host, if its key is here, make a further
 // certificate for a host by its name and its public key.
 func (c *Client) Sign(ctx context.Context, name string, public []byte) ([]byte, error) {
-	r, err := c.call(ctx, message{Op: opSign, Name: name, Public: public})
+	r, err := c.call(ctx, message{Op: opSign, Name: name, Public: public}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -471,10 +471,10 @@ func TestGatewayTalksNonsense(t *testing.T) {
 	r := newRig(t)
 	g := r.serve()
 	k := r.start(g, one)
-	if _, err := g.call(t.Context(), message{Op: "format"}); err == nil {
+	if _, err := g.call(t.Context(), message{Op: "format"}, nil); err == nil {
 		t.Error("an unknown request was done")
 	}
-	if _, err := g.call(t.Context(), message{Op: opStart}); err == nil {
+	if _, err := g.call(t.Context(), message{Op: opStart}, nil); err == nil {
 		t.Error("started nothing")
 	}
 	if _, err := g.link.conn.Write([]byte("nonsense")); err != nil {

@@ -2,14 +2,19 @@ package parent
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/rpc"
+	"hotdesk/server/session/client"
 
 	"golang.org/x/sys/unix"
 )
@@ -182,5 +187,60 @@ func TestBadReplies(t *testing.T) {
 	<-c.Done()
 	if _, err := c.List(t.Context()); !errors.Is(err, ErrGone) {
 		t.Errorf("error: %v", err)
+	}
+}
+
+// A session that comes when nobody waits for it any more is ended; one whose
+// gateway went, and did not run out of time, is the next gateway's.
+func TestStartComesTooLate(t *testing.T) {
+	over, cancelOver := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancelOver()
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for name, x := range map[string]struct {
+		ctx  context.Context
+		want []string
+	}{
+		"its time was over": {over, []string{client.OpStop}},
+		"its gateway went":  {left, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			here, there := pair(t)
+			c := &Client{link: here, done: make(chan struct{}), waiting: map[uint64]chan reply{}}
+			go c.read()
+			if conn, err := c.Start(x.ctx, Start{Session: one, Token: "card.4711"}); err != x.ctx.Err() || conn != nil {
+				t.Errorf("%v, %v", conn, err)
+			}
+			m, _, err := there.receive()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			its, ours := os.NewFile(uintptr(fds[0]), "keeper"), os.NewFile(uintptr(fds[1]), "gateway")
+			conn, err := net.FileConn(its)
+			if err != nil {
+				t.Fatal(err)
+			}
+			its.Close()
+			err = there.send(message{ID: m.ID}, ours)
+			ours.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var heard []string
+			keeper := rpc.New(conn, func(_ context.Context, op string, _ json.RawMessage) (any, error) {
+				heard = append(heard, op)
+				return nil, nil
+			})
+			if err := keeper.Serve(t.Context()); err != nil || !slices.Equal(heard, x.want) { // until the gateway closes
+				t.Errorf("the keeper heard %q, want %q (%v)", heard, x.want, err)
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
