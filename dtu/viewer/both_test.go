@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"image"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -225,6 +227,87 @@ func TestAttachDrawType(t *testing.T) {
 	}
 	if more := s.sink.Pending(); len(more) > 0 {
 		t.Errorf("after the close the sink got %q", more)
+	}
+}
+
+// A card is pulled and put in again while the screen changes, and the next first
+// picture is made in between: no terminal ever shows what was there before it
+// came, and nothing older after something newer.
+func TestAheadShowsNothingOld(t *testing.T) {
+	const w, h, laps = 200, 100, 40
+	e := newEnd(t, nil, loopback(0))
+	s := newShown(w, h)
+	var count, least atomic.Uint32
+	change := func() { // a number in two corners, and much or little between them
+		n := count.Add(1)
+		s.source.Change(image.Rect(0, 0, w, h), func(p *draw.Pixmap) {
+			binary.LittleEndian.PutUint32(p.Row(0, 0, 1), n)
+			for y := range int(n % h) {
+				p.Row(y, 100, 101)[0] = byte(n)
+			}
+			binary.LittleEndian.PutUint32(p.Row(h-1, w-1, w), n)
+		})
+	}
+	change()
+	scr := screen.New(w, h)
+	shown := 0
+	defer scr.Each(func(read func(image.Rectangle, []byte, int)) {
+		var first, last [4]byte
+		read(image.Rect(0, 0, 1, 1), first[:], 4)
+		read(image.Rect(w-1, h-1, w, h), last[:], 4)
+		a, b := binary.LittleEndian.Uint32(first[:])&0xffffff, binary.LittleEndian.Uint32(last[:])&0xffffff
+		if a == 0 && b == 0 {
+			return // blank
+		}
+		shown++
+		if a != b || a < least.Load() {
+			t.Errorf("it shows %d and %d, %d was on the screen before", a, b, least.Load())
+		}
+		least.Store(max(a, least.Load()))
+	})()
+	var made *encode.Encoder
+	taken := 0
+	s.spec.Ahead = func() (enc *encode.Encoder) {
+		if enc, made = made, nil; enc != nil {
+			taken++
+		}
+		return enc
+	}
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		busy := time.NewTicker(time.Millisecond)
+		defer busy.Stop()
+		for !done.Load() {
+			change()
+			<-busy.C
+		}
+	})
+	for lap := range laps {
+		s.spec.Gen++
+		least.Store(max(least.Load(), count.Load()-1)) // the last one may not be drawn yet
+		v := dial(t, e.config(s.spec, scr))
+		wait(t, "picture", v.Drawn())
+		v.Close("card out")
+		scr.Blank(nil)
+		wait(t, "detached", s.detached)
+		<-v.Done()
+		if lap%4 == 3 {
+			continue // none was made
+		}
+		enc, err := encode.NewEncoder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range lap % 3 {
+			s.source.View(func(v encode.View) { enc.Prepare(v) })
+		}
+		made = enc
+	}
+	done.Store(true)
+	wg.Wait()
+	if shown < laps || taken < laps/2 {
+		t.Errorf("%d frames shown, %d pictures made in advance were taken", shown, taken)
 	}
 }
 

@@ -13,7 +13,8 @@
 //     input; Release is the last of them.
 //  4. At most MaxUnacked frames (on a slow link MaxUnackedSlow) are on their
 //     way, and none is encoded before it may be sent, so that what is sent is
-//     the screen as it is.
+//     the screen as it is: a first picture made in advance (Spec.Ahead) too, for
+//     it is completed then, and sent in one frame with what has changed.
 //  5. Input never waits for output: they share no lock and no goroutine.
 //  6. A Spec's Cards is called at most once, and returns before Detached.
 //
@@ -100,12 +101,13 @@ type Spec struct {
 	Gen      uint64
 	Source   encode.Source // of a comparable type: one Source has one attachment
 	Sink     Sink
-	Terms    encode.Terms        // how near pictures may be; on a slow link its Motion has less
-	Still    bool                // it hardly ever changes: between changes it costs no memory
-	Awake    func() bool         // if not nil and true after a change, a Still one is about to change again
-	Cards    CardServer          // nil: nobody wants the terminal's card
-	Attached func()              // before the first frame
-	Detached func(reason string) // after the last call of Sink; only if Attached was called
+	Terms    encode.Terms           // how near pictures may be; on a slow link its Motion has less
+	Still    bool                   // it hardly ever changes: between changes it costs no memory
+	Awake    func() bool            // if not nil and true after a change, a Still one is about to change again
+	Cards    CardServer             // nil: nobody wants the terminal's card
+	Ahead    func() *encode.Encoder // if not nil, and it gives one, that of the display: with a picture made in advance, after Attached
+	Attached func()                 // before the first frame
+	Detached func(reason string)    // after the last call of Sink; only if Attached was called
 }
 
 // An Endpoint is one media end: a session's, or a gateway's.

@@ -165,10 +165,19 @@ func (a *attachment) turnOver() {
 	}
 }
 
+func (a *attachment) encoder() (*encode.Encoder, error) {
+	if a.spec.Ahead != nil {
+		if enc := a.spec.Ahead(); enc != nil {
+			return enc, nil
+		}
+	}
+	return encode.NewEncoder()
+}
+
 // display sends the first frame whole and at once, and then what has changed
 // whenever it may.
 func (a *attachment) display() {
-	enc, err := encode.NewEncoder()
+	enc, err := a.encoder()
 	if err != nil {
 		a.log.Error("media encoder failed", "err", err)
 		a.end(native.CloseRestart, "the encoder failed")

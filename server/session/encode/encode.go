@@ -14,6 +14,8 @@
 //     everything that is not black; any other View that differs in nothing
 //     makes no frame.
 //  3. In the steady state Encode allocates nothing but what dst needs.
+//  4. A picture that was made in advance (Prepare) goes out in one frame with
+//     what has changed since: no terminal shows it as it was.
 //
 // An Encoder keeps a copy of what the terminal has. It looks for what has moved
 // and sends that as COPY, for what was covered and is bared again and sends that
@@ -95,6 +97,7 @@ type Encoder struct {
 	cursor uint32      // serial of the shape that the terminal has
 	shaped bool        // the terminal has a shape
 	seq    uint32
+	ahead  opening // what Prepare has made
 
 	early []draw.Op       // KEEPs, COPYs and SWAPs to be sent before the areas
 	moved []move          // the COPYs
@@ -167,8 +170,10 @@ func (e *Encoder) Rest() {
 		return
 	}
 	e.out.b = e.tail
-	if err := e.z.Close(); err != nil {
-		panic("encode: " + err.Error()) // sink never fails
+	if e.ahead.b == nil { // else nothing of its zstd frame was sent
+		if err := e.z.Close(); err != nil {
+			panic("encode: " + err.Error()) // sink never fails
+		}
 	}
 	e.z.Reset(nil)
 	compressors.Put(e.z)
@@ -194,9 +199,32 @@ func (e *Encoder) Encode(dst []byte, v View) []byte { return e.EncodeOn(dst, v, 
 // to v, or as near as t allows, or nothing where it has that already. Only what
 // exceeds draw.MaxRaw or draw.MaxDrawn becomes more than one frame.
 func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
+	dst, begun := e.frame(dst, v, t)
+	if !begun {
+		return dst
+	}
+	e.end()
+	dst, e.out.b = e.out.b, nil
+	return dst
+}
+
+// frame makes the frame that EncodeOn ends; it has not begun one where there is
+// nothing to say.
+func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 	w, h := bounded(v.Picture)
-	sized := e.shadow.W == 0 || w != e.shadow.W || h != e.shadow.H
+	sized := e.shadow.W == 0 || w != e.shadow.W || h != e.shadow.H || e.seq == 0 && e.ahead.b == nil
 	e.terms = t
+	if e.ahead.b != nil && (sized || t.first()) {
+		e.drop()
+		sized = true
+	}
+	if !sized {
+		e.changes(v, t)
+		if e.ahead.b != nil && e.stale() {
+			e.drop()
+			sized = true
+		}
+	}
 	if sized {
 		e.resize(w, h)
 		e.cells.reset(w, h)
@@ -204,20 +232,14 @@ func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
 		e.compare(v.Picture, e.shadow.Bounds())
 		e.first = false
 		e.finer = len(e.areas)
-	} else {
-		damage := e.cool(v.Damage, t)
-		e.moves(v.Picture, damage, v.Moved)
-		e.recall(v.Picture, damage)
-		for _, r := range damage {
-			e.compareDamage(v.Picture, r.Intersect(e.shadow.Bounds()))
-		}
-		e.compareMoved(v.Picture, damage)
-		e.finer = len(e.areas)
-		e.refine(v.Picture, t)
 	}
+	if v.Warp == nil {
+		v.Warp = e.ahead.warp
+	}
+	e.ahead.warp = nil
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
-	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.early) == 0 && !e.cells.busy {
-		return dst
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.early) == 0 && !e.cells.busy && e.ahead.b == nil {
+		return dst, false
 	}
 
 	if e.z == nil {
@@ -259,11 +281,22 @@ func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
 	}
 	if e.raw == 0 { // what moves has not
 		dst, e.out.b, e.tail = e.out.b[:e.start], nil, tail
-		return dst
+		return dst, false
 	}
-	e.end()
-	dst, e.out.b = e.out.b, nil
-	return dst
+	return dst, true
+}
+
+// changes finds what of v differs from what the terminal has.
+func (e *Encoder) changes(v View, t Terms) {
+	damage := e.cool(v.Damage, t)
+	e.moves(v.Picture, damage, v.Moved)
+	e.recall(v.Picture, damage)
+	for _, r := range damage {
+		e.compareDamage(v.Picture, r.Intersect(e.shadow.Bounds()))
+	}
+	e.compareMoved(v.Picture, damage)
+	e.finer = len(e.areas)
+	e.refine(v.Picture, t)
 }
 
 // bounded is the size of p as far as it can be shown.
@@ -274,7 +307,11 @@ func bounded(p *draw.Pixmap) (w, h int) {
 
 // resize makes a shadow of that size, in which anything may be.
 func (e *Encoder) resize(w, h int) {
-	e.shadow, e.kept = draw.Pixmap{}, draw.Pixmap{} // for the collector, before the next one is made
+	e.kept = draw.Pixmap{}
+	if e.shadow.W == w && e.shadow.H == h {
+		return
+	}
+	e.shadow = draw.Pixmap{} // for the collector, before the next one is made
 	if b, ok := copies.Get().(*[]byte); ok && cap(*b) >= w*h*4 && cap(*b) <= w*h*8 {
 		e.shadow = draw.Pixmap{Pix: (*b)[:w*h*4], Stride: w * 4, W: w, H: h}
 		return
@@ -307,13 +344,23 @@ func (e *Encoder) begin(b []byte) {
 	e.out.b = append(b, room[:]...)
 	e.out.b = append(e.out.b, e.tail...)
 	e.tail = nil
+	if o := e.ahead; o.b != nil {
+		e.out.b = append(e.out.b, o.b...)
+		e.raw, e.drawn, e.large = o.raw, o.drawn, o.large
+		e.ahead = opening{changed: o.changed}
+	}
+}
+
+// flush packs what was written.
+func (e *Encoder) flush() {
+	if err := e.z.Flush(); err != nil {
+		panic("encode: " + err.Error()) // sink never fails
+	}
 }
 
 // end completes the frame: what is packed moves up to its header.
 func (e *Encoder) end() {
-	if err := e.z.Flush(); err != nil {
-		panic("encode: " + err.Error()) // sink never fails
-	}
+	e.flush()
 	e.seq++
 	packed := e.out.b[e.start+draw.MaxHeader:]
 	b := draw.Header{Seq: e.seq, Packed: len(packed), Raw: e.raw}.Append(e.out.b[:e.start])

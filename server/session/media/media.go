@@ -13,7 +13,10 @@
 //  3. Every attached event is followed by its detached event, and the answer to
 //     a detach comes after that.
 //  4. The process cannot be looked into by others of the same user.
-//  5. Programs are served a card (package pcsclite, on Setup's CardSocket) while
+//  5. While no terminal is attached the first picture of the next is made; what
+//     that terminal gets is the screen as it is then. A terminal that has come
+//     waits at most for one that is in the making, which is its own first one.
+//  6. Programs are served a card (package pcsclite, on Setup's CardSocket) while
 //     a terminal that has the session's card is attached; without one the reader
 //     is there, and empty. A program that says what it must not loses its own
 //     connection.
@@ -68,6 +71,9 @@ func Run(ctx context.Context, control net.Conn, udp net.PacketConn, log *slog.Lo
 	err := m.conn.Serve(ctx)
 	cancel(nil)
 	m.serving.Wait()
+	if m.ahead != nil {
+		m.ahead.take() // it has ended
+	}
 	if m.display != nil {
 		m.display.Close()
 	}
@@ -89,12 +95,14 @@ type media struct {
 	fail    context.CancelCauseFunc
 	conn    *rpc.Conn
 	serving sync.WaitGroup
-	quiet   chan struct{} // something to receive after a terminal has gone
+	quiet   chan struct{} // something to receive after a terminal has gone, or a picture was made
 
 	// Set by setup, and read by what the keeper asks after it.
 	display  *xdisplay.Display
 	screen   encode.Source // the display, as the terminals see it
-	recorder *recorder     // nil: nobody wants to know why frames are late
+	cores    *cores
+	ahead    *ahead    // nil: no picture is made in advance
+	recorder *recorder // nil: nobody wants to know why frames are late
 	endpoint *attach.Endpoint
 	port     int
 	cert     []byte
@@ -170,7 +178,11 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 		log.Warn("the session's programs reach no card: the path of its directory is too long for a socket; choose a shorter -fb")
 	}
 	hash := id.CertHash()
-	m.log, m.display, m.screen, m.endpoint, m.port, m.cert = log, d, newCores(d), e, s.Port, hash[:]
+	m.log, m.display, m.cores, m.endpoint, m.port, m.cert = log, d, newCores(d), e, s.Port, hash[:]
+	m.screen = m.cores
+	if !m.terms.First { // what is made in advance is exact
+		m.ahead = &ahead{source: d, made: m.rest, log: log}
+	}
 	if s.FrameBudget > 0 {
 		// Without traces a session is still one.
 		if m.recorder, err = newRecorder(m.screen, s.FrameBudget, s.TraceDir, log); err != nil {
@@ -214,6 +226,7 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		Sink:     sink,
 		Terms:    m.terms,
 		Cards:    m.cardServer(),
+		Ahead:    m.first,
 		Attached: func() {
 			m.mu.Lock()
 			m.live[o.Gen] = make(chan struct{})
@@ -237,9 +250,9 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 			close(m.live[o.Gen])
 			delete(m.live, o.Gen)
 			m.mu.Unlock()
-			select {
-			case m.quiet <- struct{}{}:
-			default:
+			m.rest()
+			if m.ahead != nil {
+				m.ahead.gone()
 			}
 		},
 	})
@@ -247,6 +260,26 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 		return client.Offer{}, fmt.Errorf("media: %w", err)
 	}
 	return client.Offer{Port: m.port, Cert: m.cert, Ticket: ticket, Gen: o.Gen}, nil
+}
+
+// first gives the first picture that was made in advance. Where there is none,
+// there is much to do.
+func (m *media) first() *encode.Encoder {
+	if m.ahead != nil {
+		if enc := m.ahead.take(); enc != nil {
+			return enc
+		}
+	}
+	m.cores.expect()
+	return nil
+}
+
+// rest says that memory is to be tidied when nothing happens for a while.
+func (m *media) rest() {
+	select {
+	case m.quiet <- struct{}{}:
+	default:
+	}
 }
 
 // watched is the display, with its vigil where one is wanted.
