@@ -89,8 +89,9 @@ const (
 	GroupWithin = 10 * time.Second
 	// StartWithin is how long a session may take to start.
 	StartWithin = 30 * time.Second
-	// KeeperWithin is how long a keeper may take to answer.
-	KeeperWithin = 5 * time.Second
+	// KeeperWithin is how long a keeper may take to answer, by itself and behind
+	// somebody's attach.
+	KeeperWithin = client.MostWait + time.Second
 	// EndWithin is how long word of a session's end may take after its keeper
 	// has refused to attach.
 	EndWithin = 500 * time.Millisecond

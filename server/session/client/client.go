@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/netip"
+	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/rpc"
@@ -45,6 +46,10 @@ type Attach struct {
 	Layout   string         `json:"layout,omitempty"` // keyboard, "us" when empty
 	Quiet    int64          `json:"quiet,omitempty"`  // milliseconds without input that are to be told of, at least MinQuiet; 0: none
 }
+
+// MostWait is how long a keeper lets an Attach wait for its media, and with it what
+// is asked for behind that: who asks must wait longer.
+const MostWait = 7 * time.Second
 
 // MinQuiet and MaxQuiet bound Attach.Quiet, in milliseconds: media runs as the
 // session's user, and must not be able to tell of quiet all the time.

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// ReadyTime bounds the wait of an attach for media.
+	// ReadyTime bounds the start of a media process.
 	ReadyTime = 10 * time.Second
 	// backoffFirst and backoffMost are the pauses before media is started
 	// again, doubled each time; the first restart has none. A media that ran
@@ -372,7 +372,7 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 	if a.Quiet != 0 && (a.Quiet < client.MinQuiet || a.Quiet > client.MaxQuiet) {
 		return client.Offer{}, fmt.Errorf("keeper: an attach that is quiet after %d ms", a.Quiet)
 	}
-	ctx, cancel := context.WithTimeout(ctx, ReadyTime)
+	ctx, cancel := context.WithTimeout(ctx, client.MostWait)
 	defer cancel()
 	for {
 		conn, err := c.awaitMedia(ctx)

@@ -236,7 +236,7 @@ func TestMediaHangs(t *testing.T) {
 		if err != nil || len(o.Ticket) != 1 || o.Ticket[0] != 1 {
 			t.Errorf("%+v, %v", o, err)
 		}
-		if took := time.Since(began); took > ReadyTime {
+		if took := time.Since(began); took > client.MostWait {
 			t.Errorf("it took %v", took)
 		}
 		w.want(e, "media 1")
@@ -358,7 +358,7 @@ func TestMediaDoesNotStart(t *testing.T) {
 		k, e, _ := w.connect()
 		began := time.Now()
 		_, err := k.Attach(t.Context(), ask)
-		if err == nil || !strings.Contains(err.Error(), "no memory") || time.Since(began) != ReadyTime {
+		if err == nil || !strings.Contains(err.Error(), "no memory") || time.Since(began) != client.MostWait {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		w.want(e) // nothing was restarted
@@ -367,7 +367,7 @@ func TestMediaDoesNotStart(t *testing.T) {
 		w.mu.Unlock()
 		// 0, 0, then 0.1, 0.2 ... 5 s, 5 s ... apart
 		if runs < 5 || runs > 12 {
-			t.Errorf("%d starts in %v", runs, ReadyTime)
+			t.Errorf("%d starts in %v", runs, client.MostWait)
 		}
 		// A media that comes in the middle of the wait is good.
 		w.mu.Lock()
@@ -415,6 +415,26 @@ func TestDesktopEnds(t *testing.T) {
 		if _, err := k1.Status(t.Context()); err == nil {
 			t.Error("a closed connection answers")
 		}
+	})
+}
+
+// Whatever a gateway asks for behind an attach that finds no media is answered
+// before it gives up.
+func TestStopBehindAttach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwin(t)
+		w.fail = func(int) error { return errors.New("no memory") }
+		w.begin()
+		k, _, cancel := w.connect()
+		defer cancel()
+		go func() { _, _ = k.Attach(t.Context(), ask) }()
+		synctest.Wait()
+		ctx, over := context.WithTimeout(t.Context(), client.MostWait+time.Second)
+		defer over()
+		if err := k.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		<-w.stopped
 	})
 }
 
