@@ -79,19 +79,39 @@ func (p *presentation) forgetTyped() {
 	p.typed = nil
 }
 
-// asked notes that the modules ask for something more. One such answer is a second
-// factor; where there are more a new password was chosen, and the one that was
-// typed first is of no use.
-func (v *visit) asked() {
-	if v.more++; v.more > 1 {
+// asked notes an answer to something more that the modules ask for. One is a second
+// factor; where there are more a new password is chosen, and the one that was
+// typed first is of no use. Who chooses one types it twice: that is then the
+// password, which the other host's modules judge as they would the first.
+func (v *visit) asked(answer []byte, secret bool) {
+	chosen := secret && len(answer) > 0 && bytes.Equal(answer, v.before)
+	clear(v.before)
+	v.before = nil
+	switch v.more++; {
+	case chosen:
+		v.typed.wipe()
+		v.typed, v.more = newTyped(answer), 0
+	case secret:
+		v.before = bytes.Clone(answer)
+	}
+	if v.more > 1 {
 		v.typed.wipe()
 	}
+}
+
+// forget wipes what was typed.
+func (v *visit) forget() {
+	v.typed.wipe()
+	v.typed = nil
+	clear(v.before)
+	v.before = nil
 }
 
 // keepTyped has what was typed in a login kept for where the user may be sent.
 func (s *Server) keepTyped(p *presentation, v *visit) {
 	kept := v.typed
 	v.typed = nil
+	v.forget()
 	p.forgetTyped()
 	if !kept.has() {
 		return
@@ -181,6 +201,24 @@ func (s *Server) takeOver(p *presentation) {
 	}
 }
 
+// chosenThere is what the user chose beside what was typed, as far as this host has
+// it too.
+func (s *Server) chosenThere(t *typed) (lang, desktop string) {
+	if t == nil {
+		return "", ""
+	}
+	has := func(value string) func(greeter.Option) bool {
+		return func(o greeter.Option) bool { return o.Value == value }
+	}
+	if slices.ContainsFunc(s.conf.Logins.Languages, has(t.lang)) {
+		lang = t.lang
+	}
+	if slices.ContainsFunc(s.desktops(), has(t.desktop)) {
+		desktop = t.desktop
+	}
+	return lang, desktop
+}
+
 // logInAsThere has the user of p, who has logged in at the host that redirected,
 // log in here as well: with what was typed there, or else once more.
 func (s *Server) logInAsThere(p *presentation) {
@@ -192,15 +230,7 @@ func (s *Server) logInAsThere(p *presentation) {
 	}
 	s.logInHere(p, "")
 	v := p.visit
-	has := func(value string) func(greeter.Option) bool {
-		return func(o greeter.Option) bool { return o.Value == value }
-	}
-	if slices.ContainsFunc(s.conf.Logins.Languages, has(typed.lang)) {
-		v.lang = typed.lang
-	}
-	if slices.ContainsFunc(s.desktops(), has(typed.desktop)) {
-		v.desktop = typed.desktop
-	}
+	v.lang, v.desktop = s.chosenThere(typed)
 	s.say(p.t, slog.LevelInfo, "logs in with what was typed at the other host", "token", p.token, "user", user)
 	s.visitDo(v, v.m.Submit(time.Now(), user, bytes.Clone(typed.password)))
 	typed.wipe()

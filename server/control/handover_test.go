@@ -59,7 +59,7 @@ func TestHandOver(t *testing.T) {
 		"a password":                {allowed, "ann", nil, nil, place + "ann pw, de xfce"},
 		"a second factor is not":    {allowed, "bob", []string{"123"}, nil, place + "bob pw, de xfce"},
 		"which is away":             {allowed, "ann", nil, errors.New("away"), place + "ann pw, de xfce"},
-		"one that has been changed": {allowed, "exp", []string{"new", "new"}, nil, ""},
+		"one that has been changed": {allowed, "exp", []string{"new", "new"}, nil, place + "exp new, de xfce"},
 		"to a session that is there": {func(local.Lookup) local.Answer {
 			to := south
 			to.Session = "0123456789abcdef"
@@ -161,6 +161,33 @@ func TestTakesLogin(t *testing.T) {
 		redirected(u, bare(a))
 		u.form().says("log in once more")
 	})
+	// Who needs no password here has what was chosen there nevertheless, as far as
+	// it is here too.
+	for _, c := range []struct{ lang, desktop, wantLang, wantDesktop string }{
+		{"de_DE.UTF-8", "xfce", "de_DE.UTF-8", "xfce"},
+		{"fr_FR.UTF-8", "kde", "", ""},
+		{"", "", "", ""},
+	} {
+		run(t, func(r *rig) {
+			taking("ann")(r)
+			r.parent.Asks = nil
+			r.conf.Logins = control.Logins{
+				Languages: []greeter.Option{{Value: "", Text: "System"}, {Value: "de_DE.UTF-8", Text: "Deutsch"}},
+				Desktops:  func() []greeter.Option { return []greeter.Option{{Value: "xfce", Text: "Xfce"}} },
+			}
+		}, func(r *rig) {
+			l := annsLogin("pw")
+			l.Lang, l.Desktop = c.lang, c.desktop
+			take(r, l)
+			u := r.dial(a)
+			redirected(u, bare(a))
+			u.session()
+			r.starts(1)
+			if s := r.parent.Starts()[0]; s.Login || s.Layout != "de" || s.Lang != c.wantLang || s.Desktop != c.wantDesktop {
+				t.Errorf("%+v started as %+v", c, s)
+			}
+		})
+	}
 	// A second factor is asked for: it may have been used.
 	run(t, taking("bob"), func(r *rig) {
 		l := annsLogin("pw")

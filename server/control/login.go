@@ -43,6 +43,7 @@ type visit struct {
 	layout, lang, desktop string // chosen
 	typed                 *typed // beside the name, for another host; nil: nothing
 	more                  int    // answers after it
+	before                []byte // the last one, where it was a secret
 
 	id     alp.SessionID      // of the keeper at work
 	lobby  *client.Lobby      // that keeper's, once it is there
@@ -164,7 +165,7 @@ func (s *Server) logInAgain(t *terminal, why string) bool {
 func (s *Server) leave(v *visit) {
 	s.visitStop(v)
 	v.m.Close()
-	v.typed.wipe()
+	v.forget()
 	if v.wake != nil {
 		v.wake.Stop()
 	}
@@ -284,8 +285,8 @@ func (s *Server) visitAnswer(v *visit, a greeter.Answer) {
 		a.Fields = a.Fields[:1] // the password is the machine's
 		s.visitSubmit(v, strings.TrimSpace(name), password)
 	case st == login.Asking && len(a.Fields) == 1:
-		v.asked()
 		answer := a.Fields[0]
+		v.asked(answer, v.m.Secret())
 		a.Fields = nil
 		s.visitDo(v, v.m.Answer(now, answer))
 	case st == login.Telling:
@@ -296,7 +297,7 @@ func (s *Server) visitAnswer(v *visit, a greeter.Answer) {
 // visitSubmit is the first page filled in. What is typed is kept for the host
 // that the user may be sent to.
 func (s *Server) visitSubmit(v *visit, name string, password []byte) {
-	v.typed.wipe()
+	v.forget()
 	v.typed, v.more = newTyped(password), 0
 	s.visitDo(v, v.m.Submit(time.Now(), name, password))
 }

@@ -486,6 +486,9 @@ func (s *Server) start(p *presentation) {
 	s.keepers[id] = k
 	w, h := s.size(p)
 	spec := parent.Start{Session: id, Token: p.token, User: user, Width: w, Height: h, Layout: p.req.Layout, Limits: s.mayUse(p, p.user), Kiosk: command}
+	if p.sworn {
+		spec.Lang, spec.Desktop = s.chosenThere(p.typed)
+	}
 	s.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, StartWithin)
 		defer cancel()

@@ -122,6 +122,9 @@ func New(now time.Time, leaves bool, within time.Duration, wait func(time.Time, 
 // State is where the login is.
 func (m *Machine) State() State { return m.state }
 
+// Secret reports whether the answer to the question is not shown.
+func (m *Machine) Secret() bool { return m.secret }
+
 // Next is when Tick is due, zero for never.
 func (m *Machine) Next() time.Time { return m.at }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,13 +54,15 @@ func TestGatewayTakenOver(t *testing.T) {
 			"token":   func(s *Start) { s.Token = alp.Token(evil) },
 			"user":    func(s *Start) { s.User = evil },
 			"layout":  func(s *Start) { s.Layout = evil },
+			"lang":    func(s *Start) { s.Lang = evil },
+			"desktop": func(s *Start) { s.Desktop = evil },
 			"login":   func(s *Start) { s.Login, s.User, s.Terminal = true, evil, "080020c0ffee" },
 			"terminal": func(s *Start) {
 				s.Login, s.Terminal, s.Addr = true, alp.TerminalID(evil), netip.MustParseAddr("10.0.0.7")
 			},
 		} {
-			if what == "layout" && len(evil) < 32 && !strings.ContainsAny(evil, "\x00\n:/$`;.%") && utf8.ValidString(evil) {
-				continue // could be a layout's name
+			if slices.Contains([]string{"layout", "lang", "desktop"}, what) && len(evil) < 32 && !strings.ContainsAny(evil, "\x00\n:/$`;.%") && utf8.ValidString(evil) {
+				continue // could be the name of one
 			}
 			s := good
 			change(&s)

@@ -171,6 +171,20 @@ exit 3
 	}
 	k.ended(one)
 	r.nothingLeft()
+
+	// What the user chose where the login was counts here.
+	conn, err := g.Start(t.Context(), Start{Session: other, Token: "card.4711", Layout: "de", Lang: "de_DE.UTF-8"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k = watch(t, conn)
+	if line, err := lines.ReadString('\n'); err != nil || line != string(other)+"  de de_DE.UTF-8\n" {
+		t.Errorf("script said %q (%v)", line, err)
+	}
+	if err := k.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.ended(other)
 }
 
 // A session that cannot start says why and leaves nothing.

@@ -107,7 +107,7 @@ func (p *parent) answer(ctx context.Context, m message) (message, *os.File) {
 
 // start starts a session and returns a control connection to its keeper.
 func (p *parent) start(ctx context.Context, s Start) (*net.UnixConn, error) {
-	ks := keeperapi.Start{Session: s.Session, Token: s.Token, Width: s.Width, Height: s.Height, Layout: s.Layout, Limits: s.Limits.Within(p.Limits)}
+	ks := keeperapi.Start{Session: s.Session, Token: s.Token, Width: s.Width, Height: s.Height, Layout: s.Layout, Lang: s.Lang, Desktop: s.Desktop, Limits: s.Limits.Within(p.Limits)}
 	var err error
 	switch {
 	case !s.Session.Valid() || !s.Token.Valid() || s.User != "" && !keeperapi.UserName(s.User):

@@ -54,6 +54,8 @@ type Start struct {
 	Width   int           `json:"width,omitempty"`
 	Height  int           `json:"height,omitempty"`
 	Layout  string        `json:"layout,omitempty"`
+	Lang    string        `json:"lang,omitempty"`
+	Desktop string        `json:"desktop,omitempty"`
 	Limits  cgroup.Limits `json:"limits,omitzero"` // of the session's programs
 
 	// Kiosk, if not "", is the command of a session without a login, in a home

@@ -71,19 +71,26 @@ func TestHandedLogin(t *testing.T) {
 	if err := debian.Need(t.Context(), os.Stderr, debian.Logins...); err != nil {
 		t.Fatal(err)
 	}
-	u, err := account.Temporary(t.Context(), "p", false) // -session-user is another
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // once the realm is gone, and all that is the user's
-		if err := u.RemoveTemporary(); err != nil {
-			t.Error(err)
+	var users []*account.Account
+	for _, letter := range []string{"p", "q"} { // -session-user is another
+		u, err := account.Temporary(t.Context(), letter, false)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	r := newRealm(t, []string{"north", "south", "a"})
+		t.Cleanup(func() { // once the realm is gone, and all that is the user's
+			if err := u.RemoveTemporary(); err != nil {
+				t.Error(err)
+			}
+		})
+		users = append(users, u)
+	}
+	u, late := users[0], users[1]
+	r := newRealm(t, []string{"north", "south", "a", "b"})
 	s := newStack(t, passwordStack)
-	const secret = "Rose-tree 7"
+	const secret, better = "Rose-tree 7", "Plum-tree 8 by the gate"
 	password(t, u, secret)
+	password(t, late, secret)
+	admin(t, "", "chage", "-d", "0", late.Name)
 	logins := func(c *lab.Installed) { c.ServerArgs = append(c.ServerArgs, "-login", "bare", "-pam-service", s.name) }
 	north := r.host("north", logins)
 	south := r.host("south", logins)
@@ -92,7 +99,9 @@ func TestHandedLogin(t *testing.T) {
 		out := r.manage("north", "registry", "status")
 		return strings.Contains(out, "connected"), out
 	})
-	r.manage("north", "user", "add", u.Name, "groups=staff")
+	for _, u := range users {
+		r.manage("north", "user", "add", u.Name, "groups=staff")
+	}
 	r.manage("north", "policy", "add", "staff", "group=staff", "hosts=south")
 	a := r.terminal("a", "-server", r.at("north"))
 	r.see(a, "picture")
@@ -107,9 +116,25 @@ func TestHandedLogin(t *testing.T) {
 	}
 	r.logged(south.Server, `msg="logs in with what was typed at the other host"`, 1)
 	r.logged(south.Server, `msg="logged in"`, 1)
+
+	// One that is changed on the way is the one that goes along.
+	b := r.terminal("b", "-server", r.at("north"))
+	r.see(b, "picture")
+	before := r.rest(b)
+	for _, text := range []string{late.Name + "\n" + secret + "\n", secret + "\n", better + "\n"} {
+		r.writes(b, text)
+		before = r.changes(b, before)
+	}
+	r.writes(b, better+"\n")
+	r.desk(b)
+	if at := r.status(b, "server"); at != r.at("south") {
+		t.Errorf("after the change b is at %s", at)
+	}
+	r.logged(south.Server, `msg="logs in with what was typed at the other host"`, 2)
+	r.logged(south.Server, `msg="logged in"`, 2)
 	for _, h := range []*lab.Host{north, south} {
-		if strings.Contains(h.Server.Log(), secret) {
-			t.Error("the password is in a log")
+		if log := h.Server.Log(); strings.Contains(log, secret) || strings.Contains(log, better) {
+			t.Error("a password is in a log")
 		}
 	}
 }

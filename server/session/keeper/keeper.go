@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -105,8 +106,7 @@ type keeper struct {
 	log     *slog.Logger
 	user    xsession.User
 	lobby   *lobby            // nil where nobody had to log in
-	env     map[string]string // of the login modules
-	desktop string            // that the user chose
+	env     map[string]string // of the login modules, and the user's language
 	fam     *family.Family
 	x       *xsession.Session
 	group   *cgroup.Group // nil where the machine has none to write to
@@ -145,6 +145,13 @@ func (k *keeper) run(ctx context.Context) (err error) {
 		// After the family's end: modules wait for programs of their own.
 		defer func() { err = errors.Join(err, k.logOut(err)) }()
 	}
+	if k.Start.Lang != "" {
+		k.env = maps.Clone(k.env)
+		if k.env == nil {
+			k.env = map[string]string{}
+		}
+		k.env["LANG"] = k.Start.Lang
+	}
 	k.fam, err = family.New()
 	if err != nil {
 		return err
@@ -173,7 +180,7 @@ func (k *keeper) run(ctx context.Context) (err error) {
 		MaxWidth: k.MaxWidth, MaxHeight: k.MaxHeight,
 		Width: k.Start.Width, Height: k.Start.Height, Layout: k.Start.Layout,
 		Script: k.Script, Output: k.out, Log: k.log,
-		Env: k.env, Desktop: k.desktop, Kiosk: k.Start.Kiosk,
+		Env: k.env, Desktop: k.Start.Desktop, Kiosk: k.Start.Kiosk,
 		Before: func(ctx context.Context, x *xsession.Session) []string {
 			address := "DBUS_SESSION_BUS_ADDRESS=" + busAddress(x.RuntimeDir())
 			k.minder = newMinder(serviceSpecs, k.Start.Session, k.log, func(cmd *exec.Cmd) (*family.Child, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"os/user"
 	"slices"
@@ -141,19 +140,13 @@ func (k *keeper) logIn(ctx context.Context) (_ net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	k.lobby, k.user, k.desktop = b, b.user, begin.Desktop
+	k.lobby, k.user = b, b.user
 	k.Start.Token, k.Start.User = begin.Token, b.user.Name
 	k.Start.Width, k.Start.Height, k.Start.Layout = begin.Width, begin.Height, begin.Layout
+	k.Start.Lang, k.Start.Desktop = begin.Lang, begin.Desktop
 	k.env, err = b.login.Open()
 	if err != nil {
 		return nil, errors.Join(err, k.logOut(err))
-	}
-	if begin.Lang != "" {
-		k.env = maps.Clone(k.env)
-		if k.env == nil {
-			k.env = map[string]string{}
-		}
-		k.env["LANG"] = begin.Lang
 	}
 	return l, nil
 }
@@ -191,12 +184,9 @@ func (b *lobby) handle(ctx context.Context, op string, body json.RawMessage) (an
 		if err := rpc.Decode(body, &begin); err != nil {
 			return nil, err
 		}
-		check := keeperapi.Start{Session: b.start.Session, Token: begin.Token, Width: begin.Width, Height: begin.Height, Layout: begin.Layout}
+		check := keeperapi.Start{Session: b.start.Session, Token: begin.Token, Width: begin.Width, Height: begin.Height, Layout: begin.Layout, Lang: begin.Lang, Desktop: begin.Desktop}
 		if err := check.Check(); err != nil {
 			return nil, err
-		}
-		if !langName(begin.Lang) { // with a path in it, programs would load what is there
-			return nil, fmt.Errorf("keeper: bad language %.40q", begin.Lang)
 		}
 		b.begin <- begin
 		select {
@@ -313,18 +303,4 @@ func memberOf(u xsession.User, group string) (bool, error) {
 		return false, err
 	}
 	return slices.ContainsFunc(append(slices.Clone(u.Groups), u.GID), func(id uint32) bool { return fmt.Sprint(id) == g.Gid }), nil
-}
-
-// maxLang bounds the name of a language, in bytes.
-const maxLang = 64
-
-// langName reports whether s can be a value of LANG (locale(7)), or is empty.
-func langName(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' || c == '@')) {
-			return false
-		}
-	}
-	return len(s) <= maxLang
 }

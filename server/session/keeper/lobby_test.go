@@ -113,7 +113,7 @@ func TestLogin(t *testing.T) {
 	}
 	for _, bad := range []client.Begin{
 		{Token: "user.nobody", Lang: "/tmp/x"}, {Token: "user.nobody", Lang: "../../tmp/x"}, {Token: "user.nobody", Lang: "C\x00"}, {Token: "user.nobody", Lang: strings.Repeat("C", 65)},
-		{Token: "user.nobody", Layout: "../de"}, {Token: "no token", Layout: "de"}, {Token: "user.nobody", Width: 1 << 40},
+		{Token: "user.nobody", Layout: "../de"}, {Token: "no token", Layout: "de"}, {Token: "user.nobody", Desktop: "../x"}, {Token: "user.nobody", Width: 1 << 40},
 	} {
 		if err := v.lobby.Begin(t.Context(), bad); err == nil {
 			t.Errorf("begun: %+v", bad)

@@ -25,6 +25,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/cgroup"
+	"hotdesk/server/session/desktops"
 
 	"golang.org/x/sys/unix"
 )
@@ -59,6 +60,10 @@ type Start struct {
 	Width   int           `json:"width"`            // screen of the terminal that asks, 0 if unknown
 	Height  int           `json:"height"`           //
 	Layout  string        `json:"layout,omitempty"` // its keyboard
+	// Lang and Desktop are what the user chose at a host that a login was at; a
+	// login here has its own (client.Begin).
+	Lang    string `json:"lang,omitempty"`
+	Desktop string `json:"desktop,omitempty"`
 
 	Limits cgroup.Limits `json:"limits,omitzero"`
 	// HostNet says that the keeper is in a network namespace of its own, and
@@ -113,6 +118,10 @@ func (s Start) Check() error {
 		return fmt.Errorf("keeperapi: screen of %dx%d", s.Width, s.Height)
 	case !plainName(s.Layout):
 		return fmt.Errorf("keeperapi: bad keyboard layout %.40q", s.Layout)
+	case !LangName(s.Lang):
+		return fmt.Errorf("keeperapi: bad language %.40q", s.Lang)
+	case s.Desktop != "" && !desktops.Valid(s.Desktop):
+		return fmt.Errorf("keeperapi: bad desktop %.40q", s.Desktop)
 	}
 	if s.Kiosk != nil {
 		if err := s.Kiosk.check(); err != nil {
@@ -131,6 +140,21 @@ func UserName(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= MaxUser
+}
+
+// maxLang bounds the name of a language, in bytes.
+const maxLang = 64
+
+// LangName reports whether s can be a value of LANG (locale(7)), or is empty: with
+// a path in it, programs would load what is there.
+func LangName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.' || c == '@')) {
+			return false
+		}
+	}
+	return len(s) <= maxLang
 }
 
 // serviceName reports whether s is a file's name in /etc/pam.d.

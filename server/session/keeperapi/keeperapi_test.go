@@ -13,7 +13,7 @@ import (
 	"hotdesk/protocol/alp"
 )
 
-var start = Start{Session: "00000000000000a1", Token: "card.4711", User: "ann", Width: 1280, Height: 1024, Layout: "de"}
+var start = Start{Session: "00000000000000a1", Token: "card.4711", User: "ann", Width: 1280, Height: 1024, Layout: "de", Lang: "de_DE.UTF-8@euro", Desktop: "xfce"}
 
 func text(tb testing.TB, v any) []byte {
 	tb.Helper()
@@ -37,6 +37,8 @@ func TestStart(t *testing.T) {
 		"height":  func(s *Start) { s.Height = -1 },
 		"layout":  func(s *Start) { s.Layout = "us -option" },
 		"long":    func(s *Start) { s.Layout = strings.Repeat("a", 33) },
+		"lang":    func(s *Start) { s.Lang = "../../tmp/x" },
+		"desktop": func(s *Start) { s.Desktop = "../x" },
 	} {
 		bad := start
 		spoil(&bad)
