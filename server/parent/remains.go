@@ -161,6 +161,12 @@ func removeSession(runtime string, id alp.SessionID, base string) error {
 			return fmt.Errorf("parent: session %s: %w", id, err)
 		}
 	}
+	if text, err := readSome(keeperapi.XSocket(runtime, id)); err == nil {
+		x, _ := sweep.ParseSocket(text) // of what a full disk did not take, none
+		if err := x.Remove(); err != nil {
+			return fmt.Errorf("parent: session %s: %w", id, err)
+		}
+	}
 	ctx, cancel = context.WithTimeout(context.Background(), sweepTime)
 	defer cancel()
 	return removeFiles(ctx, runtime, id, base)

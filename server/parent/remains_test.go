@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"hotdesk/protocol/alp"
 	"hotdesk/server/session/keeperapi"
+	"hotdesk/server/session/sweep"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,11 +71,25 @@ func TestRemovalGoesOn(t *testing.T) {
 	if len(running) != 0 || len(dead) != 1 || dead[one] != base || err != nil {
 		t.Errorf("%v, %v, %v", running, dead, err)
 	}
+	// The X server was killed as well: its socket is left.
+	x := filepath.Join(base, "X1000")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: x, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(keeperapi.XSocket(runtime, one), []byte(sweep.SocketAt(x).String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
 	if err := removeSession(runtime, one, base); err != nil {
 		t.Error(err)
 	}
 	if got := left(t, runtime, base, one); len(got) != 0 {
 		t.Errorf("there is %v", got)
+	}
+	if _, err := os.Lstat(x); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the X server's socket: %v", err)
 	}
 }
 

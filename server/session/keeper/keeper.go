@@ -204,6 +204,10 @@ func (k *keeper) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// For whoever clears up after this process's death. Without it a session is still one.
+	if err := os.WriteFile(keeperapi.XSocket(k.Runtime, k.Start.Session), []byte(k.x.Socket().String()), 0o600); err != nil {
+		k.log.Warn("the X server's socket stays if keeper and X server are killed", "session", k.Start.Session, "err", err)
+	}
 	c, err := k.newCore()
 	if err != nil {
 		return err

@@ -248,6 +248,12 @@ func Groups(runtime string, id alp.SessionID) string {
 	return filepath.Join(Dir(runtime, id), "cgroup")
 }
 
+// XSocket is the file that says which socket the session's X server has
+// (sweep.Socket): a killed one leaves it.
+func XSocket(runtime string, id alp.SessionID) string {
+	return filepath.Join(Dir(runtime, id), "xsocket")
+}
+
 // PeerUID returns the user at the other end of a unix connection, as the
 // kernel knows it: for the client who listened, for the server who connected.
 func PeerUID(conn net.Conn) (uint32, error) {

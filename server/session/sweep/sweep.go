@@ -1,6 +1,6 @@
 // Package sweep removes what the programs of a session have left, whatever they
 // made of it: All a folder of theirs, Of what an account has left in directories
-// that all accounts share.
+// that all accounts share, Socket one that a dead program listened to.
 //
 // Source: openat(2), unlinkat(2), rename(2); hier(7) and the FHS for Shared.
 // os.RemoveAll takes a descriptor for each level: of a program that makes folders

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,22 +41,6 @@ func taken(number int) bool {
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// A socket is an X server's, to be known again.
-type socket struct {
-	path  string
-	inode uint64 // 0: none
-}
-
-func lookAt(number int) socket {
-	s := socket{path: socketOf(number)}
-	if info, err := os.Lstat(s.path); err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			s.inode = st.Ino
-		}
-	}
-	return s
-}
-
 // abandoned removes the socket of a server of that user which ended before it
 // was ready: nobody knows that one by its inode. No socket had the number before
 // that server's start, and it did not find the number taken; nobody listens to
@@ -77,23 +60,4 @@ func abandoned(number int, uid uint32) error {
 		return nil
 	}
 	return os.Remove(path)
-}
-
-// remove removes the socket that a killed server leaves, if it is still that
-// one: nobody else would take the number as long as it is there.
-func (s socket) remove() error {
-	if s.inode == 0 {
-		return nil
-	}
-	info, err := os.Lstat(s.path)
-	if err != nil {
-		return nil // the server has removed it itself
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Ino != s.inode {
-		return nil
-	}
-	if err := os.Remove(s.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }

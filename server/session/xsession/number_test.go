@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"hotdesk/server/session/sweep"
 )
 
 // A number that somebody has is left to them, whether it is seen to be taken or
@@ -28,7 +30,7 @@ func TestNumberTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	was := lookAt(seen)
+	was := sweep.SocketAt(socketOf(seen))
 	hidden := seen + 1
 	for taken(hidden) {
 		hidden++
@@ -53,8 +55,8 @@ func TestNumberTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Display() != fmt.Sprintf(":%d", free) || lookAt(seen) != was {
-		t.Errorf("display %s, want %d; the socket that was there is %v, was %v", s.Display(), free, lookAt(seen), was)
+	if s.Display() != fmt.Sprintf(":%d", free) || sweep.SocketAt(socketOf(seen)) != was {
+		t.Errorf("display %s, want %d; the socket that was there is %v, was %v", s.Display(), free, sweep.SocketAt(socketOf(seen)), was)
 	}
 }
 
@@ -88,18 +90,18 @@ func TestSocketStays(t *testing.T) {
 	x := s.X()
 	fam.Signal(x, 9)
 	<-x.Done()
-	if _, err := os.Lstat(mine.path); err != nil {
+	if _, err := os.Lstat(mine.Path); err != nil {
 		t.Errorf("a killed server leaves no socket: %v", err)
 	}
-	other := socket{mine.path, mine.inode + 1}
-	if err := other.remove(); err != nil {
+	other := sweep.Socket{Path: mine.Path, Inode: mine.Inode + 1}
+	if err := other.Remove(); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Lstat(mine.path); err != nil {
+	if _, err := os.Lstat(mine.Path); err != nil {
 		t.Error("another's socket was removed")
 	}
 	end(t, s)
-	if _, err := os.Lstat(mine.path); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(mine.Path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after the end: %v", err)
 	}
 }

@@ -92,7 +92,7 @@ type Session struct {
 	cfg     Config
 	dir     string
 	display string
-	socket  socket // of that
+	socket  sweep.Socket // of that
 	x       *family.Child
 	script  *family.Child
 	started time.Time
@@ -152,6 +152,9 @@ func Dir(base string, id alp.SessionID) string { return filepath.Join(base, stri
 
 // Display is the X display, ":7".
 func (s *Session) Display() string { return s.display }
+
+// Socket is the X server's.
+func (s *Session) Socket() sweep.Socket { return s.socket }
 
 // Authority is the file of the cookie.
 func (s *Session) Authority() string { return filepath.Join(s.dir, "Xauthority") }
@@ -218,7 +221,7 @@ func (s *Session) Close() error {
 	s.others = nil
 	s.mu.Unlock()
 	s.copying.Wait()
-	return errors.Join(s.socket.remove(), Remove(s.cfg.Base, s.cfg.Session))
+	return errors.Join(s.socket.Remove(), Remove(s.cfg.Base, s.cfg.Session))
 }
 
 // Remove removes what a session leaves in base.
@@ -420,7 +423,7 @@ func (s *Session) startAs(ctx context.Context, name string, display int) error {
 		}
 		return errors.Join(fmt.Errorf("xsession: the X server did not start (%v): %s", s.x.Err(), s.xOut.tail()), s.giveUp(display))
 	}
-	s.display, s.socket = cmd.Args[1], lookAt(display)
+	s.display, s.socket = cmd.Args[1], sweep.SocketAt(socketOf(display))
 	return nil
 }
 
