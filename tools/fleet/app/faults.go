@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,7 +81,7 @@ func (r *run) dhcp(ctx context.Context, dir string, server netip.AddrPort) (undo
 // when all is mended.
 func (r *run) breaks(ctx context.Context) error {
 	h := &harm.Harm{Lab: r.lab, Hosts: r.hosts, Registry: r.registry, Bay: r.bay, Calm: r.scene.Weather, Judge: r.judge, At: r.crowd.At,
-		Cards: r.tokens(), LAN: r.lan, Power: r.crowd.Power, Full: r.small, Upgrade: r.Upgrade, Kinds: r.Kinds}
+		Cards: r.tokens(), Seen: r.met, LAN: r.lan, Power: r.crowd.Power, Full: r.small, Upgrade: r.Upgrade, Kinds: r.Kinds}
 	if err := h.Seed(r.Seed); err != nil {
 		return err
 	}
@@ -116,6 +117,11 @@ func (r *run) breaks(ctx context.Context) error {
 		}
 		if err != nil {
 			return fmt.Errorf("fault at %.1f s: %w", at.Seconds(), err)
+		}
+		for _, name := range slices.Concat(done.What, done.Void) {
+			if strings.HasPrefix(name, harm.GatewayStarved) {
+				r.starved++
+			}
 		}
 		for _, why := range done.Void {
 			r.book.Count(figures.Void, at)

@@ -25,6 +25,7 @@ import (
 	"hotdesk/tools/fleet/internal/live"
 	"hotdesk/tools/fleet/internal/oracle"
 	"hotdesk/tools/fleet/internal/patchbay"
+	"hotdesk/tools/fleet/internal/remains"
 	"hotdesk/tools/fleet/internal/scenario"
 	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
@@ -57,6 +58,8 @@ type run struct {
 	end      func()
 	mended   chan struct{}   // closed when nothing is broken any longer; nil: no faults
 	doubled  map[uint16]bool // cards that had reason for two sessions
+	starved  int             // gateways that got no more memory
+	places   remains.Places  // of sessions
 }
 
 // Run is one run of the fleet.
@@ -89,7 +92,7 @@ func Run(ctx context.Context, c Config) (*figures.Sum, error) {
 		return nil, errors.Join(err, kept)
 	}
 	if left := settle(routines); left > 0 {
-		r.judge.Left(r.crowd.At(), fmt.Sprintf("%d goroutines of the fleet", left))
+		r.judge.Found(r.crowd.At(), oracle.Leaked, fmt.Sprintf("%d goroutines of the fleet", left))
 	}
 	return r.sum, errors.Join(err, r.report(), kept)
 }
@@ -203,7 +206,12 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (kept, err
 	defer func() {
 		left := r.lab.Close(r.hosts...)
 		if left != nil && err == nil {
-			r.judge.Left(at, left.Error())
+			r.judge.Found(at, oracle.Leaked, left.Error())
+		}
+		if err == nil {
+			for _, path := range r.places.Left() {
+				r.judge.Found(at, oracle.Leaked, path)
+			}
 		}
 		kept = r.logs(r.Keep)
 	}()
@@ -261,7 +269,10 @@ func (r *run) all(ctx context.Context, dir string, width, height int) (kept, err
 	broken := r.during(ctx)
 	at = r.crowd.At()
 	r.sum.Seconds, r.sum.Stopped = math.Round(min(at, r.Lasts).Seconds()), broken != nil || ctx.Err() != nil
-	return kept, errors.Join(broken, r.invariants(context.WithoutCancel(ctx), at))
+	if broken == nil {
+		broken = r.invariants(context.WithoutCancel(ctx), at)
+	}
+	return kept, broken
 }
 
 // provide writes the cards and the sessions' script.
@@ -396,10 +407,22 @@ func (r *run) tokens() map[alp.Token]uint16 {
 	return cards
 }
 
-// invariants looks at what is left of the sessions when the terminals are gone.
+// invariants looks at what is left when the terminals are gone: sessions, what the
+// programs have told, and what they still have.
 func (r *run) invariants(ctx context.Context, at time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	sessions, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if err := r.sessions(sessions, at); err != nil {
+		return err
+	}
+	if err := r.logged(at); err != nil {
+		return err
+	}
+	r.remains(ctx, at)
+	return nil
+}
+
+func (r *run) sessions(ctx context.Context, at time.Duration) error {
 	cards := r.tokens()
 	living := map[uint16][]string{}
 	for _, h := range r.hosts {
@@ -413,12 +436,13 @@ func (r *run) invariants(ctx context.Context, at time.Duration) error {
 				continue
 			}
 			if err != nil {
-				r.judge.Left(at, fmt.Sprintf("session %s of %s has no keeper: %v", id, h.Name, err))
+				r.judge.Found(at, oracle.Leaked, fmt.Sprintf("session %s of %s has no keeper: %v", id, h.Name, err))
 				continue
 			}
+			r.met(h, id, st)
 			card := cards[st.Token]
 			if card == 0 {
-				r.judge.Left(at, fmt.Sprintf("session %s of a token that nobody has: %s", id, st.Token))
+				r.judge.Found(at, oracle.Leaked, fmt.Sprintf("session %s of a token that nobody has: %s", id, st.Token))
 			}
 			living[card] = append(living[card], string(id))
 		}

@@ -125,6 +125,12 @@ func (deaf) Quiet(client.Change, bool)    {}
 func (deaf) MediaRestarted(client.Change) {}
 func (deaf) Ended(client.Ended)           {}
 
+// Lives says whether a process is there, and no zombie.
+func Lives(pid int) bool {
+	p, ok := readProcess(pid)
+	return ok && !p.zombie
+}
+
 // Kill sends SIGKILL and waits until the process is gone (or a zombie).
 func Kill(ctx context.Context, pid int) error {
 	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
@@ -132,7 +138,7 @@ func Kill(ctx context.Context, pid int) error {
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for processes()[pid].id == pid {
+	for Lives(pid) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -62,11 +62,12 @@ type Harm struct {
 	Judge    *oracle.Judge
 	At       func() time.Duration // since the run began
 	Cards    map[alp.Token]uint16
-	LAN      *lan.LAN             // of terminals that have their addresses by DHCP; nil: none
-	Power    func(n int, on bool) // of a terminal of it
-	Full     string               // file system of the lab that can be filled; "": none
-	Upgrade  string               // folder of the programs that others are replaced by; "": by themselves
-	Kinds    []string             // only these, each in its turn; nil: all, at random
+	Seen     func(*lab.Host, alp.SessionID, client.Status) // is told of every session that is seen
+	LAN      *lan.LAN                                      // of terminals that have their addresses by DHCP; nil: none
+	Power    func(n int, on bool)                          // of a terminal of it
+	Full     string                                        // file system of the lab that can be filled; "": none
+	Upgrade  string                                        // folder of the programs that others are replaced by; "": by themselves
+	Kinds    []string                                      // only these, each in its turn; nil: all, at random
 	rng      *rand.Rand
 
 	deck    []fault // of Kinds, still to come
@@ -129,7 +130,7 @@ var faults = []fault{
 	{"disk full", 3, 0, false, (*blow).full},
 	{clockSet, 4, 1, false, (*blow).clock},
 	{"session's memory full", 3, 1, false, (*blow).memorySession},
-	{"gateway's memory full", 3, 1, false, (*blow).memoryGateway},
+	{GatewayStarved, 3, 1, false, (*blow).memoryGateway},
 	{registryAway, 3, 0, false, (*blow).registry},
 	{dhcpGone, 3, 0, true, (*blow).dhcp},
 	{"group key changed", 2, 0, false, (*blow).keys},
@@ -175,7 +176,7 @@ func (b *blow) nothing(format string, args ...any) error {
 
 // wrong says that something was not as it must be during the fault or after it.
 func (b *blow) wrong(format string, args ...any) {
-	b.Judge.NotBorne(b.At(), fmt.Sprintf(format, args...))
+	b.Judge.Found(b.At(), oracle.Fault, fmt.Sprintf(format, args...))
 }
 
 // Do breaks something, or two things at the same time.
@@ -305,6 +306,7 @@ func (h *Harm) sessions(ctx context.Context, host *lab.Host) (all []session, err
 		if err != nil {
 			continue // it is being made, or it ends
 		}
+		h.Seen(host, id, st)
 		all = append(all, session{id, h.Cards[st.Token], keeper, st})
 	}
 	return all, err

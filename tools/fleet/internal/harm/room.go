@@ -21,7 +21,11 @@ import (
 	"hotdesk/tools/internal/lab"
 )
 
-const diskFull = "disk full"
+const (
+	diskFull = "disk full"
+	// GatewayStarved is the one fault that a program ends of with a crash.
+	GatewayStarved = "gateway's memory full"
+)
 
 // descriptors leaves the gateway almost none.
 func (b *blow) descriptors(ctx context.Context, host *lab.Host) error {

@@ -45,8 +45,10 @@ const (
 	Input     Kind = "input to another" // what was typed for one session came to another
 	Twice     Kind = "two sessions"     // of one token
 	Missing   Kind = "session lost"     // it has ended, and nothing happened to it
-	Leaked    Kind = "left behind"      // processes, files, goroutines
+	Leaked    Kind = "left behind"      // processes, files, sockets, goroutines, memory
 	Fault     Kind = "fault not borne"  // a program did not do in a fault, or after it, what it must
+	Crash     Kind = "program crashed"  // by its log
+	Noise     Kind = "noise in a log"
 )
 
 // A Violation is one.
@@ -212,18 +214,11 @@ func (j *Judge) Ends(at time.Duration, living map[uint16][]string, doubled map[u
 	}
 }
 
-// Left says that something was left behind.
-func (j *Judge) Left(at time.Duration, text string) {
+// Found says that something is wrong that no picture shows.
+func (j *Judge) Found(at time.Duration, k Kind, text string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.say(at, "", Leaked, "%s", text)
-}
-
-// NotBorne says that a program did not do in a fault what it must.
-func (j *Judge) NotBorne(at time.Duration, text string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.say(at, "", Fault, "%s", text)
+	j.say(at, "", k, "%s", text)
 }
 
 func (j *Judge) say(at time.Duration, terminal string, k Kind, format string, args ...any) {

@@ -76,7 +76,7 @@ func TestJudge(t *testing.T) {
 		}, map[Kind]int{Replaced: 1}},
 		"twice":          {func(j *Judge) { j.Ends(0, map[uint16][]string{1: {"a", "b"}, 2: {"c", "d"}}, map[uint16]bool{2: true}) }, map[Kind]int{Twice: 1}},
 		"gone":           {func(j *Judge) { j.See(look(1, 7, 5)); j.Ends(0, nil, nil) }, map[Kind]int{Missing: 1}},
-		"something left": {func(j *Judge) { j.Left(0, "a process") }, map[Kind]int{Leaked: 1}},
+		"something left": {func(j *Judge) { j.Found(0, Leaked, "a process") }, map[Kind]int{Leaked: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := New()
