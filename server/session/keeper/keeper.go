@@ -427,7 +427,9 @@ func (k *keeper) spawnLogged(cmd *exec.Cmd) (child *family.Child, stop func(), e
 	copied := make(chan struct{})
 	go func() {
 		defer close(copied)
-		_, _ = io.Copy(k.out, r)
+		lines := &whole{w: k.out}
+		_, _ = io.Copy(lines, r)
+		lines.end()
 	}()
 	return child, func() {
 		select {

@@ -3,6 +3,7 @@ package keeper
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 )
@@ -65,6 +66,38 @@ func (s said) Write(b []byte) (int, error) {
 	}
 	_, _ = s.log.Write(text)
 	return len(b), nil
+}
+
+// maxPart bounds the part of a line that whole waits with, in bytes.
+const maxPart = 4096
+
+// A whole passes lines on when they are whole: a traceback, which a Go program
+// writes word by word, stays readable. It is for one goroutine.
+type whole struct {
+	w    io.Writer
+	part []byte
+}
+
+// Write passes on what is whole.
+func (l *whole) Write(b []byte) (int, error) {
+	l.part = append(l.part, b...)
+	end := bytes.LastIndexByte(l.part, '\n') + 1
+	if len(l.part)-end > maxPart {
+		end = len(l.part)
+	}
+	if end > 0 {
+		_, _ = l.w.Write(l.part[:end])
+		l.part = append(l.part[:0], l.part[end:]...)
+	}
+	return len(b), nil
+}
+
+// end passes on the rest.
+func (l *whole) end() {
+	if len(l.part) > 0 {
+		_, _ = l.w.Write(l.part)
+		l.part = nil
+	}
 }
 
 // Close closes the file.

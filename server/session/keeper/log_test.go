@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -40,3 +41,30 @@ func TestSaid(t *testing.T) {
 		}
 	}
 }
+
+// A line that comes in pieces is one line; a very long one is not waited for.
+func TestWhole(t *testing.T) {
+	long := strings.Repeat("x", maxPart+1)
+	for name, c := range map[string]struct{ pieces, want []string }{
+		"nothing":   {[]string{"", ""}, nil},
+		"pieces":    {[]string{"gorou", "tine 1", " [running]:\nmain", ".main()\n\tx.go:1\nhalf"}, []string{"goroutine 1 [running]:\n", "main.main()\n\tx.go:1\n", "half"}},
+		"long":      {[]string{"a\n" + long, "b\n"}, []string{"a\n" + long, "b\n"}},
+		"long ends": {[]string{long[1:], "y\n"}, []string{long[1:] + "y\n"}},
+	} {
+		var got []string
+		l := &whole{w: writer(func(b []byte) { got = append(got, string(b)) })}
+		for _, p := range c.pieces {
+			if n, err := l.Write([]byte(p)); n != len(p) || err != nil {
+				t.Errorf("%s: %d, %v", name, n, err)
+			}
+		}
+		l.end()
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
