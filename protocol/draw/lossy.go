@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"image"
+
+	"hotdesk/protocol/draw/cosine"
 )
 
 // A Blocks is what a Lossy says, unpacked: its rectangle in blocks of 8x8
@@ -12,8 +14,8 @@ import (
 //
 // A pixel is Y, Co and Cg (YCoCg-R: Co = R-B, t = B + Co>>1, Cg = G-t, Y = t +
 // Cg>>1; intra, Y is less 128), a component of a block the discrete cosine
-// transform of its samples, or (inter) of the difference to what is in the
-// picture, divided by its step and rounded. The steps of Co and Cg are 5/2 and
+// transform (package cosine) of its samples, or (inter) of the difference to what
+// is in the picture, divided by its step and rounded. The steps of Co and Cg are 5/2 and
 // 2 times that of Y, since errors in them make so much smaller ones in pixels.
 //
 //	Shape     a byte for each block: bit 0 inter, bits 1 to 3 a DC of Y, Co, Cg
@@ -190,7 +192,7 @@ func (r *reader) readAC(k int, c *[64]int32, step int32) {
 		if v == 0 {
 			v = r.value(&r.b.Big)
 		}
-		c[Zigzag[at&63]] = v * step
+		c[cosine.Zigzag[at&63]&63] = v * step
 	}
 	*from = t
 }
@@ -200,7 +202,7 @@ func (b Blocks) Draw(p *Pixmap, r image.Rectangle, step byte) {
 	steps := Steps(step)
 	in := reader{b: b}
 	var last [3]int32
-	var plane [3][64]int32
+	var block, was cosine.Block
 	i := 0
 	for y := r.Min.Y; y < r.Max.Y; y += 8 {
 		for x := r.Min.X; x < r.Max.X; x, i = x+8, i+1 {
@@ -217,63 +219,23 @@ func (b Blocks) Draw(p *Pixmap, r image.Rectangle, step byte) {
 					last[k] += dc
 					dc = last[k]
 				}
-				c := &plane[k]
+				c := &block[k]
 				if shape&(HasAC<<k) == 0 {
-					flat(c, dc*steps[k])
+					cosine.Flat(c, dc*steps[k])
 					continue
 				}
 				*c = [64]int32{}
 				c[0] = dc * steps[k]
 				in.readAC(k, c, steps[k])
-				inverse(c)
+				cosine.Inverse(c)
 			}
-			put(p, x, y, min(x+8, r.Max.X), min(y+8, r.Max.Y), &plane, shape&Inter != 0)
+			pix, w, h := p.Pix[y*p.Stride+x*4:], min(8, r.Max.X-x), min(8, r.Max.Y-y)
+			if shape&Inter == 0 {
+				block.Store(pix, p.Stride, w, h, nil)
+				continue
+			}
+			was.Load(pix, p.Stride, w, h)
+			block.Store(pix, p.Stride, w, h, &was)
 		}
 	}
-}
-
-// put draws a block's samples.
-func put(p *Pixmap, x0, y0, x1, y1 int, plane *[3][64]int32, inter bool) {
-	for y := y0; y < y1; y++ {
-		row := p.Row(y, x0, x1)
-		o := (y - y0) * 8
-		for x := 0; x+4 <= len(row); x, o = x+4, o+1 {
-			yy, co, cg := plane[0][o&63]+128, plane[1][o&63], plane[2][o&63]
-			if inter {
-				oy, oco, ocg := YCoCg(binary.LittleEndian.Uint32(row[x:]))
-				yy, co, cg = yy-128+oy, co+oco, cg+ocg
-			}
-			t := yy - cg>>1
-			g := cg + t
-			b := t - co>>1
-			red := b + co
-			if uint32(g|b|red) > 255 {
-				g, b, red = clamp(g), clamp(b), clamp(red)
-			}
-			binary.LittleEndian.PutUint32(row[x:], uint32(b)|uint32(g)<<8|uint32(red)<<16)
-		}
-	}
-}
-
-func clamp(v int32) int32 { return min(max(v, 0), 255) }
-
-// YCoCg are the components of a pixel.
-func YCoCg(px uint32) (y, co, cg int32) {
-	b, g, r := int32(px&255), int32(px>>8&255), int32(px>>16&255)
-	co = r - b
-	t := b + co>>1
-	cg = g - t
-	return t + cg>>1, co, cg
-}
-
-// Zigzag is where in a block, row by row, the nth value is.
-var Zigzag = [64]uint8{
-	0, 1, 8, 16, 9, 2, 3, 10,
-	17, 24, 32, 25, 18, 11, 4, 5,
-	12, 19, 26, 33, 40, 48, 41, 34,
-	27, 20, 13, 6, 7, 14, 21, 28,
-	35, 42, 49, 56, 57, 50, 43, 36,
-	29, 22, 15, 23, 30, 37, 44, 51,
-	58, 59, 52, 45, 38, 31, 39, 46,
-	53, 60, 61, 54, 47, 55, 62, 63,
 }

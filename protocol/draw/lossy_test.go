@@ -84,35 +84,6 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// Inverse undoes Forward, but for rounding.
-func TestCosine(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 200 {
-		var b, was [64]int32
-		for i := range b {
-			b[i] = int32(r.IntN(1021) - 510)
-		}
-		was = b
-		Forward(&b)
-		for i := range b {
-			b[i] = (b[i] + 4) >> 3
-		}
-		inverse(&b)
-		for i := range b {
-			if d := b[i] - was[i]; d < -2 || d > 2 {
-				t.Fatalf("sample %d is %d, was %d", i, b[i], was[i])
-			}
-		}
-	}
-	for _, dc := range []int32{0, 1, -1, 500, -2000, 1 << 20} {
-		a, b := [64]int32{dc}, [64]int32{}
-		inverse(&a)
-		if flat(&b, dc); a != b {
-			t.Errorf("flat %d: %d, inverse %d", dc, b[0], a[0])
-		}
-	}
-}
-
 // FuzzBlocks: what Check accepts is drawn without a panic and inside its
 // rectangle.
 func FuzzBlocks(f *testing.F) {

@@ -49,7 +49,7 @@ func TestTyping(t *testing.T) {
 
 func TestWrongFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"-peers rdp":  "hotdesk, tigervnc",
+		"-peers rdp":  "hotdesk, hotdesk-video, tigervnc",
 		"-work films": "typing, scrollp",
 		"-geom big":   "WxH",
 		"-before /no": "no such file",

@@ -5,7 +5,7 @@
 // prints medians and ratios.
 //
 // Peers: none, the floor (an X server and somebody who looks at its screen);
-// hotdesk; tigervnc (as its viewer asks on a LAN: JPEG) and
+// hotdesk, and hotdesk-video, built with the tag video; tigervnc (as its viewer asks on a LAN: JPEG) and
 // tigervnc-lossless, which do not encrypt. What they need from Debian is said
 // when it is missing. FIGURES.md has what was measured, and what each technique
 // brought.
@@ -44,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fl := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fl.SetOutput(stderr)
-	peers := fl.String("peers", "hotdesk,tigervnc,tigervnc-lossless", "systems to measure, `LIST` with commas: none (the floor), hotdesk, and as far as installed tigervnc, tigervnc-lossless")
+	peers := fl.String("peers", "hotdesk,tigervnc,tigervnc-lossless", "systems to measure, `LIST` with commas: none (the floor), hotdesk, hotdesk-video, and as far as installed tigervnc, tigervnc-lossless")
 	work := fl.String("work", usual, "workloads, `LIST` with commas, or all: "+strings.Join(works, ", "))
 	reps := fl.Int("reps", 3, "repetitions; the table shows medians")
 	geom := fl.String("geom", "1280x1024", "screen, `WxH`")
@@ -79,7 +79,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	for p := range strings.SplitSeq(*peers, ",") {
 		switch {
-		case p == "hotdesk" || p == floor:
+		case p == plainBuild || p == videoBuild || p == floor:
 			for _, need := range []string{"Xvfb", "xterm", "xsetroot"} {
 				if !installed(need) {
 					fmt.Fprintf(stderr, "bench: %s is missing; run: apt-get install xvfb xterm x11-xserver-utils\n", need)
@@ -87,7 +87,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 				}
 			}
 		case p != "tigervnc" && p != "tigervnc-lossless":
-			fmt.Fprintf(stderr, "bench: no peer %q; there are none, hotdesk, tigervnc, tigervnc-lossless\n", p)
+			fmt.Fprintf(stderr, "bench: no peer %q; there are none, hotdesk, hotdesk-video, tigervnc, tigervnc-lossless\n", p)
 			return 2
 		case !installed("Xtigervnc"):
 			fmt.Fprintf(stderr, "bench: %s is left out; for it run: apt-get install tigervnc-standalone-server\n", p)

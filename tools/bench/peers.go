@@ -35,7 +35,7 @@ func (b *bench) open(name, work string) (*session, error) {
 	switch name {
 	case floor:
 		err = b.openNone(x)
-	case "hotdesk", before:
+	case plainBuild, videoBuild, before:
 		pictures := mediaapi.PicturesMotion
 		switch work {
 		case "pages":

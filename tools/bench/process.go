@@ -13,13 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func command(name string, arg ...string) error {
-	if out, err := exec.Command(name, arg...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", name, err, out)
-	}
-	return nil
-}
-
 // A session is a peer with its processes.
 type session struct {
 	peer

@@ -213,11 +213,11 @@ func (b *bench) show(r *Result, x *session) error {
 	x.since(m, r)
 	r.AppS = (time.Duration(len(b.pages)) * pageEvery).Seconds()
 	r.PSNR, r.Luma = worst, luma
-	if last := b.pages[len(b.pages)-1]; psnr(x.image(), last) < 999 && r.Peer == "hotdesk" {
+	if last := b.pages[len(b.pages)-1]; psnr(x.image(), last) < 999 && r.ours() {
 		r.Failed, r.Note = true, "the last page is not exact"
 	} else if r.Work == "pages" && inexact > 0 {
 		r.Note = fmt.Sprintf("%d of %d pages were not exact when the next came", inexact, len(b.pages))
-		r.Failed = r.Peer == "hotdesk"
+		r.Failed = r.ours()
 	}
 	return nil
 }

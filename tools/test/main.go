@@ -87,6 +87,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 			}
 			return goTest(ctx, c, "-tags=pcsc", "-timeout=5m", "-run=^("+strings.Join(append(taggedTests("pcsc", endToEnd), storm), "|")+")$", endToEnd)
 		}},
+		{"tests, video", vectors},
 		{"tests, logins", func(ctx context.Context, c config) error {
 			const parent = "./server/parent"
 			return goTest(ctx, c, "-tags=pam", "-timeout=8m", "-run=^("+strings.Join(taggedTests("pam", endToEnd, parent), "|")+")$", endToEnd, parent)
@@ -266,6 +267,27 @@ func simulated(ctx context.Context, c config) error {
 	}
 	return errors.Join(goTest(ctx, c, "-race", "-short", "-shuffle=on", "-timeout=10m", simulation),
 		goTest(ctx, c, "-shuffle=on", "-timeout=10m", simulation))
+}
+
+// vectors tests what the tag video makes quicker, and that it does the same.
+func vectors(ctx context.Context, c config) error {
+	length := "2s"
+	if c.long {
+		length = "60s"
+	}
+	for _, args := range [][]string{
+		{"vet", "-tags=video", "./protocol/draw/cosine"},
+		{"test", "-vet=off", "-tags=video", "-timeout=5m", "./protocol/draw/...", "./dtu/screen", "./server/session/encode", "./tools/internal/roundtrip"},
+		{"test", "-vet=off", "-tags=video", "-run=^$", "-fuzz=^FuzzPlain$", "-fuzztime=" + length, "./protocol/draw/cosine"},
+	} {
+		cmd := command(ctx, "go", args...)
+		cmd.Env = append(os.Environ(), "GOEXPERIMENT=simd")
+		cmd.Stdout, cmd.Stderr = c.out, c.out
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // codecs386 shows that no codec leans on 64-bit integers.

@@ -4,39 +4,45 @@ import (
 	"encoding/binary"
 	"errors"
 	"image"
+	"math/bits"
 
 	"github.com/klauspost/compress/huff0"
 
 	"hotdesk/protocol/draw"
+	"hotdesk/protocol/draw/cosine"
 )
 
 // lossy is the memory for LOSSY.
 type lossy struct {
 	blocks draw.Blocks
-	now    [3][64]int32 // a block's components
-	before [3][64]int32 // of what the terminal has there
+	now    cosine.Block // what there is
+	before cosine.Block // what the terminal has there,
+	after  cosine.Block // and what is added to that
+	values [64]int32
 	huff   huff0.Scratch
 }
 
 // quant divides by a step: what is less than two thirds of one becomes none,
 // for it costs more than it shows.
 type quant struct {
-	dead, half uint32
-	times      uint32 // 1<<quantBits / (8*step)
-	step       int32
+	dead  int32
+	half  uint32
+	times uint32 // 1<<quantBits / (8*step)
+	step  int32
 }
 
 const (
 	quantBits = 22
 	// leastStep is the smallest with which a value times a quant's fits 32 bits.
 	leastStep = 4
-	bias      = 1 << 13 // more than any value: division rounds down
+	bias      = 1 << 13  // more than any value: division rounds down
+	grey      = 128 * 64 // what less 128 is in the first value of Forward
 )
 
 func quants(step byte) (q [3]quant) {
 	for k, s := range draw.Steps(step) {
 		u := uint32(8 * s)
-		q[k] = quant{dead: u * 5 / 8, half: u * 3 / 8, times: (1<<quantBits + u - 1) / u, step: s}
+		q[k] = quant{dead: int32(u * 5 / 8), half: u * 3 / 8, times: (1<<quantBits + u - 1) / u, step: s}
 	}
 	return q
 }
@@ -71,7 +77,6 @@ func (e *Encoder) lossy(src *draw.Pixmap, r image.Rectangle, step byte, inter bo
 	binary.BigEndian.PutUint32(e.buf[body-4:], uint32(len(e.buf)-body))
 	e.room(len(e.buf), r.Dx()*r.Dy(), unpacked)
 	e.write(e.buf)
-	l.blocks.Draw(&e.shadow, r, step)
 	return len(e.buf), true
 }
 
@@ -89,78 +94,87 @@ func (l *lossy) pack(b, field []byte) []byte {
 	return append(u24(append(b, draw.PlaneRaw), n), field...)
 }
 
-// code makes l.blocks of r, and reports whether there is any but what leaves
-// things as they are.
+// code makes l.blocks of r and draws them on old, and reports whether there is
+// any but what leaves things as they are.
 func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter bool) (any bool) {
 	b := &l.blocks
 	b.Shape, b.DC, b.AC, b.Chroma, b.Big = b.Shape[:0], b.DC[:0], b.AC[:0], b.Chroma[:0], b.Big[:0]
 	q := quants(step)
 	var last [3]int32
 	for y := r.Min.Y; y < r.Max.Y; y += 8 {
-		y1 := min(y+8, r.Max.Y)
+		h := min(8, r.Max.Y-y)
 		for x := r.Min.X; x < r.Max.X; x += 8 {
-			x1 := min(x+8, r.Max.X)
-			load(&l.now, src, x, y, x1, y1)
-			shape := byte(0)
+			w := min(8, r.Max.X-x)
+			there := old.Pix[y*old.Stride+x*4:]
+			l.now.Load(src.Pix[y*src.Stride+x*4:], src.Stride, w, h)
+			shape, before := byte(0), (*cosine.Block)(nil)
 			if inter {
-				load(&l.before, old, x, y, x1, y1)
-				if l.nearer() {
-					shape = draw.Inter
+				l.before.Load(there, old.Stride, w, h)
+				if l.now.Less(&l.before) {
+					shape, before = draw.Inter, &l.before
 				}
 			}
 			for k := range 3 {
-				c := &l.now[k]
-				if shape == 0 && k == 0 {
-					for i := range c {
-						c[i] -= 128
-					}
-				}
-				draw.Forward(c)
-				dc := q[k].value(c[0])
-				if shape&draw.Inter == 0 {
-					// Without a dead zone: a step in a flat ground shows.
-					half := q[k].step * 4
-					dc = (c[0]+half+bias*8*q[k].step)/(8*q[k].step) - bias
-					dc, last[k] = dc-last[k], dc
-				}
-				if dc != 0 {
-					shape |= draw.HasDC << k
-					b.DC = draw.AppendValue(b.DC, dc)
-				}
-				if k == 0 {
-					var some bool
-					if b.AC, some = l.tokens(b.AC, c, &q[k]); some {
-						shape |= draw.HasAC << k
+				c, q := &l.values, &q[k]
+				cosine.Forward(c, &l.now[k])
+				var dc int32
+				if before != nil {
+					if dc = q.value(c[0]); dc != 0 {
+						shape |= draw.HasDC << k
+						b.DC = draw.AppendValue(b.DC, dc)
 					}
 				} else {
-					var some bool
-					if b.Chroma, some = l.tokens(b.Chroma, c, &q[k]); some {
-						shape |= draw.HasAC << k
+					if k == 0 {
+						c[0] -= grey
+					}
+					// Without a dead zone: a step in a flat ground shows.
+					half := q.step * 4
+					dc = (c[0]+half+bias*8*q.step)/(8*q.step) - bias
+					if dc != last[k] {
+						shape |= draw.HasDC << k
+						b.DC = draw.AppendValue(b.DC, dc-last[k])
+						last[k] = dc
 					}
 				}
+				some := false
+				if alive := cosine.Beyond(c, q.dead) &^ 1; alive != 0 {
+					l.after[k] = [64]int32{}
+					if k == 0 {
+						b.AC, some = l.tokens(b.AC, alive, &l.after[k], q)
+					} else {
+						b.Chroma, some = l.tokens(b.Chroma, alive, &l.after[k], q)
+					}
+				}
+				if !some {
+					cosine.Flat(&l.after[k], dc*q.step)
+					continue
+				}
+				shape |= draw.HasAC << k
+				l.after[k][0] = dc * q.step
+				cosine.Inverse(&l.after[k])
 			}
 			b.Shape = append(b.Shape, shape)
-			any = any || shape != draw.Inter
+			if shape == draw.Inter {
+				continue
+			}
+			any = true
+			l.after.Store(there, old.Stride, w, h, before)
 		}
 	}
 	return any
 }
 
-// tokens writes the AC of a block.
-func (l *lossy) tokens(b []byte, c *[64]int32, q *quant) (out []byte, some bool) {
-	dead, limit := q.dead, 2*q.dead
-	run, at := 0, 0
-	for i := 1; i < 64; i++ {
-		v := c[draw.Zigzag[i]&63]
-		if uint32(v)+dead <= limit {
-			run++
-			continue
-		}
-		v = q.value(v)
+// tokens writes the AC of a block, of which those in alive count, and leaves in
+// c what the terminal makes of it.
+func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) (out []byte, some bool) {
+	at := 0
+	for ; alive != 0; alive &= alive - 1 {
+		i := bits.TrailingZeros64(alive)
+		v := q.value(l.values[cosine.Zagzig[i]&63])
 		if v == 0 {
-			run++
 			continue
 		}
+		run := i - at - 1
 		if run >= draw.ZeroRun {
 			b, run = append(b, draw.TokenZeros), run-draw.ZeroRun
 		}
@@ -174,55 +188,11 @@ func (l *lossy) tokens(b []byte, c *[64]int32, q *quant) (out []byte, some bool)
 			l.blocks.Big = draw.AppendValue(l.blocks.Big, v)
 		}
 		b = append(b, byte(run*draw.Classes+class+1))
-		run, at, some = 0, i, true
+		c[cosine.Zigzag[i]&63] = v * q.step
+		at, some = i, true
 	}
 	if some && at < 63 {
 		b = append(b, draw.TokenEnd)
 	}
 	return b, some
-}
-
-// load makes the components of the block x0,y0..x1,y1, filled up with its last
-// column and row.
-func load(to *[3][64]int32, p *draw.Pixmap, x0, y0, x1, y1 int) {
-	for y := range 8 {
-		row := p.Row(min(y0+y, y1-1), x0, x1)
-		o := y * 8
-		if len(row) == 32 {
-			row := (*[32]byte)(row)
-			for x := range 8 {
-				to[0][(o+x)&63], to[1][(o+x)&63], to[2][(o+x)&63] = draw.YCoCg(binary.LittleEndian.Uint32(row[x*4:]))
-			}
-			continue
-		}
-		for x := range 8 {
-			to[0][(o+x)&63], to[1][(o+x)&63], to[2][(o+x)&63] = draw.YCoCg(binary.LittleEndian.Uint32(row[min(x*4, len(row)-4):]))
-		}
-	}
-}
-
-// nearer decides whether what was before tells more of a block than its mean
-// does, and leaves the difference to it.
-func (l *lossy) nearer() bool {
-	mean := int32(32)
-	for i := range l.now[0] {
-		mean += l.now[0][i]
-	}
-	mean >>= 6
-	alone, to := int32(0), int32(0)
-	for i := range l.now[0] {
-		v := l.now[0][i]
-		a, d := v-mean, v-l.before[0][i]
-		alone += a * a
-		to += d * d
-	}
-	if to >= alone {
-		return false
-	}
-	for k := range 3 {
-		for i := range l.now[k] {
-			l.now[k][i] -= l.before[k][i]
-		}
-	}
-	return true
 }

@@ -1,8 +1,4 @@
-package draw
-
-// The discrete cosine transform of 8x8 samples and its inverse, after Loeffler,
-// Ligtenberg and Moschytz (ICASSP 1989) in fixed point, as the Independent JPEG
-// Group's jfdctint and jidctint do it.
+package cosine
 
 const (
 	fix0298 = 2446 // 0.298631336, times 1<<fixBits
@@ -22,37 +18,51 @@ const (
 	passBits = 2
 )
 
-// Forward transforms samples of -1024..1023, row by row, and leaves values that
-// are eight times those of inverse.
-func Forward(b *[64]int32) {
-	for i := 0; i < 64; i += 8 {
-		s := (*[8]int32)(b[i : i+8])
+// Forward transforms samples of -1024..1023, row by row, to values that are
+// eight times those of Inverse, column by column. What from holds afterwards is
+// not defined.
+func Forward(to, from *[64]int32) { forward(to, from) }
+
+// Inverse makes samples of values, both row by row.
+func Inverse(c *[64]int32) { inverse(c) }
+
+// Flat is Inverse of a block that has only its first value.
+func Flat(c *[64]int32, dc int32) {
+	const down, half = fixBits + passBits + 3, 1 << (fixBits + passBits + 2)
+	v := (dc<<passBits<<fixBits + half) >> down
+	for i := range c {
+		c[i] = v
+	}
+}
+
+func forwardPlain(to, from *[64]int32) {
+	for i := range 8 { // columns
+		s := (*[57]int32)(from[i : i+57])
+		t0, t7 := s[0]+s[56], s[0]-s[56]
+		t1, t6 := s[8]+s[48], s[8]-s[48]
+		t2, t5 := s[16]+s[40], s[16]-s[40]
+		t3, t4 := s[24]+s[32], s[24]-s[32]
+		a0, a3, a1, a2 := t0+t3, t0-t3, t1+t2, t1-t2
+		s[0], s[32] = (a0+a1)<<passBits, (a0-a1)<<passBits
+		const down = fixBits - passBits
+		z1 := (a2+a3)*fix0541 + 1<<(down-1)
+		s[16], s[48] = (z1+a3*fix0765)>>down, (z1-a2*fix1847)>>down
+		o4, o5, o6, o7 := forwardOdd(t4, t5, t6, t7, 1<<(down-1))
+		s[56], s[40], s[24], s[8] = o4>>down, o5>>down, o6>>down, o7>>down
+	}
+	for i := range 8 { // rows
+		s, d := (*[8]int32)(from[i*8:]), (*[57]int32)(to[i:i+57])
 		t0, t7 := s[0]+s[7], s[0]-s[7]
 		t1, t6 := s[1]+s[6], s[1]-s[6]
 		t2, t5 := s[2]+s[5], s[2]-s[5]
 		t3, t4 := s[3]+s[4], s[3]-s[4]
 		a0, a3, a1, a2 := t0+t3, t0-t3, t1+t2, t1-t2
-		s[0], s[4] = (a0+a1)<<passBits, (a0-a1)<<passBits
-		const down = fixBits - passBits
-		z1 := (a2+a3)*fix0541 + 1<<(down-1)
-		s[2], s[6] = (z1+a3*fix0765)>>down, (z1-a2*fix1847)>>down
-		o4, o5, o6, o7 := forwardOdd(t4, t5, t6, t7, 1<<(down-1))
-		s[7], s[5], s[3], s[1] = o4>>down, o5>>down, o6>>down, o7>>down
-	}
-	for i := range 8 {
-		s := (*[57]int32)(b[i : i+57])
-		t0, t7 := s[0]+s[56], s[0]-s[56]
-		t1, t6 := s[8]+s[48], s[8]-s[48]
-		t2, t5 := s[16]+s[40], s[16]-s[40]
-		t3, t4 := s[24]+s[32], s[24]-s[32]
-		a0, a3, a1, a2 := t0+t3+1<<(passBits-1), t0-t3+1<<(passBits-1), t1+t2, t1-t2
-		s[0], s[32] = (a0+a1)>>passBits, (a0-a1)>>passBits
-		a3 -= 1 << (passBits - 1)
+		d[0], d[32] = (a0+a1+1<<(passBits-1))>>passBits, (a0-a1+1<<(passBits-1))>>passBits
 		const down = fixBits + passBits
 		z1 := (a2+a3)*fix0541 + 1<<(down-1)
-		s[16], s[48] = (z1+a3*fix0765)>>down, (z1-a2*fix1847)>>down
+		d[16], d[48] = (z1+a3*fix0765)>>down, (z1-a2*fix1847)>>down
 		o4, o5, o6, o7 := forwardOdd(t4, t5, t6, t7, 1<<(down-1))
-		s[56], s[40], s[24], s[8] = o4>>down, o5>>down, o6>>down, o7>>down
+		d[56], d[40], d[24], d[8] = o4>>down, o5>>down, o6>>down, o7>>down
 	}
 }
 
@@ -64,8 +74,7 @@ func forwardOdd(t4, t5, t6, t7, half int32) (o4, o5, o6, o7 int32) {
 	return t4*fix0298 + z1 + z3, t5*fix2053 + z2 + z4, t6*fix3072 + z2 + z3, t7*fix1501 + z1 + z4
 }
 
-// inverse makes samples of the values, row by row.
-func inverse(b *[64]int32) {
+func inversePlain(b *[64]int32) {
 	for i := range 8 { // columns
 		s := (*[57]int32)(b[i : i+57])
 		if s[8]|s[16]|s[24]|s[32]|s[40]|s[48]|s[56] == 0 {
@@ -110,13 +119,4 @@ func inverseOdd(t0, t1, t2, t3 int32) (o0, o1, o2, o3 int32) {
 	z1, z2 := (t0+t3)*-fix0899, (t1+t2)*-fix2562
 	z3, z4 = z3*-fix1961+z5, z4*-fix0390+z5
 	return t0*fix0298 + z1 + z3, t1*fix2053 + z2 + z4, t2*fix3072 + z2 + z3, t3*fix1501 + z1 + z4
-}
-
-// flat is inverse of a block that has only its first value.
-func flat(b *[64]int32, dc int32) {
-	const down, half = fixBits + passBits + 3, 1 << (fixBits + passBits + 2)
-	v := (dc<<passBits<<fixBits + half) >> down
-	for i := range b {
-		b[i] = v
-	}
 }
