@@ -29,14 +29,13 @@ var (
 	ErrStopped = errors.New("control: the gateway is stopping")
 )
 
-// query runs f as an event and waits for its end.
+// query runs f as an event, unless ctx ends before its turn, and waits for its end:
+// with an error nothing of f has been done, or will be.
 func (s *Server) query(ctx context.Context, f func()) error {
 	done := make(chan struct{})
-	if !s.post(func() { defer close(done); f() }) {
-		return ErrStopped
-	}
 	select {
-	case <-done:
+	case s.events <- func() { defer close(done); f() }:
+		<-done // the owner waits for nobody
 		return nil
 	case <-s.stopped:
 		return ErrStopped

@@ -170,7 +170,10 @@ func (s *Server) TakeLogin(ctx context.Context, l adminapi.PeerLogin) error {
 			})
 		})
 	})
-	if err == nil && full {
+	if err != nil {
+		h.typed.wipe()
+	}
+	if full {
 		err = fmt.Errorf("%w: too many users come at the same time", ErrHanded)
 	}
 	return err
