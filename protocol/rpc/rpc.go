@@ -11,10 +11,10 @@
 //     the connection with an error; nothing after it is read.
 //  3. Requests of one connection are handled one after the other, in the
 //     order they came, apart from replies; at most MaxWaiting of them wait,
-//     then reading pauses.
+//     then reading pauses. What a handler puts off (Later) keeps none waiting.
 //
 // A Conn is safe for concurrent use. It opens nothing: the caller brings the
-// connection. Limits: MaxLine, MaxWaiting.
+// connection. Limits: MaxLine, MaxWaiting, MaxLater.
 package rpc
 
 import (
@@ -39,6 +39,10 @@ const readSize = 4 << 10
 // MaxWaiting bounds the requests that were read and not yet handled.
 const MaxWaiting = 64
 
+// MaxLater bounds the requests of a connection that were put off and not answered:
+// a further one waits for its turn, and with it those behind it.
+const MaxLater = 16
+
 // ErrClosed is what calls get on a connection that has ended.
 var ErrClosed = errors.New("rpc: connection closed")
 
@@ -50,6 +54,11 @@ func (e RemoteError) Error() string { return e.Text }
 // Handler answers one request or event. For an event the result is dropped.
 // The body is what the peer sent, unchecked; Decode reads it strictly enough.
 type Handler func(ctx context.Context, op string, body json.RawMessage) (any, error)
+
+// Later is what a handler returns whose answer takes time: its result is the
+// answer, and those behind it are handled meanwhile. It must return when the
+// handler's context ends.
+type Later func() (any, error)
 
 type envelope struct {
 	ID    uint64          `json:"id,omitempty"`
@@ -64,7 +73,9 @@ type Conn struct {
 	rwc     io.ReadWriteCloser
 	handler Handler
 
-	write sync.Mutex // held while a line is written
+	write sync.Mutex    // held while a line is written
+	later chan struct{} // a place for each request that is put off
+	late  sync.WaitGroup
 
 	mu      sync.Mutex
 	next    uint64
@@ -76,7 +87,7 @@ type Conn struct {
 // New makes a Conn over rwc. h may be nil where no requests are expected.
 // Nothing is read before Serve runs.
 func New(rwc io.ReadWriteCloser, h Handler) *Conn {
-	return &Conn{rwc: rwc, handler: h, waiting: map[uint64]chan envelope{}, done: make(chan struct{})}
+	return &Conn{rwc: rwc, handler: h, waiting: map[uint64]chan envelope{}, done: make(chan struct{}), later: make(chan struct{}, MaxLater)}
 }
 
 // Decode unmarshals a body into out; an empty body leaves out as it is.
@@ -111,6 +122,7 @@ func (c *Conn) Serve(ctx context.Context) error {
 	cancel()
 	close(requests)
 	<-handled
+	c.late.Wait()
 	if err == io.EOF || closedHere {
 		return nil
 	}
@@ -189,10 +201,25 @@ func (c *Conn) handle(ctx context.Context, e envelope) {
 	if c.handler != nil {
 		out, err = c.handler(ctx, e.Op, e.Body)
 	}
-	if e.ID == 0 {
+	later, ok := out.(Later)
+	if err != nil || !ok {
+		c.answer(e.ID, out, err)
 		return
 	}
-	reply := envelope{ID: e.ID, Re: true}
+	c.later <- struct{}{}
+	c.late.Go(func() {
+		defer func() { <-c.later }()
+		out, err := later()
+		c.answer(e.ID, out, err)
+	})
+}
+
+// answer sends the reply to a request; an event, without a number, gets none.
+func (c *Conn) answer(id uint64, out any, err error) {
+	if id == 0 {
+		return
+	}
+	reply := envelope{ID: id, Re: true}
 	if err == nil && out != nil {
 		reply.Body, err = json.Marshal(out)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/group/local"
@@ -117,6 +118,64 @@ func TestEventsInOrderAndBounded(t *testing.T) {
 			if i != n {
 				t.Fatalf("event %d came as number %d", n, i)
 			}
+		}
+	})
+}
+
+// What a handler puts off keeps nobody behind it waiting, but for those that are
+// more than MaxLater; all of it ends with the connection.
+func TestLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := 0
+		a, _, errs := pair(t, nil, func(ctx context.Context, op string, _ json.RawMessage) (any, error) {
+			if op != "later" {
+				return "now", nil
+			}
+			begun++
+			return rpc.Later(func() (any, error) {
+				select {
+				case <-time.After(time.Second):
+					return "late", nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}), nil
+		})
+		ask := func(op string) chan string {
+			got := make(chan string, 1)
+			go func() {
+				var out string
+				if err := a.Call(t.Context(), op, nil, &out); err != nil {
+					out = err.Error()
+				}
+				got <- out
+			}()
+			synctest.Wait()
+			return got
+		}
+		start := time.Now()
+		late, now := ask("later"), ask("soon")
+		if got := <-now; got != "now" || time.Since(start) != 0 {
+			t.Errorf("%s after %v", got, time.Since(start))
+		}
+		if got := <-late; got != "late" || time.Since(start) != time.Second {
+			t.Errorf("%s after %v", got, time.Since(start))
+		}
+		begun = 0
+		for range rpc.MaxLater + 3 {
+			late = ask("later")
+		}
+		if begun != rpc.MaxLater+1 { // one waits for its place
+			t.Errorf("%d have begun", begun)
+		}
+		a.Close()
+		for range 2 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := <-late; got != rpc.ErrClosed.Error() {
+			t.Errorf("the last: %s", got)
 		}
 	})
 }

@@ -89,8 +89,7 @@ const (
 	GroupWithin = 10 * time.Second
 	// StartWithin is how long a session may take to start.
 	StartWithin = 30 * time.Second
-	// KeeperWithin is how long a keeper may take to answer, by itself and behind
-	// somebody's attach.
+	// KeeperWithin is how long a keeper may take to answer, also to an attach.
 	KeeperWithin = client.MostWait + time.Second
 	// EndWithin is how long word of a session's end may take after its keeper
 	// has refused to attach.

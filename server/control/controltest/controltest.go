@@ -228,6 +228,7 @@ type Keeper struct {
 	conns   map[*rpc.Conn]bool
 	hold    chan struct{}
 	refuse  bool
+	word    int64 // when the last lock, or its end, was said
 	offers  map[uint64]client.Attach
 	detachs []uint64
 	dead    bool
@@ -282,27 +283,7 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 		if err := rpc.Decode(body, &a); err != nil {
 			return nil, err
 		}
-		if hold != nil {
-			select {
-			case <-hold:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.refuse {
-			return nil, errors.New("the session is over")
-		}
-		if k.offers == nil {
-			k.offers = map[uint64]client.Attach{}
-		}
-		gen := k.status.Gen + 1
-		for k.offers[gen].Terminal != "" {
-			gen++
-		}
-		k.offers[gen] = a
-		return client.Offer{Port: 40000, Cert: make([]byte, 32), Ticket: make([]byte, alp.TicketSize), Gen: gen}, nil
+		return rpc.Later(func() (any, error) { return k.attach(ctx, a, hold) }), nil
 	case client.OpDetach:
 		var d client.Detach
 		if err := rpc.Decode(body, &d); err != nil {
@@ -320,21 +301,46 @@ func (k *Keeper) handle(ctx context.Context, op string, body json.RawMessage) (a
 			k.notify(client.EventDetached, had)
 		}
 		return nil, nil
-	case client.OpLock:
+	case client.OpLock, client.OpUnlock:
+		var w client.Word
+		if err := rpc.Decode(body, &w); err != nil {
+			return nil, err
+		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.status.Locked = true
-		return nil, nil
-	case client.OpUnlock:
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.status.Locked = false
+		if w.At >= k.word {
+			k.status.Locked, k.word = op == client.OpLock, w.At
+		}
 		return nil, nil
 	case client.OpStop:
 		k.End("") // whose word overtakes the answer
 		return nil, nil
 	}
 	return nil, errors.New("not here: " + op)
+}
+
+func (k *Keeper) attach(ctx context.Context, a client.Attach, hold chan struct{}) (any, error) {
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.refuse {
+		return nil, errors.New("the session is over")
+	}
+	if k.offers == nil {
+		k.offers = map[uint64]client.Attach{}
+	}
+	gen := k.status.Gen + 1
+	for k.offers[gen].Terminal != "" {
+		gen++
+	}
+	k.offers[gen] = a
+	return client.Offer{Port: 40000, Cert: make([]byte, 32), Ticket: make([]byte, alp.TicketSize), Gen: gen}, nil
 }
 
 func (k *Keeper) notify(op string, body any) {

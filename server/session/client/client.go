@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"hotdesk/protocol/alp"
 	"hotdesk/protocol/rpc"
 	"hotdesk/server/session/services"
@@ -25,8 +27,8 @@ const (
 	OpAttach = "attach" // Attach -> Offer
 	OpDetach = "detach" // Detach -> nothing; a gen that is no longer shown is no error
 	OpStop   = "stop"   // nothing -> nothing; the session ends
-	OpLock   = "lock"   // nothing -> nothing; Status.Locked until OpUnlock, or until an attachment comes that was offered later
-	OpUnlock = "unlock" // nothing -> nothing; whoever sees the session may
+	OpLock   = "lock"   // Word -> nothing; Status.Locked until OpUnlock, or until an attachment comes that was asked for later
+	OpUnlock = "unlock" // Word -> nothing; whoever sees the session may
 
 	EventAttached = "attached" // Change: a terminal redeemed its ticket
 	EventDetached = "detached" // Change: it is gone
@@ -47,8 +49,8 @@ type Attach struct {
 	Quiet    int64          `json:"quiet,omitempty"`  // milliseconds without input that are to be told of, at least MinQuiet; 0: none
 }
 
-// MostWait is how long a keeper lets an Attach wait for its media, and with it what
-// is asked for behind that: who asks must wait longer.
+// MostWait is how long a keeper lets an Attach wait for its media: who asks must wait
+// longer. What is asked for behind it is answered meanwhile.
 const MostWait = 7 * time.Second
 
 // MinQuiet and MaxQuiet bound Attach.Quiet, in milliseconds: media runs as the
@@ -69,6 +71,22 @@ type Offer struct {
 // Detach ends attachment Gen and every ticket up to Gen.
 type Detach struct {
 	Gen uint64 `json:"gen"`
+}
+
+// A Word is when a lock, or its end, was said, by the host's clock since it was
+// switched on, in nanoseconds. Of a connection that is lost a word may be heard after
+// one of the next; the one that was said last counts. 0: a gateway of before, whose
+// words count as they are heard.
+type Word struct {
+	At int64 `json:"at,omitempty"`
+}
+
+func said() Word {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return Word{}
+	}
+	return Word{At: t.Nano()}
 }
 
 // Status is what a keeper says of its session.
@@ -181,10 +199,10 @@ func (k *Keeper) Detach(ctx context.Context, gen uint64) error {
 
 // Lock has the keeper remember, beyond this gateway's life, that the session is
 // shown to nobody who has not logged in.
-func (k *Keeper) Lock(ctx context.Context) error { return k.conn.Call(ctx, OpLock, nil, nil) }
+func (k *Keeper) Lock(ctx context.Context) error { return k.conn.Call(ctx, OpLock, said(), nil) }
 
 // Unlock ends that.
-func (k *Keeper) Unlock(ctx context.Context) error { return k.conn.Call(ctx, OpUnlock, nil, nil) }
+func (k *Keeper) Unlock(ctx context.Context) error { return k.conn.Call(ctx, OpUnlock, said(), nil) }
 
 // Stop ends the session.
 func (k *Keeper) Stop(ctx context.Context) error { return k.conn.Call(ctx, OpStop, nil, nil) }

@@ -81,7 +81,8 @@ type core struct {
 	attached uint64 // number of what is attached, while terminal is set
 	last     time.Time
 	locked   bool          // by the gateway, which may not live as long
-	lockGen  uint64        // highest number given out before that
+	locks    int           // how often it was
+	word     int64         // when the gateway said the last of it
 	quiet    bool          // nothing has been typed there for its time
 	moved    time.Time     // when what is attached came, or stirred
 	pid      int           // of media
@@ -101,6 +102,7 @@ type core struct {
 type offered struct {
 	terminal alp.TerminalID
 	came     bool
+	locks    int           // how often the session had been locked when it was asked for
 	quiet    time.Duration // that is to be told of; 0: none
 }
 
@@ -109,9 +111,9 @@ type offered struct {
 const maxOffered = 64
 
 // offer gives out the next number. mu is held.
-func (c *core) offer(a client.Attach) uint64 {
+func (c *core) offer(a client.Attach, locks int) uint64 {
 	c.gen++
-	c.offered[c.gen] = offered{terminal: a.Terminal, quiet: time.Duration(a.Quiet) * time.Millisecond}
+	c.offered[c.gen] = offered{terminal: a.Terminal, locks: locks, quiet: time.Duration(a.Quiet) * time.Millisecond}
 	for gen := range c.offered {
 		if gen+maxOffered <= c.gen && gen != c.attached {
 			delete(c.offered, gen)
@@ -273,7 +275,7 @@ func (c *core) fromMedia(_ context.Context, op string, body json.RawMessage) (an
 	switch {
 	case op == mediaapi.EventAttached:
 		c.attached = change.Gen
-		if change.Gen > c.lockGen { // a gateway offered it to whoever may see it
+		if was.locks == c.locks { // a gateway offered it to whoever may see it
 			c.locked = false
 		}
 		c.shownAt(change.Terminal)
@@ -314,7 +316,10 @@ func (c *core) handle(ctx context.Context, op string, body json.RawMessage) (any
 		if err := rpc.Decode(body, &a); err != nil {
 			return nil, err
 		}
-		return c.attach(ctx, a)
+		c.mu.Lock()
+		locks := c.locks
+		c.mu.Unlock()
+		return rpc.Later(func() (any, error) { return c.attach(ctx, a, locks) }), nil
 	case client.OpDetach:
 		var d client.Detach
 		if err := rpc.Decode(body, &d); err != nil {
@@ -324,18 +329,28 @@ func (c *core) handle(ctx context.Context, op string, body json.RawMessage) (any
 	case client.OpStop:
 		c.end("Your session was ended.")
 		return nil, nil
-	case client.OpLock:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.locked, c.lockGen = true, c.gen
-		return nil, nil
-	case client.OpUnlock:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.locked = false
+	case client.OpLock, client.OpUnlock:
+		var w client.Word
+		if err := rpc.Decode(body, &w); err != nil {
+			return nil, err
+		}
+		c.lock(op == client.OpLock, w.At)
 		return nil, nil
 	}
 	return nil, fmt.Errorf("keeper: unknown request %.40q", op)
+}
+
+// lock takes in a gateway's word, unless it has been overtaken by a later one.
+func (c *core) lock(locked bool, at int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at != 0 && at < c.word {
+		return
+	}
+	c.locked, c.word = locked, max(c.word, at)
+	if locked {
+		c.locks++
+	}
 }
 
 func (c *core) status() client.Status {
@@ -365,7 +380,9 @@ func (c *core) status() client.Status {
 	return s
 }
 
-func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error) {
+// attach gets a ticket from media, when that is ready; locks is how often the session
+// had been locked when it was asked for.
+func (c *core) attach(ctx context.Context, a client.Attach, locks int) (client.Offer, error) {
 	if !a.Terminal.Valid() || !a.Addr.IsValid() {
 		return client.Offer{}, errors.New("keeper: an attach names its terminal and its address")
 	}
@@ -380,7 +397,7 @@ func (c *core) attach(ctx context.Context, a client.Attach) (client.Offer, error
 			return client.Offer{}, err
 		}
 		c.mu.Lock()
-		offer := mediaapi.Offer{Attach: a, Gen: c.offer(a)}
+		offer := mediaapi.Offer{Attach: a, Gen: c.offer(a, locks)}
 		c.mu.Unlock()
 		var out client.Offer
 		offering, done := context.WithTimeout(ctx, offerTime)

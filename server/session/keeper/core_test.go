@@ -300,7 +300,45 @@ func TestLocked(t *testing.T) {
 			t.Fatal(err)
 		}
 		locked(false)
-		w.want(e, "attached 0800200a0b0c 2", "attached 0800200a0b0c 3")
+
+		// Of a connection that was lost a word may come after those of the next.
+		here, there := net.Pipe()
+		raw := rpc.New(here, nil)
+		go func() { _ = raw.Serve(t.Context()) }()
+		ctx, hangUp := context.WithCancel(t.Context())
+		defer hangUp()
+		go w.core.serveConn(ctx, there)
+		say := func(op string, word any) {
+			t.Helper()
+			if err := raw.Call(t.Context(), op, word, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		say(client.OpLock, client.Word{At: 1})
+		locked(false)
+		say(client.OpLock, nil) // a gateway of before
+		locked(true)
+		say(client.OpUnlock, client.Word{At: 1})
+		locked(true)
+		if err := k.Unlock(t.Context()); err != nil {
+			t.Error(err)
+		}
+		locked(false)
+
+		// What was asked for before a lock and is offered after it ends none.
+		c := w.core
+		c.mu.Lock()
+		before := c.locks
+		c.mu.Unlock()
+		if err := k.Lock(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if o, err := c.attach(t.Context(), ask, before); err != nil || o.Gen != 4 {
+			t.Errorf("%+v, %v", o, err)
+		}
+		come(4)
+		locked(true)
+		w.want(e, "attached 0800200a0b0c 2", "attached 0800200a0b0c 3", "attached 0800200a0b0c 4")
 		w.end()
 		<-w.stopped
 	})
@@ -418,8 +456,7 @@ func TestDesktopEnds(t *testing.T) {
 	})
 }
 
-// Whatever a gateway asks for behind an attach that finds no media is answered
-// before it gives up.
+// Whatever a gateway asks for behind an attach that finds no media is done at once.
 func TestStopBehindAttach(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTwin(t)
@@ -427,14 +464,23 @@ func TestStopBehindAttach(t *testing.T) {
 		w.begin()
 		k, _, cancel := w.connect()
 		defer cancel()
-		go func() { _, _ = k.Attach(t.Context(), ask) }()
+		attached := make(chan error, 1)
+		go func() {
+			_, err := k.Attach(t.Context(), ask)
+			attached <- err
+		}()
 		synctest.Wait()
-		ctx, over := context.WithTimeout(t.Context(), client.MostWait+time.Second)
-		defer over()
-		if err := k.Stop(ctx); err != nil {
+		began := time.Now()
+		if err := errors.Join(k.Lock(t.Context()), k.Stop(t.Context())); err != nil {
 			t.Error(err)
 		}
+		if err := <-attached; err == nil || !strings.Contains(err.Error(), "session is over") {
+			t.Errorf("the attach: %v", err)
+		}
 		<-w.stopped
+		if took := time.Since(began); took != 0 {
+			t.Errorf("it took %v", took)
+		}
 	})
 }
 
