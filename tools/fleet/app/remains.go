@@ -63,6 +63,8 @@ func (r *run) remains(ctx context.Context, at time.Duration) {
 	defer wg.Wait()
 	for _, h := range r.hosts {
 		wg.Go(func() {
+			ids, _ := h.Sessions() // without them nothing is forgiven
+			may := remains.Margin{Each: len(ids), MB: grown + grownEach*float64(r.crowd.Terminals())}
 			for _, p := range append(r.media(ctx, h), r.daemons(h)...) {
 				old, fresh, err := r.both(ctx, p)
 				if err != nil {
@@ -72,7 +74,7 @@ func (r *run) remains(ctx context.Context, at time.Duration) {
 				if r.Verbose {
 					fmt.Fprintf(r.Out, "%s of %s: %v; a fresh one %v\n", p.name, h.Name, old, fresh)
 				}
-				for _, what := range remains.Leaks(old, fresh, grown+grownEach*float64(r.crowd.Terminals())) {
+				for _, what := range remains.Leaks(old, fresh, may) {
 					r.judge.Found(at, oracle.Leaked, fmt.Sprintf("%s of %s has %s", p.name, h.Name, what))
 				}
 			}

@@ -29,6 +29,12 @@ import (
 // made, a timer that has not run.
 const spare = 3
 
+// A Margin is what a program that has worked may have more than a fresh one.
+type Margin struct {
+	Each int     // of each kind, beside spare: it may do for what it has begun what others do not do for what they have found
+	MB   float64 // it does not give back at once what terminals took
+}
+
 // maxTold bounds what is told of one program.
 const maxTold = 5
 
@@ -114,13 +120,12 @@ func function(line string) string {
 	return ""
 }
 
-// Leaks tells what an old program has more of than a fresh one. grown is by how
-// many MB it may be larger.
-func Leaks(old, fresh Program, grown float64) (told []string) {
+// Leaks tells what an old program has more of than a fresh one.
+func Leaks(old, fresh Program, may Margin) (told []string) {
 	more := func(what string, old, fresh map[string]int) {
 		names := slices.SortedFunc(maps.Keys(old), func(a, b string) int { return old[b] - fresh[b] - old[a] + fresh[a] })
 		for i, name := range names {
-			if old[name] <= fresh[name]+spare || i == maxTold {
+			if old[name] <= fresh[name]+spare+may.Each || i == maxTold {
 				break
 			}
 			told = append(told, fmt.Sprintf("%d %s %s, and a fresh one %d", old[name], what, name, fresh[name]))
@@ -132,7 +137,7 @@ func Leaks(old, fresh Program, grown float64) (told []string) {
 	if fresh.Goroutines != nil {
 		more("goroutines", old.Goroutines, fresh.Goroutines)
 	}
-	if fresh.MB > 0 && old.MB > fresh.MB+grown {
+	if fresh.MB > 0 && old.MB > fresh.MB+may.MB {
 		told = append(told, fmt.Sprintf("%.0f MB, and a fresh one %.0f", old.MB, fresh.MB))
 	}
 	return told

@@ -101,11 +101,14 @@ func TestLeaks(t *testing.T) {
 			[]string{"99 goroutines b.f, and a fresh one 0", "9 goroutines a.f, and a fresh one 4"}},
 		"memory": {Program{nil, nil, 31}, []string{"31 MB, and a fresh one 20"}},
 	} {
-		if got := Leaks(c.old, was, 10); !slices.Equal(got, c.want) {
+		if got := Leaks(c.old, was, Margin{MB: 10}); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	if got := Leaks(Program{map[string]int{"socket": 99}, map[string]int{"a.f": 99}, 99}, Program{}, 10); got != nil {
+	if got := Leaks(Program{nil, map[string]int{"b.f": spare + 5, "c.f": spare + 6}, 0}, was, Margin{Each: 5}); !slices.Equal(got, []string{"9 goroutines c.f, and a fresh one 0"}) {
+		t.Errorf("with a margin: %q", got)
+	}
+	if got := Leaks(Program{map[string]int{"socket": 99}, map[string]int{"a.f": 99}, 99}, Program{}, Margin{MB: 10}); got != nil {
 		t.Errorf("what cannot be seen of a fresh one: %q", got)
 	}
 }
