@@ -11,8 +11,8 @@
 //     begins when that has released its input.
 //  3. Calls to a Spec's Sink come from one goroutine, in the order of the
 //     input; Release is the last of them.
-//  4. At most MaxUnacked frames (on a slow link MaxUnackedSlow) are on their
-//     way, and none is encoded before it may be sent, so that what is sent is
+//  4. At most MaxUnacked pictures (on a slow link MaxUnackedSlow) are on their
+//     way, each a frame or, of a large change, several, and none is encoded before it may be sent, so that what is sent is
 //     the screen as it is: a first picture made in advance (Spec.Ahead) too, for
 //     it is completed then, and sent in one frame with what has changed.
 //  5. Input never waits for output: they share no lock and no goroutine.
@@ -57,11 +57,11 @@ const (
 	GreetWithin = 2 * time.Second
 	// SlowAfter is the least silence after which an attachment is closed.
 	SlowAfter = 5 * time.Second
-	// MaxUnacked bounds the frames that the terminal has not yet drawn.
+	// MaxUnacked bounds the pictures that the terminal has not yet drawn.
 	MaxUnacked = 2
-	// MaxUnackedSlow is that on a slow link, where frames are small.
+	// MaxUnackedSlow is that on a slow link, where pictures are small.
 	MaxUnackedSlow = 4
-	// FrameInterval is the least time between the starts of two frames.
+	// FrameInterval is the least time between the starts of two pictures.
 	FrameInterval = 16 * time.Millisecond
 
 	// maxHeld bounds the keys that are known to be down.

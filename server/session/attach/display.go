@@ -45,37 +45,38 @@ const (
 // pace says when a frame may be made and what it may be. After rest that is at
 // once. It learns how quick the link is from acknowledgements.
 type pace struct {
-	last  time.Time // when the last frame was begun
-	heard time.Time // when the last acknowledgement came
-	acked uint32
-	onWay [MaxUnackedSlow + 1]flight // by sequence number
-	free  time.Time                  // when a slow link will have taken what was sent
-	rate  float64                    // bytes a second; 0: not known, or quick
-	queue time.Duration              // how much longer than rtt the last frame took
-	known bool                       // it was measured once
-	rtt   time.Duration              // the least; 0: not known
+	last  time.Time              // when the last picture was begun
+	heard time.Time              // when the last of one was acknowledged
+	onWay [MaxUnackedSlow]flight // those not acknowledged, the oldest first
+	n     int                    // of them
+	free  time.Time              // when a slow link will have taken what was sent
+	rate  float64                // bytes a second; 0: not known, or quick
+	queue time.Duration          // how much longer than rtt the last frame took
+	known bool                   // it was measured once
+	rtt   time.Duration          // the least; 0: not known
 }
 
-// A flight is a frame on its way.
+// A flight is a picture on its way: a frame, or several pieces.
 type flight struct {
-	seq   uint32
+	seq   uint32 // of its last frame
 	bytes int
 	at    time.Time
 }
 
-// wait returns how long to wait before the next frame, and whether an
+// wait returns how long to wait before the next picture, and whether an
 // acknowledgement must come first.
-func (p *pace) wait(now time.Time, sent, acked uint32) (d time.Duration, ack bool) {
-	most := uint32(MaxUnacked)
+func (p *pace) wait(now time.Time) (d time.Duration, ack bool) {
+	most := MaxUnacked
 	if p.rate > 0 {
 		most = MaxUnackedSlow
 	}
-	return p.last.Add(FrameInterval).Sub(now), sent-acked >= most
+	return p.last.Add(FrameInterval).Sub(now), p.n >= most
 }
 
-// sends notes a frame.
+// sends notes a picture, whose last frame is seq.
 func (p *pace) sends(now time.Time, seq uint32, bytes int) {
-	p.onWay[seq%uint32(len(p.onWay))] = flight{seq, bytes, now}
+	p.onWay[p.n] = flight{seq, bytes, now}
+	p.n++
 	if p.rate > 0 {
 		if p.free.Before(now) {
 			p.free = now
@@ -88,12 +89,11 @@ func (p *pace) sends(now time.Time, seq uint32, bytes int) {
 // back at least.
 func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
 	p.rtt = rtt
-	for ; p.acked != acked; p.acked++ {
-		f := p.onWay[(p.acked+1)%uint32(len(p.onWay))]
-		if f.seq == p.acked+1 {
-			p.queue = now.Sub(f.at) - rtt
-		}
-		if f.seq != p.acked+1 || f.bytes < leastSample {
+	done := 0
+	for ; done < p.n && p.onWay[done].seq <= acked; done++ {
+		f := p.onWay[done]
+		p.queue = now.Sub(f.at) - rtt
+		if f.bytes < leastSample {
 			continue
 		}
 		// It began to cross when the one before it had.
@@ -115,7 +115,10 @@ func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
 			p.rate = 0
 		}
 	}
-	p.heard = now
+	if done > 0 {
+		p.heard = now
+		p.n = copy(p.onWay[:], p.onWay[done:p.n])
+	}
 }
 
 // terms are those of a frame at now, which is since after some start. On a slow
@@ -175,7 +178,8 @@ func (a *attachment) encoder() (*encode.Encoder, error) {
 }
 
 // display sends the first frame whole and at once, and then what has changed
-// whenever it may.
+// whenever it may. Pieces of a large change go out while the others are made,
+// and count as one: they wait for nobody.
 func (a *attachment) display() {
 	enc, err := a.encoder()
 	if err != nil {
@@ -198,7 +202,12 @@ func (a *attachment) display() {
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	var terms encode.Terms
-	view := func(v encode.View) { buf = enc.EncodeOn(buf, v, terms) } // made once: a frame allocates nothing here
+	parts := pieces{out: out}
+	part := func(b []byte) []byte {
+		a.sent.Store(enc.Seq())
+		return parts.add(b)
+	}
+	view := func(v encode.View) { buf = enc.EncodePieces(buf, v, terms, part) } // made once: a frame allocates nothing here
 	for {
 		if !a.turn(over) {
 			return
@@ -210,10 +219,10 @@ func (a *attachment) display() {
 			enc.Rest() // before the terminal takes its time
 		}
 		a.turnOver()
-		if len(buf) > 0 {
-			pace.sends(pace.last, enc.Seq(), len(buf))
+		if len(buf)+parts.bytes > 0 {
+			pace.sends(pace.last, enc.Seq(), len(buf)+parts.bytes)
 			a.sent.Store(enc.Seq()) // first: its acknowledgement may overtake Write's return
-			if _, err := out.Write(buf); err != nil {
+			if err := parts.end(buf); err != nil {
 				a.lost(err)
 				return
 			}
@@ -229,7 +238,7 @@ func (a *attachment) display() {
 		changed := a.spec.Source.Changed()
 		for news := false; ; {
 			now, sent, acked := time.Now(), a.sent.Load(), a.acked.Load()
-			d, ack := pace.wait(now, sent, acked)
+			d, ack := pace.wait(now)
 			if !news {
 				at, ok := enc.Due()
 				late, wait := pace.late(now, sent-acked)

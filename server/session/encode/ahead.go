@@ -9,9 +9,9 @@ import (
 
 const (
 	// maxAhead bounds a picture that is made in advance, in bytes, and
-	// maxAheadPixels in pixels: 3840x2160.
+	// maxAheadPixels in pixels, each four bytes that are kept: 2560x1600.
 	maxAhead       = 4 << 20
-	maxAheadPixels = 1 << 23
+	maxAheadPixels = 1 << 22
 	// staleShare is the part of the picture, one in so many, from which on it is
 	// made anew when it has changed: what was made is not worth sending.
 	staleShare = 3

@@ -136,7 +136,7 @@ func TestAheadIsBounded(t *testing.T) {
 		t.Error("noise was kept")
 	}
 	step(t, e, m, View{Picture: p})
-	if e = newEncoder(t); e.Prepare(View{Picture: draw.NewPixmap(4000, 2200)}) {
+	if e = newEncoder(t); e.Prepare(View{Picture: draw.NewPixmap(2560, 1640)}) {
 		t.Error("a very large picture was kept")
 	}
 	// Memory goes back to those who come next, and is as good as new.

@@ -247,12 +247,24 @@ func (c *comparer) tileRow(t area, y int) []byte {
 	return c.now[(y-t.y0)*tileW*4:][:(t.x1-t.x0)*4]
 }
 
-// narrow is the smallest area that holds all that differs in the tile t.
+// narrow is an area that holds all that differs in the tile t, and hardly more;
+// an empty one where nothing does.
 func (c *comparer) narrow(shadow *draw.Pixmap, t area) area {
 	a := area{x0: t.x1, y0: t.y1, x1: t.x0, y1: t.y0}
 	for y := t.y0; y < t.y1; y++ {
 		b, s := c.tileRow(t, y), shadow.Row(y, t.x0, t.x1)
 		if bytes.Equal(b, s) {
+			continue
+		}
+		if a.x0 < a.x1 { // the row counts; what matters is what is beside the others
+			l, r := 0, len(b)
+			for left := (a.x0 - t.x0) * 4; l < left && pixel(b[l:]) == pixel(s[l:]); {
+				l += 4
+			}
+			for right := (a.x1 - t.x0) * 4; r > right && pixel(b[r-4:]) == pixel(s[r-4:]); {
+				r -= 4
+			}
+			a.x0, a.x1, a.y1 = t.x0+l/4, t.x0+r/4, y+1
 			continue
 		}
 		l, r := 0, len(b)
@@ -265,8 +277,7 @@ func (c *comparer) narrow(shadow *draw.Pixmap, t area) area {
 		for pixel(b[r-4:]) == pixel(s[r-4:]) {
 			r -= 4
 		}
-		a.x0, a.x1 = min(a.x0, t.x0+l/4), max(a.x1, t.x0+r/4)
-		a.y0, a.y1 = min(a.y0, y), y+1
+		a.x0, a.x1, a.y0, a.y1 = t.x0+l/4, t.x0+r/4, y, y+1
 	}
 	if a.x0 >= a.x1 {
 		return area{}

@@ -5,8 +5,8 @@
 // bytes.
 //
 // Invariants:
-//  1. Whoever applies all frames so far has exactly the picture of the last
-//     View, wherever that View and those before it said it was damaged, if the
+//  1. Whoever applies all frames so far, of each View all, has exactly the
+//     picture of the last View, wherever that View and those before it said it was damaged, if the
 //     Terms are exact. On other Terms it may be near, or of an earlier View,
 //     where it moves or a photo is new; Due says when that can become exact, and
 //     where nothing is due the picture is.
@@ -32,7 +32,9 @@
 // while it is damaged still, and again when it rests.
 //
 // Where there is much to code and more than one core, a team (team.go) codes it
-// on all of them, and what much damage there is they compare.
+// on all of them, and what much damage there is they compare. Much damage may
+// become several frames (pieces.go), from the top to the bottom: the first is
+// shown while others are made.
 //
 // An Encoder is not safe for concurrent use, does no I/O and reads no clock.
 // Limits: draw.MaxSide and draw.MaxPixels (of a larger picture the rest is not
@@ -90,7 +92,8 @@ const keepAreas = 512
 type Encoder struct {
 	z    *zstd.Encoder // nil while it rests
 	out  sink
-	tail []byte // the end of the zstd frame before the one that comes
+	tail []byte                // the end of the zstd frame before the one that comes
+	send func(b []byte) []byte // takes pieces of the View in the making; nil: they are not wanted
 
 	shadow draw.Pixmap // what the terminal has
 	kept   draw.Pixmap // what it has put by; no pixels: nothing
@@ -114,6 +117,7 @@ type Encoder struct {
 	later    []image.Rectangle // photos to be sent nearly
 	terms    Terms             // of the frame in the making
 	start    int               // where the frame in the making begins in out.b
+	before   []byte            // what was tail before it
 	raw      int               // bytes of operations in it
 	drawn    int               // pixels that they touch
 	large    int               // bytes that its PHOTOs unpack to
@@ -199,7 +203,17 @@ func (e *Encoder) Encode(dst []byte, v View) []byte { return e.EncodeOn(dst, v, 
 // to v, or as near as t allows, or nothing where it has that already. Only what
 // exceeds draw.MaxRaw or draw.MaxDrawn becomes more than one frame.
 func (e *Encoder) EncodeOn(dst []byte, v View, t Terms) []byte {
+	return e.EncodePieces(dst, v, t, nil)
+}
+
+// EncodePieces is EncodeOn for who can send while there is more to come: a large
+// change (pieces.go) becomes several frames, and send is called with what there
+// is, dst and whole frames, whenever that is a piece. It returns where to go on,
+// also what it was given. What is returned is what was not sent.
+func (e *Encoder) EncodePieces(dst []byte, v View, t Terms, send func(b []byte) []byte) []byte {
+	e.send = send
 	dst, begun := e.frame(dst, v, t)
+	e.send = nil
 	if !begun {
 		return dst
 	}
@@ -218,8 +232,9 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 		e.drop()
 		sized = true
 	}
+	var pieces []image.Rectangle // damage that is compared while it is coded
 	if !sized {
-		e.changes(v, t)
+		pieces = e.changes(v, t)
 		if e.ahead.b != nil && e.stale() {
 			e.drop()
 			sized = true
@@ -233,12 +248,15 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 		e.first = false
 		e.finer = len(e.areas)
 	}
+	if pieces == nil {
+		e.send = nil
+	}
 	if v.Warp == nil {
 		v.Warp = e.ahead.warp
 	}
 	e.ahead.warp = nil
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
-	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && len(e.early) == 0 && !e.cells.busy && e.ahead.b == nil {
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && pieces == nil && len(e.early) == 0 && !e.cells.busy && e.ahead.b == nil {
 		return dst, false
 	}
 
@@ -247,7 +265,6 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 			panic("encode: " + err.Error()) // the options were good before
 		}
 	}
-	tail := e.tail
 	e.begin(dst)
 	if sized {
 		e.op(draw.Op{Code: draw.Size, W: w, H: h})
@@ -255,12 +272,12 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 	for _, op := range e.early {
 		e.op(op)
 	}
-	e.ask()
-	for i, a := range e.areas {
-		if a.pixels() > 0 {
-			e.area(a, i >= e.finer)
-		}
+	if pieces != nil {
+		e.bands(v.Picture, pieces)
+		e.others(v.Picture, pieces, t)
 	}
+	e.ask()
+	e.code()
 	e.dismiss()
 	if shape {
 		e.op(shapeOp(v.Cursor))
@@ -280,23 +297,42 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 		e.areas = nil
 	}
 	if e.raw == 0 { // what moves has not
-		dst, e.out.b, e.tail = e.out.b[:e.start], nil, tail
+		dst, e.out.b, e.tail = e.out.b[:e.start], nil, e.before
 		return dst, false
 	}
 	return dst, true
 }
 
-// changes finds what of v differs from what the terminal has.
-func (e *Encoder) changes(v View, t Terms) {
+// changes finds what of v differs from what the terminal has. Much damage that
+// may go out in pieces it returns.
+func (e *Encoder) changes(v View, t Terms) (pieces []image.Rectangle) {
 	damage := e.cool(v.Damage, t)
 	e.moves(v.Picture, damage, v.Moved)
 	e.recall(v.Picture, damage)
+	if e.send != nil && e.ahead.b == nil && inPieces(damage) {
+		return damage
+	}
 	for _, r := range damage {
 		e.compareDamage(v.Picture, r.Intersect(e.shadow.Bounds()))
 	}
-	e.compareMoved(v.Picture, damage)
+	e.others(v.Picture, damage, t)
+	return nil
+}
+
+// others finds what differs outside the damage.
+func (e *Encoder) others(p *draw.Pixmap, damage []image.Rectangle, t Terms) {
+	e.compareMoved(p, damage)
 	e.finer = len(e.areas)
-	e.refine(v.Picture, t)
+	e.refine(p, t)
+}
+
+// code codes the areas.
+func (e *Encoder) code() {
+	for i, a := range e.areas {
+		if a.pixels() > 0 {
+			e.area(a, i >= e.finer)
+		}
+	}
 }
 
 // bounded is the size of p as far as it can be shown.
@@ -343,7 +379,7 @@ func (e *Encoder) begin(b []byte) {
 	var room [draw.MaxHeader]byte
 	e.out.b = append(b, room[:]...)
 	e.out.b = append(e.out.b, e.tail...)
-	e.tail = nil
+	e.before, e.tail = e.tail, nil
 	if o := e.ahead; o.b != nil {
 		e.out.b = append(e.out.b, o.b...)
 		e.raw, e.drawn, e.large = o.raw, o.drawn, o.large
@@ -402,6 +438,7 @@ func (e *Encoder) area(a area, exact bool) {
 		}
 		s.code(&e.coder, &e.shadow, e.terms)
 		e.strip(s, &e.coder)
+		e.cut()
 	}
 }
 

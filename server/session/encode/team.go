@@ -56,7 +56,7 @@ func (e *Encoder) ask() {
 			pixels += a.pixels()
 		}
 	}
-	if size < 2 || pixels < muchToCode {
+	if e.team != nil || size < 2 || pixels < muchToCode {
 		return
 	}
 	t, _ := teams.Get().(*team)
@@ -95,6 +95,14 @@ func (e *Encoder) take() {
 	t.given--
 	p.e = nil
 	e.strip(p.strip, &p.coder)
+	e.cut()
+}
+
+// drain writes what is left.
+func (e *Encoder) drain() {
+	for e.team != nil && e.team.given > 0 {
+		e.take()
+	}
 }
 
 // dismiss writes what is left and sends the team away.
@@ -103,9 +111,7 @@ func (e *Encoder) dismiss() {
 	if t == nil {
 		return
 	}
-	for t.given > 0 {
-		e.take()
-	}
+	e.drain()
 	t.next = 0 // the same slots for the next frame: each comes to hold a megabyte
 	for range t.size {
 		t.work <- nil

@@ -120,7 +120,7 @@ func TestAheadRests(t *testing.T) {
 // A screen that is too large to be kept is not tried again and again.
 func TestAheadGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := attachtest.NewSource(4000, 2200)
+		s := attachtest.NewSource(2560, 1640)
 		a := &ahead{source: s, made: func() {}, log: slog.New(slog.DiscardHandler)}
 		for range 2 {
 			views := s.Views()
