@@ -402,7 +402,11 @@ func (s *shell) draw() {
 		return
 	}
 	w, h := s.screen.Size()
-	s.screen.Blank(osd.Draw(w, h, m))
+	words := &screen.Words{Ground: osd.Background}
+	if card := osd.Draw(w, h, m); card != nil {
+		words.Card = card
+	}
+	s.screen.Blank(words)
 }
 
 // wrap is what packets of a media connection go through, nil for nothing.

@@ -40,17 +40,19 @@ type Message struct {
 	Typed, Places int // of a PIN: how many digits there are, of how many at most; 0, 0: none is asked for
 }
 
+// Background is what a card lies on.
+var Background = color.RGBA{0x0d, 0x12, 0x18, 0xff}
+
 // The colours. Each text colour is used on card only.
 var (
-	background = color.RGBA{0x0d, 0x12, 0x18, 0xff}
-	card       = color.RGBA{0x1a, 0x23, 0x2e, 0xff}
-	rule       = color.RGBA{0x33, 0x41, 0x52, 0xff}
-	strong     = color.RGBA{0xf2, 0xf6, 0xfa, 0xff}
-	plain      = color.RGBA{0xc4, 0xd0, 0xdc, 0xff}
-	faint      = color.RGBA{0x93, 0xa5, 0xb8, 0xff}
-	calm       = color.RGBA{0x62, 0xb5, 0xf5, 0xff}
-	attention  = color.RGBA{0xf2, 0xb8, 0x4b, 0xff}
-	trouble    = color.RGBA{0xff, 0x8a, 0x80, 0xff}
+	card      = color.RGBA{0x1a, 0x23, 0x2e, 0xff}
+	rule      = color.RGBA{0x33, 0x41, 0x52, 0xff}
+	strong    = color.RGBA{0xf2, 0xf6, 0xfa, 0xff}
+	plain     = color.RGBA{0xc4, 0xd0, 0xdc, 0xff}
+	faint     = color.RGBA{0x93, 0xa5, 0xb8, 0xff}
+	calm      = color.RGBA{0x62, 0xb5, 0xf5, 0xff}
+	attention = color.RGBA{0xf2, 0xb8, 0x4b, 0xff}
+	trouble   = color.RGBA{0xff, 0x8a, 0x80, 0xff}
 )
 
 // accent is the colour of a code: what is under way, what waits for somebody,
@@ -65,16 +67,16 @@ func accent(code int) color.RGBA {
 	return calm
 }
 
-// Draw returns a screen of w by h pixels with m on a card in its middle.
+// Draw returns a card with m, for the middle of a screen of w by h pixels; nil
+// where the screen is too small for any.
 func Draw(w, h int, m Message) *image.RGBA {
-	w, h = min(max(w, 1), limits.MaxSide), min(max(h, 1), limits.MaxSide)
-	img := image.NewRGBA(image.Rect(0, 0, w, h))
-	draw.Draw(img, img.Bounds(), image.NewUniform(background), image.Point{}, draw.Src)
-	c, ok := fit(w, h, clean(m))
-	if ok {
-		at := image.Pt((w-c.size.X)/2, (h-c.size.Y)/2)
-		c.draw(img, at)
+	c, ok := fit(min(max(w, 1), limits.MaxSide), min(max(h, 1), limits.MaxSide), clean(m))
+	if !ok {
+		return nil
 	}
+	img := image.NewRGBA(image.Rectangle{Max: c.size})
+	draw.Draw(img, img.Bounds(), image.NewUniform(Background), image.Point{}, draw.Src)
+	c.draw(img, image.Point{})
 	return img
 }
 

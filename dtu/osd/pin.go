@@ -42,7 +42,7 @@ func (q place) draw(img *image.RGBA, p image.Point) {
 	side := q.at.Dx()
 	line := max(side/14, 1)
 	fill(q.at, float32(side)/5, faint)
-	fill(q.at.Inset(line), float32(side)/5, background)
+	fill(q.at.Inset(line), float32(side)/5, Background)
 	if q.typed {
 		dot := q.at.Inset(side / 3)
 		fill(dot, float32(dot.Dx())/2, strong)

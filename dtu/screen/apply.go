@@ -69,7 +69,7 @@ func (s *Screen) apply(op draw.Op) {
 	p := s.pic
 	switch op.Code {
 	case draw.Size:
-		s.pic, s.kept, s.spare = blank(p, s.spare, op.W, op.H), nil, nil
+		s.pic, s.kept, s.spare, s.saying = blank(p, s.spare, op.W, op.H), nil, nil, false
 	case draw.Fill:
 		fill(p, op.X, op.Y, op.W, op.H, op.B, op.G, op.R)
 	case draw.Copy:

@@ -33,28 +33,35 @@ func blend(on image.Rectangle, pix []byte, stride int, over []byte, r image.Rect
 // fromImage copies the top left part of m, at most w by h, as B G R A
 // premultiplied.
 func fromImage(m image.Image, w, h int) *draw.Pixmap {
-	b := m.Bounds()
-	b = b.Intersect(image.Rectangle{Min: b.Min, Max: b.Min.Add(image.Pt(w, h))})
-	if b.Empty() {
+	size := m.Bounds().Size()
+	w, h = min(w, size.X), min(h, size.Y)
+	if w <= 0 || h <= 0 {
 		return nil
 	}
-	p := draw.NewPixmap(b.Dx(), b.Dy())
+	p := draw.NewPixmap(w, h)
+	convert(p, image.Rect(0, 0, w, h), m)
+	return p
+}
+
+// convert writes the top left part of m, which is as large as r, to r of p, as
+// B G R A premultiplied.
+func convert(p *draw.Pixmap, r image.Rectangle, m image.Image) {
+	from := m.Bounds().Min
 	rgba, ok := m.(*image.RGBA)
-	for y := range p.H {
-		dst := p.Row(y, 0, p.W)
+	for y := range r.Dy() {
+		dst := p.Row(r.Min.Y+y, r.Min.X, r.Max.X)
 		if ok {
-			src := rgba.Pix[rgba.PixOffset(b.Min.X, b.Min.Y+y):][:len(dst)]
+			src := rgba.Pix[rgba.PixOffset(from.X, from.Y+y):][:len(dst)]
 			for i := 0; i < len(dst); i += 4 {
 				dst[i], dst[i+1], dst[i+2], dst[i+3] = src[i+2], src[i+1], src[i], src[i+3]
 			}
 			continue
 		}
-		for x := range p.W {
-			r, g, bl, a := m.At(b.Min.X+x, b.Min.Y+y).RGBA()
-			dst[x*4], dst[x*4+1], dst[x*4+2], dst[x*4+3] = byte(bl>>8), byte(g>>8), byte(r>>8), byte(a>>8)
+		for x := range r.Dx() {
+			red, green, blue, alpha := m.At(from.X+x, from.Y+y).RGBA()
+			dst[x*4], dst[x*4+1], dst[x*4+2], dst[x*4+3] = byte(blue>>8), byte(green>>8), byte(red>>8), byte(alpha>>8)
 		}
 	}
-	return p
 }
 
 // unpack writes src, B G R, to dst, B G R X.

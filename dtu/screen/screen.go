@@ -18,6 +18,7 @@ package screen
 
 import (
 	"image"
+	"image/color"
 	"sync"
 
 	"hotdesk/dtu/backend"
@@ -34,9 +35,12 @@ type Screen struct {
 	pic     *draw.Pixmap // what is shown, centred; nil: black
 	kept    *draw.Pixmap // what was put by of it; nil: nothing
 	spare   *draw.Pixmap // all black, for the next picture: fresh memory would cost milliseconds; nil: none
-	live    *Decoder     // the one that may draw; nil after Blank
-	shape   shape        // of the pointer; none: hidden
-	pointer image.Point  // on the screen
+	saying  bool         // pic is words, of the screen's size as it was then
+	ground  color.RGBA   // of words
+	card    image.Rectangle
+	live    *Decoder    // the one that may draw; nil after Blank
+	shape   shape       // of the pointer; none: hidden
+	pointer image.Point // on the screen
 	notice  *draw.Pixmap
 	watches []*watch
 }
@@ -76,19 +80,51 @@ func (s *Screen) Attach() *Decoder {
 	return d
 }
 
+// Words are what a screen shows in place of a picture: a card in its middle, on
+// one colour.
+type Words struct {
+	Card   image.Image // nil: none
+	Ground color.RGBA
+}
+
 // Blank ends every decoder, hides the pointer, takes the notice away and shows
-// osd, centred; nil is black. Where osd must be drawn first, Blank(nil) before
-// that hides what is shown at once.
-func (s *Screen) Blank(osd image.Image) {
+// words; nil is black. Where words must be drawn first, Blank(nil) before that
+// hides what is shown at once.
+func (s *Screen) Blank(words *Words) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.changed(s.shapeRect())
+	s.changed(s.noticeRect())
+	s.live, s.kept, s.shape, s.notice = nil, nil, shape{}, nil
+	if words == nil || !s.saying || s.ground != words.Ground || s.picRect() != s.bounds() {
+		s.clear(words)
+	} else if c := s.card; !c.Empty() { // other words in the same memory
+		fill(s.pic, c.Min.X, c.Min.Y, c.Dx(), c.Dy(), s.ground.B, s.ground.G, s.ground.R)
+		s.changed(c)
+	}
+	s.card = image.Rectangle{}
+	if words != nil && words.Card != nil {
+		size := words.Card.Bounds().Size()
+		at := image.Pt(max(s.w-size.X, 0)/2, max(s.h-size.Y, 0)/2)
+		s.card = image.Rectangle{Max: size}.Add(at).Intersect(s.bounds())
+		convert(s.pic, s.card, words.Card)
+		s.changed(s.card)
+	}
+}
+
+// clear makes the screen that of words, but for their card, or black.
+func (s *Screen) clear(words *Words) {
 	if s.pic != nil && (s.spare == nil || len(s.pic.Pix) >= len(s.spare.Pix)) {
 		clear(s.pic.Pix)
 		s.spare = s.pic
 	}
-	s.live, s.pic, s.kept, s.shape, s.notice = nil, nil, nil, shape{}, nil
-	if osd != nil {
-		s.pic = fromImage(osd, s.w, s.h)
+	s.pic, s.saying = nil, words != nil
+	if words != nil {
+		if s.pic = blank(nil, s.spare, s.w, s.h); s.pic == s.spare {
+			s.spare = nil
+		}
+		s.ground = words.Ground
+		fill(s.pic, 0, 0, s.w, s.h, s.ground.B, s.ground.G, s.ground.R)
 	}
 	s.changed(s.bounds())
 }

@@ -78,7 +78,7 @@ func TestBlankTwice(t *testing.T) {
 		}
 		decode(t, d, st.frame(fillOp(0, 0, 8, 8, 0x70)))
 		s.Blank(nil)
-		s.Blank(uniform(3, 1, color.Gray{0x20}))
+		s.Blank(&Words{Card: uniform(3, 1, color.Gray{0x20})})
 		d.Close()
 	}
 }
@@ -198,23 +198,48 @@ func TestPointer(t *testing.T) {
 
 func TestOSD(t *testing.T) {
 	s, _, _ := shown(t, 5, 3, size(5, 3), fillOp(0, 0, 5, 3, 0x90))
-	s.Blank(uniform(3, 1, color.Gray{0x20}))
+	s.Blank(&Words{Card: uniform(3, 1, color.Gray{0x20})})
 	wantGrey(t, "small", s.Snapshot(), "00000\n02220\n00000\n")
-	s.Blank(uniform(9, 9, color.Gray{0x30}))
+	s.Blank(&Words{Card: uniform(9, 9, color.Gray{0x30})})
 	wantGrey(t, "large", s.Snapshot(), "33333\n33333\n33333\n")
 	g := image.NewGray(image.Rect(10, 10, 12, 11)) // not RGBA, not at the origin
 	g.SetGray(11, 10, color.Gray{0x70})
-	s.Blank(g)
+	s.Blank(&Words{Card: g})
 	wantGrey(t, "grey", s.Snapshot(), "00000\n00700\n00000\n")
 	// What a new session's first frame does not cover is black.
 	decode(t, s.Attach(), newStream(t, draw.Window).frame(size(5, 3), fillOp(0, 0, 1, 1, 0x10)))
 	wantGrey(t, "session", s.Snapshot(), "10000\n00000\n00000\n")
 	m := image.NewRGBA(image.Rect(0, 0, 1, 1))
 	m.SetRGBA(0, 0, color.RGBA{1, 2, 3, 255})
-	s.Blank(m)
+	s.Blank(&Words{Card: m})
 	if p := s.Snapshot().Row(1, 2, 3); p[0] != 3 || p[1] != 2 || p[2] != 1 {
 		t.Errorf("colours are % x", p)
 	}
+	// On a colour, other words after it, no card, and another size of the screen.
+	s.Blank(&Words{uniform(3, 3, color.Gray{0x20}), color.RGBA{0x50, 0x50, 0x50, 0xff}})
+	wantGrey(t, "on a colour", s.Snapshot(), "52225\n52225\n52225\n")
+	w := s.Watch()
+	defer w.Close()
+	w.Take()
+	s.Blank(&Words{uniform(1, 1, color.Gray{0x30}), color.RGBA{0x50, 0x50, 0x50, 0xff}})
+	wantGrey(t, "other words", s.Snapshot(), "55555\n55355\n55555\n")
+	for _, r := range w.Take() {
+		if !r.In(image.Rect(1, 0, 4, 3)) {
+			t.Errorf("other words change %v", r)
+		}
+	}
+	s.Blank(&Words{Ground: color.RGBA{0x60, 0x60, 0x60, 0xff}})
+	wantGrey(t, "no card", s.Snapshot(), "66666\n66666\n66666\n")
+	s.Blank(&Words{uniform(1, 1, color.Gray{0x30}), color.RGBA{0x60, 0x60, 0x60, 0xff}})
+	s.Resize(3, 1)
+	s.Blank(&Words{uniform(1, 1, color.Gray{0x40}), color.RGBA{0x60, 0x60, 0x60, 0xff}})
+	wantGrey(t, "another size", s.Snapshot(), "646\n")
+	// A session that has the words' size begins black.
+	decode(t, s.Attach(), newStream(t, draw.Window).frame(size(3, 1), fillOp(0, 0, 1, 1, 0x10)))
+	s.Resize(5, 3)
+	wantGrey(t, "the session after words", s.Snapshot(), "00000\n01000\n00000\n")
+	s.Blank(&Words{Ground: color.RGBA{0x60, 0x60, 0x60, 0xff}})
+	wantGrey(t, "words after it", s.Snapshot(), "66666\n66666\n66666\n")
 }
 
 func TestNotice(t *testing.T) {
