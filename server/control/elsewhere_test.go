@@ -15,7 +15,6 @@ import (
 	"hotdesk/protocol/group/local"
 	"hotdesk/server/audit"
 	"hotdesk/server/greeter"
-	"hotdesk/server/proof"
 	"hotdesk/server/session/client"
 )
 
@@ -101,39 +100,6 @@ func TestDeniedHere(t *testing.T) {
 			mu.Unlock()
 		})
 	}
-}
-
-// Whose groups say so only after the login is sent on with it; a card gives its
-// proof before it is sent.
-func TestDeniedHereAfterALogin(t *testing.T) {
-	rules := []string{"user ann groups=staff", "policy a group=staff host=north access=deny", "policy b bare=login"}
-	before, asked := onNorth(mayBe, rules...)
-	run(t, before, func(r *rig) {
-		u := r.dial(a)
-		u.insert(bare(a))
-		u.form().fill(0, nil, "ann", "pw")
-		u.next(alp.CmdRedirectInf)
-		q := asked()
-		if last := q[len(q)-1]; last.User != "ann" || last.Token != "user.ann" || string(last.Presented) != bare(a) {
-			t.Errorf("asked %+v", last)
-		}
-		if n := len(r.parent.Begun()); n != 0 {
-			t.Errorf("%d sessions", n)
-		}
-	})
-	before, asked = onNorth(mayBe, "policy a host=north access=deny", "policy b first=simple reattach=simple")
-	run(t, func(r *rig) {
-		before(r)
-		r.conf.Proofs = proofs{[]proof.Use{proof.First, proof.Reattach}, secret}
-	}, func(r *rig) {
-		u := r.dial(a)
-		u.insert(simple)
-		u.prove(secret)
-		u.next(alp.CmdRedirectInf)
-		if q := asked(); len(q) != 2 || q[1].Proven != "simple" {
-			t.Errorf("asked %+v", q)
-		}
-	})
 }
 
 // Nothing of a host that may not be used is shown: not a session that is there,

@@ -208,43 +208,59 @@ func TestHostsNeverPastTheLogin(t *testing.T) {
 		}
 		r.starts(0)
 	})
-	// What the card has to prove it proves before it is sent, and that once.
-	before, asked := onNorth(allowed, "policy h hosts=south first=simple,login reattach=simple,login")
-	run(t, func(r *rig) {
-		before(r)
-		r.conf.Proofs = proofs{[]proof.Use{proof.First, proof.Reattach}, secret}
-	}, func(r *rig) {
-		u := r.dial(a)
-		u.insert(simple)
-		u.prove(secret)
-		u.next(alp.CmdRedirectInf)
-		if q := asked(); len(q) != 2 || q[0].Proven != "" || q[1].User != "" || q[1].Proven != "simple" {
-			t.Errorf("asked %+v", q)
-		}
-	})
 }
 
-// Whose groups say, once they have logged in, that the session is to be
-// elsewhere, is sent there with that, and has the session without a second
-// password.
+// Whose rules say only after the login that the session is to be elsewhere, or that
+// this host may not be used, is sent on with that, and nothing begins here; what
+// a card has to prove it proves before it is sent, and that once.
+func TestSentOnWithWhatWasShown(t *testing.T) {
+	for name, c := range map[string]struct {
+		group       func(local.Lookup) local.Answer
+		staff, card string // rules
+		hosts       []string
+	}{
+		"to where sessions may be": {allowed, "policy a group=staff hosts=south order=1", "policy a hosts=south first=simple,login reattach=simple,login", []string{"south"}},
+		"from where nothing may":   {mayBe, "policy a group=staff host=north access=deny", "policy a host=north access=deny|policy b first=simple reattach=simple", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, asked := onNorth(c.group, "user ann groups=staff", c.staff, "policy b bare=login")
+			run(t, before, func(r *rig) {
+				u := r.dial(a)
+				u.insert(bare(a))
+				u.form().fill(0, nil, "ann", "pw")
+				u.next(alp.CmdRedirectInf)
+				q := asked()
+				if last := q[len(q)-1]; last.User != "ann" || last.Token != "user.ann" || string(last.Presented) != bare(a) || !slices.Equal(last.Hosts, c.hosts) {
+					t.Errorf("asked %+v", last)
+				}
+				if n := len(r.parent.Begun()); n != 0 {
+					t.Errorf("%d sessions", n)
+				}
+			})
+			before, asked = onNorth(c.group, strings.Split(c.card, "|")...)
+			run(t, func(r *rig) {
+				before(r)
+				r.conf.Proofs = proofs{[]proof.Use{proof.First, proof.Reattach}, secret}
+			}, func(r *rig) {
+				u := r.dial(a)
+				u.insert(simple)
+				u.prove(secret)
+				u.next(alp.CmdRedirectInf)
+				if q := asked(); len(q) != 2 || q[0].Proven != "" || q[1].User != "" || q[1].Proven != "simple" {
+					t.Errorf("asked %+v", q)
+				}
+			})
+		})
+	}
+}
+
+// Who was sent with the word of a login has the session without a second password,
+// and who is of no such group stays.
 func TestHostsOfAUserAfterTheLogin(t *testing.T) {
 	rules := []string{"user ann groups=staff", "policy a group=staff hosts=south order=1", "policy b bare=login"}
-	before, asked := onNorth(allowed, rules...)
+	before, _ := onNorth(allowed, rules...)
 	run(t, before, func(r *rig) {
-		u := r.dial(a)
-		u.insert(bare(a))
-		u.form().fill(0, nil, "ann", "pw")
-		u.next(alp.CmdRedirectInf)
-		q := asked()
-		if last := q[len(q)-1]; last.User != "ann" || last.Token != "user.ann" || string(last.Presented) != bare(a) || !slices.Equal(last.Hosts, []string{"south"}) {
-			t.Errorf("asked %+v", last)
-		}
-		if n := len(r.parent.Begun()); n != 0 {
-			t.Errorf("%d sessions", n)
-		}
-
-		// Who is of no such group stays, though the group manager has another host.
-		v := r.dial(b)
+		v := r.dial(b) // though the group manager has another host
 		v.insert(bare(b))
 		d := v.form()
 		r.group.Answer = func(local.Lookup) (local.Answer, error) { return south, nil }
