@@ -48,6 +48,7 @@ type Source struct {
 
 // slot is one reader as it was told.
 type slot struct {
+	hand    *scard.Context  // of this reader alone: it is locked while its card is at an exchange
 	state   scard.StateFlag // with the counter of changes in its high half
 	card    *Card
 	counted bool
@@ -141,11 +142,6 @@ func (s *Source) run() {
 
 // follow tells events until Close or until the service is gone.
 func (s *Source) follow(watch *scard.Context) {
-	hand, err := scard.EstablishContext() // the other one is locked while it waits
-	if err != nil {
-		return
-	}
-	defer func() { _ = hand.Release() }()
 	for !s.closed() {
 		names, err := watch.ListReaders()
 		if err != nil && !errors.Is(err, scard.ErrNoReadersAvailable) {
@@ -153,7 +149,9 @@ func (s *Source) follow(watch *scard.Context) {
 		}
 		names = slices.DeleteFunc(names, func(n string) bool { return s.wanted != nil && !s.wanted(n) })
 		names = names[:min(len(names), MaxReaders)]
-		s.changeReaders(names)
+		if err := s.changeReaders(names); err != nil {
+			return
+		}
 		states := []scard.ReaderState{{Reader: pnp}}
 		for _, n := range names {
 			states = append(states, scard.ReaderState{Reader: n, CurrentState: s.slots[n].state})
@@ -167,7 +165,7 @@ func (s *Source) follow(watch *scard.Context) {
 		}
 		for _, st := range states[1:] {
 			if st.EventState&(scard.StateUnknown|scard.StateUnavailable) == 0 {
-				s.change(watch, hand, st)
+				s.change(watch, st)
 			}
 		}
 	}
@@ -181,29 +179,43 @@ func (s *Source) tell(e reader.Event) {
 	}
 }
 
-func (s *Source) changeReaders(names []string) {
+// changeReaders tells which readers came and went. It fails where the service gives
+// no context for one: then it is as if it were away.
+func (s *Source) changeReaders(names []string) error {
 	for name, slot := range s.slots {
 		if !slices.Contains(names, name) {
-			s.pull(name, slot)
+			s.pull(name, slot, scard.LeaveCard)
 			delete(s.slots, name)
+			_ = slot.hand.Release() // of a service that is away it fails
 			s.tell(reader.Event{Kind: reader.ReaderRemoved, Reader: name})
 		}
 	}
 	for _, name := range names {
 		if s.slots[name] == nil {
-			s.slots[name] = &slot{state: scard.StateUnaware}
+			hand, err := scard.EstablishContext()
+			if err != nil {
+				return err
+			}
+			s.slots[name] = &slot{hand: hand, state: scard.StateUnaware}
 			s.tell(reader.Event{Kind: reader.ReaderAdded, Reader: name})
 		}
 	}
+	return nil
 }
 
-// forget tells every reader as removed.
-func (s *Source) forget() { s.changeReaders(nil) }
+// forget tells every reader as removed. The service resets the cards, so that a
+// verified PIN is none for who comes next.
+func (s *Source) forget() {
+	for name, slot := range s.slots {
+		s.pull(name, slot, scard.ResetCard)
+	}
+	_ = s.changeReaders(nil) // none comes
+}
 
 func count(state scard.StateFlag) uint16 { return uint16(uint32(state) >> 16) }
 
 // change tells what happened at one reader since it was looked at last.
-func (s *Source) change(watch, hand *scard.Context, st scard.ReaderState) {
+func (s *Source) change(watch *scard.Context, st scard.ReaderState) {
 	sl := s.slots[st.Reader]
 	present := st.EventState&scard.StatePresent != 0
 	missed := 0
@@ -216,22 +228,22 @@ func (s *Source) change(watch, hand *scard.Context, st scard.ReaderState) {
 		// The counter counts otherwise here, or anew since the reader was plugged
 		// in again: believe the state, but of a card that it is another one.
 		if present && missed != 0 {
-			s.pull(st.Reader, sl)
+			s.pull(st.Reader, sl, scard.LeaveCard)
 		}
 		missed = 0
 	}
 	for range missed - 1 { // cards that came and went, and the one that was in
 		if sl.card != nil {
-			s.pull(st.Reader, sl)
+			s.pull(st.Reader, sl, scard.LeaveCard)
 		} else {
 			s.push(st.Reader, sl, gone())
 		}
 	}
 	switch {
 	case present && sl.card == nil:
-		s.push(st.Reader, sl, connect(watch, hand, st))
+		s.push(st.Reader, sl, connect(watch, sl.hand, st))
 	case !present && sl.card != nil:
-		s.pull(st.Reader, sl)
+		s.pull(st.Reader, sl, scard.LeaveCard)
 	}
 }
 
@@ -240,7 +252,7 @@ func (s *Source) push(name string, sl *slot, c *Card) {
 	s.tell(reader.Event{Kind: reader.Inserted, Reader: name, Card: c})
 }
 
-func (s *Source) pull(name string, sl *slot) {
+func (s *Source) pull(name string, sl *slot, how scard.Disposition) {
 	c := sl.card
 	if c == nil {
 		return
@@ -248,7 +260,7 @@ func (s *Source) pull(name string, sl *slot) {
 	sl.card = nil
 	close(c.removed)
 	s.tell(reader.Event{Kind: reader.Removed, Reader: name, Card: c})
-	c.release()
+	c.release(how)
 }
 
 // Card is one insertion.
@@ -285,15 +297,13 @@ func connect(watch, hand *scard.Context, st scard.ReaderState) *Card {
 }
 
 // release lets the handle go once the exchange that runs has ended: before the
-// next card is connected, as the service would take it for that one's. When a
-// Source is closed the service resets the card, so that a verified PIN is none
-// for who comes next.
-func (c *Card) release() {
+// next card is connected, as the service would take it for that one's.
+func (c *Card) release(how scard.Disposition) {
 	if c.handle == nil {
 		return
 	}
 	<-c.turn
-	_ = c.handle.Disconnect(scard.LeaveCard) // of a card that is out it fails
+	_ = c.handle.Disconnect(how) // of a card that is out it fails
 	c.turn <- struct{}{}
 }
 

@@ -158,3 +158,50 @@ func TestHowLong(t *testing.T) {
 	slices.Sort(list)
 	t.Logf("figure: card in, Inserted with ATR: median %v, p90 %v, worst %v", list[rounds/2], list[rounds*9/10], list[rounds-1])
 }
+
+// TestOtherReaderGoesOn: while one card is at a long exchange, cards of another
+// reader come and go as if it were not there: a terminal blanks when a card is
+// pulled, at once.
+func TestOtherReaderGoesOn(t *testing.T) {
+	startDaemon(t)
+	until(t, "the service", serves)
+	s, err := Open(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	next(t, s, reader.ReaderAdded)
+	next(t, s, reader.ReaderAdded)
+	long := &hung{Card: plastic(t), began: make(chan struct{}), armed: true}
+	pull := push(t, vpcd.Port, long)
+	c := next(t, s, reader.Inserted).Card
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Transmit(t.Context(), []byte{0, 0x10, 0, 0, 0})
+		ended <- err
+	}()
+	<-long.began
+	for range 2 {
+		pullOther := push(t, vpcd.Port+1, plastic(t))
+		other := next(t, s, reader.Inserted)
+		if b, err := other.Card.Transmit(t.Context(), []byte{0, 0xa4, 4, 0, 0}); err != nil || len(b) < 2 {
+			t.Errorf("% x, %v", b, err)
+		}
+		pullOther()
+		if gone := next(t, s, reader.Removed); gone.Card != other.Card {
+			t.Errorf("%+v, want %+v", gone, other)
+		}
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the exchange has ended: %v", err)
+	default:
+	}
+	pull()
+	if gone := next(t, s, reader.Removed); gone.Card != c {
+		t.Errorf("%+v", gone)
+	}
+	if err := <-ended; !errors.Is(err, reader.ErrRemoved) {
+		t.Errorf("the exchange: %v", err)
+	}
+}
