@@ -198,3 +198,31 @@ func TestTwoColours(t *testing.T) {
 		step(t, e, m, View{Picture: p, Damage: []image.Rectangle{r}})
 	}
 }
+
+// BenchmarkPieces is BenchmarkFlip in pieces, on two cores at least: what counts
+// is the time.
+func BenchmarkPieces(b *testing.B) {
+	defer runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 2))
+	const w, h = 1920, 1080
+	for name, make := range map[string]func(w, h int, seed uint64) *draw.Pixmap{"text": page, "photo": paper} {
+		b.Run(name, func(b *testing.B) {
+			var pages []*draw.Pixmap
+			for i := range uint64(8) {
+				pages = append(pages, make(w, h, i))
+			}
+			e := newEncoder(b)
+			defer e.Close()
+			var buf []byte
+			all := []image.Rectangle{pages[0].Bounds()}
+			send := func(b []byte) []byte { return b[:0] }
+			b.SetBytes(w * h * 4)
+			b.ReportAllocs()
+			n, begin := 0, used(b)
+			for b.Loop() {
+				buf = e.EncodePieces(buf[:0], View{Picture: pages[n%len(pages)], Damage: all}, Terms{}, send)
+				n++
+			}
+			b.ReportMetric((used(b)-begin)/float64(n), "ms-CPU/op")
+		})
+	}
+}

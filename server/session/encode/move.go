@@ -101,18 +101,30 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 // compareDamage compares r but for what the last move has seen to be exact:
 // the shadow has there what was read.
 func (e *Encoder) compareDamage(p *draw.Pixmap, r image.Rectangle) {
-	x := image.Rectangle{}
+	for _, part := range unsure(r, e.sure()) {
+		e.compare(p, part)
+	}
+}
+
+// sure is what the last move has seen to be exact.
+func (e *Encoder) sure() (x image.Rectangle) {
 	if n := len(e.moved); n > 0 {
-		x = e.moved[n-1].exact.Intersect(r)
+		x = e.moved[n-1].exact
 	}
-	if x.Empty() {
-		e.compare(p, r)
-		return
+	return x
+}
+
+// unsure is r without x, in order: above it, beside it and below it.
+func unsure(r, x image.Rectangle) [4]image.Rectangle {
+	if x = x.Intersect(r); x.Empty() {
+		return [4]image.Rectangle{r}
 	}
-	e.compare(p, image.Rect(r.Min.X, r.Min.Y, r.Max.X, x.Min.Y))
-	e.compare(p, image.Rect(r.Min.X, x.Min.Y, x.Min.X, x.Max.Y))
-	e.compare(p, image.Rect(x.Max.X, x.Min.Y, r.Max.X, x.Max.Y))
-	e.compare(p, image.Rect(r.Min.X, x.Max.Y, r.Max.X, r.Max.Y))
+	return [4]image.Rectangle{
+		image.Rect(r.Min.X, r.Min.Y, r.Max.X, x.Min.Y),
+		image.Rect(r.Min.X, x.Min.Y, x.Min.X, x.Max.Y),
+		image.Rect(x.Max.X, x.Min.Y, r.Max.X, x.Max.Y),
+		image.Rect(r.Min.X, x.Max.Y, r.Max.X, r.Max.Y),
+	}
 }
 
 // compareMoved compares what moves have drawn outside the damage.

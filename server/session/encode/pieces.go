@@ -3,6 +3,7 @@ package encode
 import (
 	"image"
 	"runtime"
+	"sync"
 
 	"hotdesk/protocol/draw"
 )
@@ -31,23 +32,63 @@ func inPieces(damage []image.Rectangle) bool {
 	return pixels >= muchToSend && runtime.GOMAXPROCS(0) > 1
 }
 
-// bands compares damage from the top to the bottom, some rows at a time, which
-// are coded, and sent as far as they make a piece, while the next are compared.
+// A scout compares damage from the top to the bottom, a band of rows at a time,
+// while the bands before are coded: two that each go on alone, for on a few
+// cores every wait for another costs about as much as a band.
+type scout struct {
+	comparer
+	p, shadow *draw.Pixmap
+	r, sure   image.Rectangle // what to compare, and what not
+	found     chan []area     // of each band
+	run       func()
+}
+
+// maxAheadOf is how many bands a scout may be ahead.
+const maxAheadOf = 16
+
+var scouts = sync.Pool{New: func() any {
+	s := &scout{found: make(chan []area, maxAheadOf)}
+	s.run = s.scout
+	return s
+}}
+
+func (s *scout) rows() int { return (bandPixels/s.r.Dx() + stripRows - 1) / stripRows * stripRows }
+
+func (s *scout) scout() {
+	r, rows := s.r, s.rows() // after the last band s is another's
+	for y := r.Min.Y; y < r.Max.Y; y += rows {
+		from := len(s.areas)
+		for _, part := range unsure(image.Rect(r.Min.X, y, r.Max.X, min(y+rows, r.Max.Y)), s.sure) {
+			s.compare(s.p, s.shadow, part)
+		}
+		s.found <- s.areas[from:len(s.areas):len(s.areas)]
+	}
+}
+
+// bands codes damage, and sends it as far as it makes pieces, while it is
+// compared.
 func (e *Encoder) bands(p *draw.Pixmap, damage []image.Rectangle) {
+	s := scouts.Get().(*scout)
+	s.p, s.shadow, s.sure = p, &e.shadow, e.sure()
+	mine := e.areas
 	for _, r := range damage {
-		r = r.Intersect(e.shadow.Bounds())
-		if r.Empty() {
+		if s.r = r.Intersect(e.shadow.Bounds()); s.r.Empty() {
 			continue
 		}
-		rows := (bandPixels/r.Dx() + stripRows - 1) / stripRows * stripRows
-		for y := r.Min.Y; y < r.Max.Y; y += rows {
-			e.compareDamage(p, image.Rect(r.Min.X, y, r.Max.X, min(y+rows, r.Max.Y)))
+		s.areas = s.areas[:0]
+		go s.run()
+		for range (s.r.Dy() + s.rows() - 1) / s.rows() {
+			e.areas = <-s.found
 			e.finer = len(e.areas)
 			e.ask()
 			e.code()
-			e.areas = e.areas[:0]
 		}
 		e.drain() // rectangles may overlap: nothing is compared while it is coded
+	}
+	e.areas = mine[:0]
+	s.p, s.shadow = nil, nil
+	if s.areas = s.areas[:0]; cap(s.areas) <= keepAreas {
+		scouts.Put(s)
 	}
 }
 
