@@ -67,6 +67,8 @@ func TestReplay(t *testing.T) {
 		"clock ahead":          {{0, 7, 1, 4 * time.Minute, ok, true}, {20 * time.Second, 7, 2, 4*time.Minute + 20*time.Second, "", true}},
 		"restart":              {{0, 7, 90, 0, ok, true}, {20 * time.Second, 8, 1, 20 * time.Second, ok, true}, {21 * time.Second, 8, 2, 21 * time.Second, "", true}},
 		"earlier life":         {{0, 8, 1, 0, ok, true}, {20 * time.Second, 7, 90, -time.Second, again, false}, {20 * time.Second, 8, 2, 20 * time.Second, "", true}},
+		"restart, set right":   {{0, 7, 1, 4 * time.Minute, ok, true}, {20 * time.Second, 7, 2, 4*time.Minute + 20*time.Second, "", true}, {30 * time.Second, 8, 1, 30 * time.Second, ok, true}, {31 * time.Second, 8, 2, 31 * time.Second, "", true}},
+		"earlier, was ahead":   {{0, 7, 1, 4 * time.Minute, ok, true}, {20 * time.Second, 7, 2, 4*time.Minute + 20*time.Second, "", true}, {30 * time.Second, 6, 90, 19 * time.Second, again, false}, {31 * time.Second, 7, 3, 4*time.Minute + 31*time.Second, "", true}},
 		"life known, replayed": {{0, 7, 90, 0, ok, true}, {time.Second, 8, 1, time.Second, ok, true}, {2 * time.Second, 7, 90, 0, "", false}, {2 * time.Second, 8, 2, 2 * time.Second, "", true}},
 		"no boot":              {{0, 7, 1, 0, ok, true}, {time.Second, 0, 0, time.Second, again, false}},
 	} {

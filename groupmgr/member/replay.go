@@ -20,7 +20,9 @@ import (
 //     is down may have set its clock back: it is judged like one not known.
 //   - A boot not known yet must be within MaxSkew of our clock, and later than
 //     what that host said last, unless the host is down. So neither an old
-//     recording nor an earlier life of a host displaces the living one.
+//     recording nor an earlier life of a host displaces the living one. Where
+//     its clock was ahead of ours it may have been set right since: then what
+//     counts is when that came.
 //   - A host's last maxBoots boots are remembered, each with its own counters.
 
 const (
@@ -133,7 +135,8 @@ func (t *Table) fresh(now time.Time, r *Row, s group.Stamp) (verdict, string) {
 	}
 	if !r.Down {
 		for _, b := range r.boots {
-			if s.Time < b.time {
+			came := now.Unix() - (steady + b.offset - b.time)
+			if s.Time < min(b.time, came) {
 				return replayed, "it is of an earlier start than the one known"
 			}
 		}
