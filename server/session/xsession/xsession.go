@@ -185,7 +185,7 @@ func (s *Session) Spawn(cmd *exec.Cmd) (*family.Child, error) {
 	if s.closed {
 		return nil, errors.New("xsession: the session has ended")
 	}
-	c, o, err := s.spawn(cmd)
+	c, o, err := s.spawn(cmd, s.cfg.Family.SpawnExpendable)
 	if err == nil {
 		s.others = slices.DeleteFunc(append(s.others, o), (*output).over)
 	}
@@ -388,13 +388,14 @@ func (s *Session) startAs(ctx context.Context, name string, display int) error {
 		"-s", "0", // no screen saver: the terminal has its own ideas
 		"-auth", s.Authority())
 	cmd.ExtraFiles = []*os.File{numberW}
-	s.x, s.xOut, err = s.spawn(cmd)
+	s.x, s.xOut, err = s.spawn(cmd, s.cfg.Family.Spawn)
 	numberW.Close()
 	if err != nil {
 		return err
 	}
 	// Where memory is short, of the machine or of the session's group, a
-	// program goes before the whole session does. Only root may say so.
+	// program goes before the whole session does: those are expendable, and
+	// this is not, where that may be said.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.x.PID()), []byte("-500"), 0)
 	line := make(chan string, 1)
 	var reading sync.WaitGroup
@@ -456,7 +457,7 @@ func (s *Session) startDesktop() error {
 		cmd = exec.Command(startsDesktops, quoted(d.Exec))
 	}
 	s.started = time.Now()
-	s.script, s.out, err = s.spawn(cmd)
+	s.script, s.out, err = s.spawn(cmd, s.cfg.Family.SpawnExpendable)
 	return err
 }
 
@@ -483,7 +484,7 @@ func (s *Session) startScript() error {
 	}
 	s.started = time.Now()
 	var err error
-	s.script, s.out, err = s.spawn(cmd)
+	s.script, s.out, err = s.spawn(cmd, s.cfg.Family.SpawnExpendable)
 	return err
 }
 
@@ -544,7 +545,7 @@ func (s *Session) fullEnv() []string {
 }
 
 // spawn starts cmd as the user, its output going to Output.
-func (s *Session) spawn(cmd *exec.Cmd) (*family.Child, *output, error) {
+func (s *Session) spawn(cmd *exec.Cmd, start func(*exec.Cmd) (*family.Child, error)) (*family.Child, *output, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, fmt.Errorf("xsession: %w", err)
@@ -554,7 +555,7 @@ func (s *Session) spawn(cmd *exec.Cmd) (*family.Child, *output, error) {
 	cmd.Dir = s.cfg.User.dir()
 	cmd.Stdout, cmd.Stderr = w, w
 	cmd.SysProcAttr = s.cfg.User.Attributes()
-	child, err := s.cfg.Family.Spawn(cmd)
+	child, err := start(cmd)
 	if err != nil {
 		r.Close()
 		return nil, nil, fmt.Errorf("xsession: %s: %w", filepath.Base(cmd.Path), err)

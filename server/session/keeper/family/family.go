@@ -178,7 +178,30 @@ func exitError(s unix.WaitStatus) error {
 
 // Spawn starts cmd. Its standard streams must be nil or files: nobody copies
 // for it, and its Wait must not be called.
-func (f *Family) Spawn(cmd *exec.Cmd) (*Child, error) {
+func (f *Family) Spawn(cmd *exec.Cmd) (*Child, error) { return f.spawn(cmd, cmd.Start) }
+
+// expendable is by how much more a program of a session counts when the kernel
+// looks for what to end where memory is short: as much as it does for the
+// programs of desktops that service managers start.
+const expendable = 200
+
+// SpawnExpendable is Spawn for programs of which one goes, with what it started,
+// before the session as a whole does. Anybody may say so of themselves; that
+// others are to stay may only be said with a right that root need not have.
+func (f *Family) SpawnExpendable(cmd *exec.Cmd) (*Child, error) {
+	return f.spawn(cmd, func() error {
+		// What is inherited holds for whatever the program starts first.
+		const file = "/proc/self/oom_score_adj"
+		text, err := os.ReadFile(file)
+		was, bad := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err == nil && bad == nil && os.WriteFile(file, []byte(strconv.Itoa(min(was+expendable, 1000))), 0) == nil {
+			defer os.WriteFile(file, []byte(strconv.Itoa(was)), 0)
+		}
+		return cmd.Start()
+	})
+}
+
+func (f *Family) spawn(cmd *exec.Cmd, start func() error) (*Child, error) {
 	if f.adapt != nil {
 		if cmd.SysProcAttr == nil {
 			cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -187,7 +210,7 @@ func (f *Family) Spawn(cmd *exec.Cmd) (*Child, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.onThread(cmd.Start); err != nil {
+	if err := f.onThread(start); err != nil {
 		return nil, err
 	}
 	c := &Child{pid: cmd.Process.Pid, done: make(chan struct{})}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -59,6 +60,39 @@ func TestExit(t *testing.T) {
 	}
 	if _, err := fam.Spawn(exec.Command("/no/such/program")); err == nil {
 		t.Error("started what is not there")
+	}
+}
+
+// What is expendable goes first where memory is short, with the first thing that
+// it starts; this process and its other children do not.
+func TestExpendable(t *testing.T) {
+	score := func(spawn func(*exec.Cmd) (*Child, error)) int {
+		t.Helper()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		cmd := exec.Command("/bin/sh", "-c", "cat /proc/self/oom_score_adj; exit 0")
+		cmd.Stdout = w
+		_, err = spawn(cmd)
+		w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || bad != nil {
+			t.Fatalf("%q, %v", text, err)
+		}
+		return n
+	}
+	usual := score(fam.Spawn)
+	if got, want := score(fam.SpawnExpendable), min(usual+expendable, 1000); got != want {
+		t.Errorf("%d, want %d", got, want)
+	}
+	if got := score(fam.Spawn); got != usual {
+		t.Errorf("afterwards %d, before %d", got, usual)
 	}
 }
 

@@ -102,8 +102,9 @@ func (b *blow) full(ctx context.Context, _ *lab.Host) error {
 }
 
 const (
-	// spare is what a session has left before its programs get no more memory.
-	spare = 8 << 20
+	// spare is what a session has left before its programs get no more memory: as
+	// in a real one, the X server is not the largest part of it.
+	spare = 64 << 20
 	// hunger bounds what the program takes that wants more, should nobody stop it.
 	hunger = 512 << 10 // KiB
 )
