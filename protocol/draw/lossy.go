@@ -107,19 +107,15 @@ func (r *reader) value(from *[]byte) int32 {
 		return int32(int16(binary.BigEndian.Uint16(b[1:])))
 	}
 	*from = b[1:]
-	if v := int32(b[0]); v&1 == 0 {
-		return -v / 2
-	}
-	return (int32(b[0]) + 1) / 2
+	z := int32(b[0])
+	return -(z>>1 ^ -(z & 1))
 }
 
 // AppendValue writes v as reader.value reads it.
 func AppendValue(b []byte, v int32) []byte {
-	switch {
-	case v > 0 && v <= 127:
-		return append(b, byte(2*v-1))
-	case v <= 0 && v >= -127:
-		return append(b, byte(-2*v))
+	// Without a branch for the sign, which nothing foretells.
+	if z := uint32(-v)<<1 ^ uint32(-v>>31); z < 255 {
+		return append(b, byte(z))
 	}
 	return append(b, 255, byte(v>>8), byte(v))
 }

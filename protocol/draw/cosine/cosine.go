@@ -54,13 +54,7 @@ func (b *Block) Store(pix []byte, stride, w, h int, before *Block) {
 		store(b, before, pix, stride)
 		return
 	}
-	for y := range h {
-		row := pix[y*stride:][:w*4]
-		for x := range w {
-			i := (y*8 + x) & 63
-			binary.LittleEndian.PutUint32(row[x*4:], colour(b[0][i]+before[0][i], b[1][i]+before[1][i], b[2][i]+before[2][i]))
-		}
-	}
+	storePlain(b, before, pix, stride, w, h)
 }
 
 func loadPlain(b *Block, pix []byte, stride int) {
@@ -73,15 +67,26 @@ func loadPlain(b *Block, pix []byte, stride int) {
 	}
 }
 
-func storePlain(b, before *Block, pix []byte, stride int) {
-	for y := range 8 {
-		row := (*[32]byte)(pix[y*stride:])
-		for x := range 8 {
-			i := (y*8 + x) & 63
-			binary.LittleEndian.PutUint32(row[x*4:], colour(b[0][i]+before[0][i], b[1][i]+before[1][i], b[2][i]+before[2][i]))
+func storePlain(b, before *Block, pix []byte, stride, w, h int) {
+	for y := range h {
+		row := pix[y*stride:][:w*4]
+		for i := y * 8; len(row) >= 4; i++ {
+			cg := b[2][i&63] + before[2][i&63]
+			t := b[0][i&63] + before[0][i&63] - cg>>1
+			green := cg + t
+			co := b[1][i&63] + before[1][i&63]
+			blue := t - co>>1
+			red := blue + co
+			if uint32(green|blue|red) > 255 {
+				green, blue, red = clamp(green), clamp(blue), clamp(red)
+			}
+			binary.LittleEndian.PutUint32(row, uint32(blue|green<<8|red<<16))
+			row = row[4:]
 		}
 	}
 }
+
+func clamp(v int32) int32 { return min(max(v, 0), 255) }
 
 // components are those of a pixel.
 func components(px uint32) (y, co, cg int32) {
@@ -90,23 +95,6 @@ func components(px uint32) (y, co, cg int32) {
 	t := b + co>>1
 	cg = g - t
 	return t + cg>>1, co, cg
-}
-
-// colour is the pixel nearest to those components.
-func colour(y, co, cg int32) uint32 {
-	t := y - cg>>1
-	g := cg + t
-	b := t - co>>1
-	r := b + co
-	if uint32(g|b|r) > 255 {
-		return clamped(b, g, r)
-	}
-	return uint32(b | g<<8 | r<<16)
-}
-
-func clamped(b, g, r int32) uint32 {
-	g, b, r = min(max(g, 0), 255), min(max(b, 0), 255), min(max(r, 0), 255)
-	return uint32(b | g<<8 | r<<16)
 }
 
 // Less makes b what it is more than before, if that tells more of its Y than the

@@ -128,6 +128,11 @@ func asPlain(t *testing.T, seed uint64, most uint32, dead int32) {
 		t.Fatalf("beyond %d: %x, want %x", dead, got, want)
 	}
 	got, want := values, values
+	flat(&got, values[0])
+	if flatPlain(&want, values[0]); got != want {
+		t.Fatalf("flat %d: %v", values[0], got)
+	}
+	got, want = values, values
 	inverse(&got)
 	if inversePlain(&want); got != want {
 		t.Fatalf("inverse of %v:\n%v, want\n%v", values, got, want)
@@ -150,7 +155,7 @@ func asPlain(t *testing.T, seed uint64, most uint32, dead int32) {
 	}
 	one, other := pix, pix
 	store(&samples, &a, one[:7*stride+32], stride)
-	if storePlain(&samples, &a, other[:7*stride+32], stride); one != other {
+	if storePlain(&samples, &a, other[:7*stride+32], stride, 8, 8); one != other {
 		t.Fatalf("store %v on %v: %v, want %v", samples, a, one, other)
 	}
 	if r.IntN(2) > 0 { // nearly what was before

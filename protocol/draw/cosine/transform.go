@@ -29,7 +29,10 @@ func Inverse(c *[64]int32) { inverse(c) }
 // Flat is Inverse of a block that has only its first value.
 func Flat(c *[64]int32, dc int32) {
 	const down, half = fixBits + passBits + 3, 1 << (fixBits + passBits + 2)
-	v := (dc<<passBits<<fixBits + half) >> down
+	flat(c, (dc<<passBits<<fixBits+half)>>down)
+}
+
+func flatPlain(c *[64]int32, v int32) {
 	for i := range c {
 		c[i] = v
 	}

@@ -19,6 +19,7 @@ type lossy struct {
 	before cosine.Block // what the terminal has there,
 	after  cosine.Block // and what is added to that
 	values [64]int32
+	strip  []byte // the pixels of a row of blocks: memory is quicker row by row
 	huff   huff0.Scratch
 }
 
@@ -35,7 +36,6 @@ const (
 	quantBits = 22
 	// leastStep is the smallest with which a value times a quant's fits 32 bits.
 	leastStep = 4
-	bias      = 1 << 13  // more than any value: division rounds down
 	grey      = 128 * 64 // what less 128 is in the first value of Forward
 )
 
@@ -47,11 +47,16 @@ func quants(step byte) (q [3]quant) {
 	return q
 }
 
-func (q *quant) value(c int32) int32 {
-	if c < 0 {
-		return -int32((uint32(-c) + q.half) * q.times >> quantBits)
-	}
-	return int32((uint32(c) + q.half) * q.times >> quantBits)
+// value has no branch for the sign, which nothing foretells.
+func (q *quant) value(c int32) int32 { return q.round(c, q.half) }
+
+// nearest is value without a dead zone: a step in a flat ground shows.
+func (q *quant) nearest(c int32) int32 { return q.round(c, uint32(q.step)*4) }
+
+func (q *quant) round(c int32, half uint32) int32 {
+	sign := c >> 31
+	v := (uint32((c^sign)-sign) + half) * q.times >> quantBits
+	return (int32(v) ^ sign) - sign
 }
 
 // lossy writes r of src, which may change meanwhile, nearly, and makes the
@@ -94,8 +99,8 @@ func (l *lossy) pack(b, field []byte) []byte {
 	return append(u24(append(b, draw.PlaneRaw), n), field...)
 }
 
-// code makes l.blocks of r and draws them on old, and reports whether there is
-// any but what leaves things as they are.
+// code makes l.blocks of r and draws them on old, as the terminal will, and
+// reports whether there is any but what leaves things as they are.
 func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter bool) (any bool) {
 	b := &l.blocks
 	b.Shape, b.DC, b.AC, b.Chroma, b.Big = b.Shape[:0], b.DC[:0], b.AC[:0], b.Chroma[:0], b.Big[:0]
@@ -103,10 +108,14 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 	var last [3]int32
 	for y := r.Min.Y; y < r.Max.Y; y += 8 {
 		h := min(8, r.Max.Y-y)
+		l.strip = l.strip[:0]
+		for i := range h {
+			l.strip = append(l.strip, src.Row(y+i, r.Min.X, r.Max.X)...)
+		}
 		for x := r.Min.X; x < r.Max.X; x += 8 {
 			w := min(8, r.Max.X-x)
 			there := old.Pix[y*old.Stride+x*4:]
-			l.now.Load(src.Pix[y*src.Stride+x*4:], src.Stride, w, h)
+			l.now.Load(l.strip[(x-r.Min.X)*4:], r.Dx()*4, w, h)
 			shape, before := byte(0), (*cosine.Block)(nil)
 			if inter {
 				l.before.Load(there, old.Stride, w, h)
@@ -114,55 +123,62 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 					shape, before = draw.Inter, &l.before
 				}
 			}
+			var dc [3]int32
 			for k := range 3 {
 				c, q := &l.values, &q[k]
 				cosine.Forward(c, &l.now[k])
-				var dc int32
 				if before != nil {
-					if dc = q.value(c[0]); dc != 0 {
-						shape |= draw.HasDC << k
-						b.DC = draw.AppendValue(b.DC, dc)
-					}
+					dc[k] = q.value(c[0])
 				} else {
 					if k == 0 {
 						c[0] -= grey
 					}
-					// Without a dead zone: a step in a flat ground shows.
-					half := q.step * 4
-					dc = (c[0]+half+bias*8*q.step)/(8*q.step) - bias
-					if dc != last[k] {
-						shape |= draw.HasDC << k
-						b.DC = draw.AppendValue(b.DC, dc-last[k])
-						last[k] = dc
-					}
+					dc[k] = q.nearest(c[0])
 				}
-				some := false
-				if alive := cosine.Beyond(c, q.dead) &^ 1; alive != 0 {
-					l.after[k] = [64]int32{}
-					if k == 0 {
-						b.AC, some = l.tokens(b.AC, alive, &l.after[k], q)
-					} else {
-						b.Chroma, some = l.tokens(b.Chroma, alive, &l.after[k], q)
-					}
+				d := dc[k]
+				if before == nil {
+					d, last[k] = d-last[k], d
 				}
-				if !some {
-					cosine.Flat(&l.after[k], dc*q.step)
+				if d != 0 {
+					shape |= draw.HasDC << k
+					b.DC = draw.AppendValue(b.DC, d)
+				}
+				alive := cosine.Beyond(c, q.dead) &^ 1
+				if alive == 0 {
 					continue
 				}
-				shape |= draw.HasAC << k
-				l.after[k][0] = dc * q.step
-				cosine.Inverse(&l.after[k])
+				l.after[k] = [64]int32{}
+				some := false
+				if k == 0 {
+					b.AC, some = l.tokens(b.AC, alive, &l.after[k], q)
+				} else {
+					b.Chroma, some = l.tokens(b.Chroma, alive, &l.after[k], q)
+				}
+				if some {
+					shape |= draw.HasAC << k
+				}
 			}
 			b.Shape = append(b.Shape, shape)
 			if shape == draw.Inter {
 				continue
 			}
 			any = true
+			for k := range 3 {
+				if shape&(draw.HasAC<<k) == 0 {
+					cosine.Flat(&l.after[k], dc[k]*q[k].step)
+					continue
+				}
+				l.after[k][0] = dc[k] * q[k].step
+				cosine.Inverse(&l.after[k])
+			}
 			l.after.Store(there, old.Stride, w, h, before)
 		}
 	}
 	return any
 }
+
+// classes are those of -3 to 3.
+var classes = [7]uint8{5, 3, 1, draw.Classes - 1, 0, 2, 4}
 
 // tokens writes the AC of a block, of which those in alive count, and leaves in
 // c what the terminal makes of it.
@@ -179,12 +195,9 @@ func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) (out []by
 			b, run = append(b, draw.TokenZeros), run-draw.ZeroRun
 		}
 		class := draw.Classes - 1
-		switch {
-		case v > 0 && v <= 3:
-			class = int(2*v - 2)
-		case v < 0 && v >= -3:
-			class = int(-2*v - 1)
-		default:
+		if uint32(v+3) < uint32(len(classes)) {
+			class = int(classes[v+3])
+		} else {
 			l.blocks.Big = draw.AppendValue(l.blocks.Big, v)
 		}
 		b = append(b, byte(run*draw.Classes+class+1))
