@@ -130,11 +130,13 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 	if h.Seq != d.seq+1 {
 		return fmt.Errorf("%w: number %d after %d", ErrFrame, h.Seq, d.seq)
 	}
-	if err := d.unzip(r, h); err != nil {
+	f := frame{w: d.w, h: d.h, damage: d.damage[:0], photos: &d.photos}
+	d.photos.reset()
+	err = d.unzip(r, h, &f)
+	d.photos.wait()
+	if err != nil {
 		return err
 	}
-	f := frame{raw: d.raw, w: d.w, h: d.h, damage: d.damage[:0], photos: &d.photos}
-	d.photos.reset()
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -177,8 +179,10 @@ func readHeader(r *bufio.Reader) (draw.Header, error) {
 	}
 }
 
-// unzip reads a frame's packed bytes and leaves its operations in d.raw.
-func (d *Decoder) unzip(r *bufio.Reader, h draw.Header) error {
+// unzip reads a frame's packed bytes and leaves its operations in d.raw and f.raw.
+// Of a large frame those that are there are checked, and its photos restored,
+// while others come.
+func (d *Decoder) unzip(r *bufio.Reader, h draw.Header, f *frame) error {
 	d.src = piece{r: r, left: h.Packed}
 	defer func() { d.src.r = nil }()
 	if d.z == nil {
@@ -202,6 +206,12 @@ func (d *Decoder) unzip(r *bufio.Reader, h draw.Header) error {
 		}
 		n, err := d.z.Read(d.raw[len(d.raw):min(cap(d.raw), h.Raw+1)])
 		d.raw = d.raw[:len(d.raw)+n]
+		if f.raw = d.raw; len(f.raw) < h.Raw && h.Raw > keepRaw && !d.photos.busy() {
+			if err := f.more(); err != nil && !errors.Is(err, draw.ErrShort) {
+				return err
+			}
+			d.photos.begin()
+		}
 		if err == nil || len(d.raw) >= h.Raw {
 			continue
 		}
@@ -225,6 +235,8 @@ func (d *Decoder) unzip(r *bufio.Reader, h draw.Header) error {
 // A frame is one frame's operations.
 type frame struct {
 	raw    []byte
+	at     int  // so much of it is checked
+	drawn  int  // pixels that this touches
 	w, h   int  // of the picture (0: none yet) before them, after check after them
 	sized  bool // one of them is a Size
 	damage region
@@ -233,15 +245,29 @@ type frame struct {
 
 // check reads all operations and says whether each fits its picture.
 func (f *frame) check() error {
-	drawn := 0
-	for raw := f.raw; len(raw) > 0; {
+	if err := f.more(); err != nil {
+		return err
+	}
+	if f.w == 0 {
+		return fmt.Errorf("%w: the first sets no size", ErrFrame)
+	}
+	if err := f.photos.fill(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFrame, err)
+	}
+	return nil
+}
+
+// more is check for those operations that are there and were not checked, but
+// for the photos in them.
+func (f *frame) more() error {
+	for raw := f.raw[f.at:]; len(raw) > 0; f.at = len(f.raw) - len(raw) {
 		op, rest, err := draw.Next(raw)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrFrame, err)
 		}
 		raw = rest
-		drawn += op.W * op.H
-		if drawn > draw.MaxDrawn {
+		f.drawn += op.W * op.H
+		if f.drawn > draw.MaxDrawn {
 			return fmt.Errorf("%w: it draws more than %d pixels", ErrFrame, draw.MaxDrawn)
 		}
 		fits := true
@@ -273,12 +299,6 @@ func (f *frame) check() error {
 		if bad != nil {
 			return fmt.Errorf("%w: %w", ErrFrame, bad)
 		}
-	}
-	if f.w == 0 {
-		return fmt.Errorf("%w: the first sets no size", ErrFrame)
-	}
-	if err := f.photos.fill(); err != nil {
-		return fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	return nil
 }

@@ -30,6 +30,9 @@ type photos struct {
 	packed []packed  // PHOTOs of which the planes are still to be filled
 	pixels int       // of them
 	huff   []*huff0.Scratch
+
+	filling chan error // of a fill that goes on by itself, with all of this; nil: there is none
+	failed  error      // what came of it
 }
 
 // packed is a PHOTO whose planes begin at a place among all.
@@ -42,7 +45,7 @@ type packed struct {
 
 // reset forgets them and keeps the memory.
 func (p *photos) reset() {
-	p.planes, p.flags, p.fields = p.planes[:0], p.flags[:0], p.fields[:0]
+	p.planes, p.flags, p.fields, p.failed = p.planes[:0], p.flags[:0], p.fields[:0], nil
 	p.forget()
 }
 
@@ -68,12 +71,49 @@ func (p *photos) add(op draw.Op) error {
 	return p.fill()
 }
 
+// enoughToBegin is how many pixels of photos are worth being restored by
+// themselves.
+const enoughToBegin = 1 << 15
+
+// begin fills by itself where there is enough to do; wait must follow, and busy
+// be false, before anything else is done here.
+func (p *photos) begin() {
+	if p.pixels < enoughToBegin || p.failed != nil {
+		return
+	}
+	done := make(chan error, 1)
+	p.filling = done
+	go func() { done <- p.fill() }()
+}
+
+// busy reports whether what begin has begun goes on.
+func (p *photos) busy() bool {
+	if p.filling == nil {
+		return false
+	}
+	select {
+	case p.failed = <-p.filling:
+		p.filling = nil
+		return false
+	default:
+		return true
+	}
+}
+
+// wait waits till it has ended.
+func (p *photos) wait() {
+	if p.filling != nil {
+		p.failed = <-p.filling
+		p.filling = nil
+	}
+}
+
 // fill unpacks the PHOTOs that were added since the last fill and undoes
 // prediction, on all cores where there are many pixels.
 func (p *photos) fill() error {
 	n := len(p.packed)
-	if n == 0 {
-		return nil
+	if n == 0 || p.failed != nil {
+		return p.failed
 	}
 	before := len(p.flags)
 	p.flags = slices.Grow(p.flags, n)[:before+n]

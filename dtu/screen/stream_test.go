@@ -239,7 +239,7 @@ func TestBadFrames(t *testing.T) {
 func TestMemory(t *testing.T) {
 	s := New(640, 480)
 	d := s.Attach()
-	if err := d.unzip(in(newStream(t, draw.Window).pack([]byte{1, 2, 3})), draw.Header{Seq: 1, Packed: draw.MaxPacked, Raw: draw.MaxRaw}); err == nil {
+	if err := d.unzip(in(newStream(t, draw.Window).pack([]byte{1, 2, 3})), draw.Header{Seq: 1, Packed: draw.MaxPacked, Raw: draw.MaxRaw}, new(frame)); err == nil {
 		t.Error("three bytes pass for all that were announced")
 	}
 	if cap(d.raw) > firstRaw {

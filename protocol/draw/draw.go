@@ -139,7 +139,7 @@ func (op Op) Rect() image.Rectangle { return image.Rect(op.X, op.Y, op.X+op.W, o
 // ErrOp is wrapped by every error of Next and ParseHeader.
 var ErrOp = errors.New("draw: bad operation")
 
-// ErrShort means that the input ends before the header does.
+// ErrShort means that the input ends before the header, or the operation, does.
 var ErrShort = errors.New("draw: more bytes needed")
 
 // Append writes op. It panics on an operation that Next would refuse (a
@@ -240,7 +240,13 @@ func (op Op) check() error {
 	return nil
 }
 
-// Next reads the first operation of b and returns what follows it.
+// cutShort is the error for an operation that b ends in.
+func cutShort(code Code) error {
+	return fmt.Errorf("%w: %#x cut short: %w", ErrOp, byte(code), ErrShort)
+}
+
+// Next reads the first operation of b and returns what follows it. Its error is
+// ErrShort too where b may be the start of one.
 func Next(b []byte) (op Op, rest []byte, err error) {
 	if len(b) == 0 {
 		return Op{}, nil, fmt.Errorf("%w: empty", ErrOp)
@@ -264,7 +270,7 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 		return Op{}, nil, fmt.Errorf("%w: opcode %#x", ErrOp, byte(op.Code))
 	}
 	if len(b) < fixed {
-		return Op{}, nil, fmt.Errorf("%w: %#x cut short", ErrOp, byte(op.Code))
+		return Op{}, nil, cutShort(op.Code)
 	}
 	at := func(i int) int { return int(binary.BigEndian.Uint16(b[i:])) }
 	switch op.Code {
@@ -283,7 +289,7 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 	case Palette:
 		n := 3 * (int(b[8]) + 1)
 		if len(b) < fixed+n {
-			return Op{}, nil, fmt.Errorf("%w: %#x cut short", ErrOp, byte(op.Code))
+			return Op{}, nil, cutShort(op.Code)
 		}
 		op.Colours = b[fixed : fixed+n : fixed+n]
 		fixed += n
@@ -292,8 +298,11 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 		if op.Code == Lossy {
 			op.Step, most = b[8], 5*(4+MaxBlockBytes*MaxBlocks)
 		}
-		if n > most || int(n) > len(b)-fixed {
+		if n > most {
 			return Op{}, nil, fmt.Errorf("%w: %#x of %d bytes", ErrOp, byte(op.Code), n)
+		}
+		if int(n) > len(b)-fixed {
+			return Op{}, nil, cutShort(op.Code)
 		}
 		op.Pix = b[fixed : fixed+int(n) : fixed+int(n)]
 	}
@@ -303,7 +312,7 @@ func Next(b []byte) (op Op, rest []byte, err error) {
 	b = b[fixed:]
 	if n := op.bodyLen(); n > 0 {
 		if len(b) < n {
-			return Op{}, nil, fmt.Errorf("%w: %#x cut short", ErrOp, byte(op.Code))
+			return Op{}, nil, cutShort(op.Code)
 		}
 		op.Pix, b = b[:n:n], b[n:]
 	}

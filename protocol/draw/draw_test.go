@@ -57,7 +57,7 @@ func TestOps(t *testing.T) {
 				t.Errorf("Next: %+v, %q, %v", op, rest, err)
 			}
 			for n := range want {
-				if op, rest, err := Next(want[:n:n]); !errors.Is(err, ErrOp) || rest != nil || !reflect.DeepEqual(op, Op{}) {
+				if op, rest, err := Next(want[:n:n]); !errors.Is(err, ErrOp) || errors.Is(err, ErrShort) != (n > 0) || rest != nil || !reflect.DeepEqual(op, Op{}) {
 					t.Errorf("the first %d bytes: %+v, %q, %v", n, op, rest, err)
 				}
 			}
