@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 	"io"
@@ -159,10 +160,14 @@ func (b *bench) furnish(x *session) (func(), error) {
 			return clear, err
 		}
 		c := b.terminal(x, append([]string{"-geometry", where, "-e"}, args...)...)
+		x.arm()
 		if err := c.Start(); err != nil {
 			return clear, err
 		}
 		started = append(started, c)
+		if _, ok := x.wait(patience); !ok { // on a busy machine it takes seconds to begin
+			return clear, errors.New("no terminal is shown")
+		}
 	}
 	settle(x.peer, time.Second, 5*time.Second)
 	return clear, nil
@@ -193,8 +198,12 @@ func (b *bench) attaching(r *Result, x *session) error {
 	}
 	args := self("still", filepath.Join(b.dir, "still"))
 	c := x.in(exec.Command(args[0], args[1:]...))
+	x.arm()
 	if err := x.start(c); err != nil {
 		return err
+	}
+	if _, ok := x.wait(patience); !ok {
+		return errors.New("no photo is shown")
 	}
 	settle(x.peer, time.Second, 5*time.Second)
 	m := x.mark()
