@@ -1,7 +1,8 @@
 // Package app is the fleet as a program: it starts hosts, terminals and people,
-// breaks things, judges every picture, and tells what came of it.
+// breaks things, judges every picture and what is left at the end, and tells what
+// came of it.
 //
-// Source: packages scenario, crowd, oracle, harm, figures, live, wall, report.
+// Source: packages scenario, crowd, oracle, harm, remains, figures, live, wall, report.
 //
 // Invariants: the exit code is 0 only where no violation was found in the whole
 // time; nothing that a run started outlives it. A run that a signal ends, or a

@@ -110,6 +110,7 @@ func (r *run) breaks(ctx context.Context) error {
 			t.Stop()
 			return nil
 		}
+		r.lab.Reap(time.Now())
 		at := r.crowd.At()
 		done, err := h.Do(ctx)
 		if ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -181,6 +182,47 @@ func Signal(pids []int, s syscall.Signal) {
 func Stopped(pid int) bool {
 	p, ok := readProcess(pid)
 	return ok && p.stopped
+}
+
+// reapAfter is for how long a child of this process is a zombie before it counts
+// as an orphan: what was started here is waited for at once.
+const reapAfter = 5 * time.Second
+
+// Reap takes in the orphans that have ended, which killed programs leave to this
+// process: in a long run there are thousands. It is to be called now and then.
+func (l *Lab) Reap(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ours := map[int]bool{}
+	for _, p := range l.procs {
+		select {
+		case <-p.done:
+		default:
+			ours[p.PID()] = true // it may hang on what its children still hold
+		}
+	}
+	dead := map[int]time.Time{}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil || ours[id] {
+			continue
+		}
+		p, ok := readProcess(id)
+		if !ok || !p.zombie || p.parent != os.Getpid() {
+			continue
+		}
+		first, seen := l.dead[id]
+		if !seen {
+			first = now
+		}
+		if now.Sub(first) >= reapAfter {
+			_, _ = syscall.Wait4(id, nil, syscall.WNOHANG, nil)
+			continue
+		}
+		dead[id] = first
+	}
+	l.dead = dead
 }
 
 // Gone waits until killed processes are gone.

@@ -71,6 +71,7 @@ type Lab struct {
 	procs []*Proc
 	known map[string]*Terminal
 	fbs   []string
+	dead  map[int]time.Time // orphans that have ended, and when Reap saw them first
 }
 
 // New prepares a lab. The group port is one that is free now.

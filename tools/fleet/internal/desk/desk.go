@@ -50,7 +50,7 @@ func Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("desk: %w", err)
 	}
-	defer x.Close()
+	// It is not closed: xgb falls over when that comes beside the X server's end.
 	d, err := newDesk(x)
 	if err != nil {
 		return fmt.Errorf("desk: %w", err)
