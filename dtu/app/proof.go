@@ -188,6 +188,7 @@ func (s *shell) verify(v pinTyped) {
 	s.redraw()
 	e := terminal.PINGiven{Card: v.pad.card, Tag: v.pad.tag}
 	if v.digits == nil || s.cardNumber(v.pad.card) == nil {
+		clear(v.digits)
 		e.Reason = "the person gave up"
 		s.step(e)
 		return
@@ -197,6 +198,7 @@ func (s *shell) verify(v pinTyped) {
 		e.Status, err = verifyPIN(ctx, card, v.digits)
 		return err
 	}, func(err error) {
+		clear(v.digits) // of a card that had no time for it too
 		if err != nil {
 			e.Reason = err.Error()
 		}

@@ -1,12 +1,16 @@
 package app
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
+	"hotdesk/dtu/trust"
 	"hotdesk/smartcard/apdu"
 	"hotdesk/smartcard/identity"
 	"hotdesk/smartcard/piv"
@@ -112,5 +116,44 @@ func TestUnreadable(t *testing.T) {
 		if got := unreadable(err); !strings.HasSuffix(got, " tell the administrator: "+want+".") {
 			t.Errorf("%q", got)
 		}
+	}
+}
+
+// What was typed is gone also where no card gets it: it is out, or another dialogue
+// keeps it busy.
+func TestPINGoesToNoCard(t *testing.T) {
+	cards := emulated.New(fstest.MapFS{"a.card": {Data: []byte("atr = 3b08484f544445534b31\ntype = simple\nid = 0123456789abcdef\nsecret = 00112233445566778899aabbccddeeff\n")}})
+	defer cards.Close()
+	c, err := cards.Insert("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string][]cardIn{"out": nil, "busy": {{n: 1, card: c, lock: newCardLock()}}} {
+		t.Run(name, func(t *testing.T) {
+			cfg := Default()
+			cfg.Log = slog.New(slog.DiscardHandler)
+			s := newShell(cfg, new(trust.Store), readerSet{})
+			var stop context.CancelFunc
+			s.ctx, stop = context.WithCancel(t.Context())
+			s.in = in
+			if in != nil {
+				if err := s.lockOf(1).take(s.ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := newPad()
+			for range piv.MinPIN {
+				p.key(keyOne)
+			}
+			v := p.key(keyReturn).(pinTyped)
+			s.pad.Store(p)
+			stop()
+			close(s.over)
+			s.verify(v)
+			s.wg.Wait()
+			if bytes.Contains(v.digits, []byte("1")) {
+				t.Errorf("it is still there: %q", v.digits)
+			}
+		})
 	}
 }
