@@ -89,8 +89,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}},
 		{"tests, video", vectors},
 		{"tests, logins", func(ctx context.Context, c config) error {
-			const parent = "./server/parent"
-			return goTest(ctx, c, "-tags=pam", "-timeout=8m", "-run=^("+strings.Join(taggedTests("pam", endToEnd, parent), "|")+")$", endToEnd, parent)
+			const parent, modules = "./server/parent", "./server/session/keeper/pam"
+			return goTest(ctx, c, "-tags=pam", "-timeout=8m", "-run=^("+strings.Join(taggedTests("pam", endToEnd, parent, modules), "|")+")$", endToEnd, parent, modules)
 		}},
 		{"codecs, 32 bit", codecs386},
 		{"fuzz", fuzz},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unsafe"
 
 	library "github.com/msteinert/pam/v2"
 
@@ -35,6 +36,7 @@ func Open(r Request, conv Conversation) (Stack, error) {
 type system struct {
 	t    *library.Transaction
 	conv Conversation
+	last []byte // answer, which the library may not have copied yet
 }
 
 // RespondPAM is called by modules, on the thread of the call that they are in.
@@ -51,17 +53,24 @@ func (s *system) RespondPAM(style library.Style, text string) (string, error) {
 	if err == nil && len(answer) > MaxAnswer {
 		err = errors.New("pam: too long an answer")
 	}
-	// The library wants a string, and copies that once more for the modules:
-	// those two are not ours to wipe.
-	out := string(answer)
-	clear(answer)
-	return out, err
+	// The library wants a string, and copies that for the modules once this has
+	// returned: the copy is theirs to wipe. The string is the answer itself, which
+	// nobody has when the modules say more, or the call is over.
+	s.wipe()
+	s.last = answer
+	return unsafe.String(unsafe.SliceData(answer), len(answer)), err
+}
+
+func (s *system) wipe() {
+	clear(s.last)
+	s.last = nil
 }
 
 func (s *system) Authenticate() error { return s.plain(s.t.Authenticate(library.DisallowNullAuthtok)) }
 
 func (s *system) Account() error {
 	err := s.t.AcctMgmt(library.DisallowNullAuthtok)
+	s.wipe()
 	if errors.Is(err, library.ErrNewAuthtokReqd) {
 		return ErrExpired
 	}
@@ -103,10 +112,14 @@ func (s *system) CloseSession() error { return s.plain(s.t.CloseSession(0)) }
 
 func (s *system) DeleteCredentials() error { return s.plain(s.t.SetCred(library.DeleteCred)) }
 
-func (s *system) End() error { return s.t.End() }
+func (s *system) End() error {
+	defer s.wipe()
+	return s.t.End()
+}
 
-// plain says for the user what PAM's error means.
+// plain says for the user what PAM's error means. The call that it is of is over.
 func (s *system) plain(err error) error {
+	s.wipe()
 	var code library.Error
 	if err == nil || !errors.As(err, &code) {
 		return err
