@@ -177,7 +177,8 @@ type Server struct {
 	// What follows is the owner's.
 	table     *sessions.Table
 	keepers   map[alp.SessionID]*keeper
-	ended     []ended // the newest last
+	ended     []ended                    // the newest last
+	strays    map[alp.SessionID]struct{} // whose keepers live, as far as is known, and do not answer
 	service   service
 	terminals map[alp.TerminalID]*terminal
 	conns     map[*conn]struct{}
@@ -212,6 +213,7 @@ func New(conf Config) *Server {
 		stopped:   make(chan struct{}),
 		table:     sessions.New(MaxSessions),
 		keepers:   map[alp.SessionID]*keeper{},
+		strays:    map[alp.SessionID]struct{}{},
 		terminals: map[alp.TerminalID]*terminal{},
 		conns:     map[*conn]struct{}{},
 		keys:      keyring{},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -64,21 +65,68 @@ func (s *Server) find(ctx context.Context) {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			conn, st, rest, err := s.open(ctx, id)
-			if err != nil {
-				s.log.Error("session that runs cannot be reached", "session", id, "err", err)
-				return
+			if err := s.findOne(ctx, id); err != nil && ctx.Err() == nil {
+				s.log.Error("session that runs cannot be reached, and is tried again", "session", id, "err", err)
+				s.post(func() { s.stray(id) })
 			}
-			done := make(chan struct{})
-			if !s.post(func() { defer close(done); s.found(conn, st, rest) }) {
-				conn.Close()
-				return
-			}
-			<-done
 		})
 	}
 	wg.Wait()
 	s.post(s.report)
+}
+
+// findOne takes over one of them.
+func (s *Server) findOne(ctx context.Context, id alp.SessionID) error {
+	conn, st, rest, err := s.open(ctx, id)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	if !s.post(func() { defer close(done); s.found(conn, st, rest) }) {
+		conn.Close()
+		rest.drop()
+		return nil
+	}
+	<-done
+	return nil
+}
+
+// StrayAgain is how often a session is tried again whose keeper lives and does not
+// answer.
+const StrayAgain = 10 * time.Second
+
+// stray has a session tried again, until it is found or its keeper has ended: nobody
+// else would find it before the gateway's next start.
+func (s *Server) stray(id alp.SessionID) {
+	s.strays[id] = struct{}{}
+	if len(s.strays) == 1 {
+		time.AfterFunc(StrayAgain, func() { s.post(s.gather) })
+	}
+}
+
+// gather tries the strays.
+func (s *Server) gather() {
+	ids := slices.Collect(maps.Keys(s.strays))
+	s.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, StartWithin) // a list waits for those that start
+		list, err := s.conf.Parent.List(ctx)
+		cancel()
+		var over []alp.SessionID
+		for _, id := range ids {
+			if err == nil && (!slices.Contains(list, id) || s.findOne(s.ctx, id) == nil) {
+				over = append(over, id)
+			}
+		}
+		s.post(func() {
+			for _, id := range over {
+				delete(s.strays, id)
+			}
+			if len(s.strays) > 0 {
+				time.AfterFunc(StrayAgain, func() { s.post(s.gather) })
+			}
+			s.report()
+		})
+	})
 }
 
 // open connects to a keeper that runs and asks for its status. Events that
@@ -505,6 +553,7 @@ func (s *Server) keeperLost(k *keeper, err error) {
 				}
 				s.gone(k, unexpected)
 				s.giveUp(k)
+				s.stray(k.id) // it may live nevertheless
 			default:
 				s.log.Info("keeper connected again", "token", k.token, "session", k.id)
 				s.up(k, c, r, st)

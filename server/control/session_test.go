@@ -3,8 +3,10 @@ package control_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -306,6 +308,68 @@ func TestStartTakesTooLong(t *testing.T) {
 		d.fill(0, nil, "ann", "pw")
 		r.pass(control.StartWithin)
 		d.says(why)
+	})
+}
+
+// A session whose keeper does not answer when the gateway starts, or when its
+// connection is lost, is found as soon as it does; one that has ended is not looked for
+// any longer.
+func TestStrays(t *testing.T) {
+	const one, two = alp.SessionID("00000000000000a1"), alp.SessionID("00000000000000a2")
+	var fails atomic.Bool
+	var opens atomic.Int32
+	fails.Store(true)
+	run(t, func(r *rig) {
+		for i, id := range []alp.SessionID{one, two} {
+			r.parent.Add(client.Status{Session: id, Token: alp.Token(fmt.Sprint("card.", i+1)), Started: 1})
+		}
+		r.parent.FailOpen = func(alp.SessionID) error {
+			opens.Add(1)
+			if fails.Load() {
+				return errors.New("it does not answer")
+			}
+			return nil
+		}
+	}, func(r *rig) {
+		sees := func(want ...alp.SessionID) {
+			t.Helper()
+			synctest.Wait()
+			var got []alp.SessionID
+			for _, row := range r.group.Reported().Sessions {
+				got = append(got, row.ID)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("the group manager is told of %v, want %v", got, want)
+			}
+		}
+		sees()
+		r.pass(control.StrayAgain)
+		sees()
+		fails.Store(false)
+		r.pass(control.StrayAgain)
+		sees(one, two)
+		u := r.dial(a)
+		u.insert("card.1")
+		if c := u.session(); c.Session != one {
+			t.Errorf("%+v", c)
+		}
+		r.starts(0)
+
+		fails.Store(true)
+		r.parent.Keeper(two).Cut()
+		sees(one)
+		fails.Store(false)
+		r.pass(control.StrayAgain)
+		sees(one, two)
+		r.parent.Keeper(two).Kill()
+		r.pass(control.StrayAgain)
+		sees(one)
+		n := opens.Load()
+		r.pass(3 * control.StrayAgain)
+		if opens.Load() != n {
+			t.Error("what was found, or has ended, is looked for")
+		}
 	})
 }
 

@@ -136,6 +136,8 @@ type Parent struct {
 	FailFor func(user string) error
 	// Asks is what it returns for those who do not log in, if not nil.
 	Asks error
+	// FailOpen says why Open fails for a session, if not nil.
+	FailOpen func(alp.SessionID) error
 	// Users log in where Start asks for that.
 	Users *pamtest.Users
 
@@ -187,6 +189,11 @@ func (p *Parent) Add(st client.Status) *Keeper {
 
 // Open implements control.Parent.
 func (p *Parent) Open(_ context.Context, id alp.SessionID) (net.Conn, error) {
+	if p.FailOpen != nil {
+		if err := p.FailOpen(id); err != nil {
+			return nil, err
+		}
+	}
 	k := p.Keeper(id)
 	if k == nil || k.isDead() {
 		return nil, fmt.Errorf("no keeper of %s", id)
@@ -199,8 +206,10 @@ func (p *Parent) List(context.Context) ([]alp.SessionID, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var ids []alp.SessionID
-	for id := range p.keepers {
-		ids = append(ids, id)
+	for id, k := range p.keepers {
+		if !k.isDead() {
+			ids = append(ids, id)
+		}
 	}
 	slices.Sort(ids)
 	return ids, nil
