@@ -62,11 +62,14 @@ func layoutName(s string) bool {
 // keyboard; empty when it is of other rules or another model, or has a variant.
 func (d *Display) currentLayout() (string, error) {
 	const property = "_XKB_RULES_NAMES"
-	atom, err := xproto.InternAtom(d.conn, false, uint16(len(property)), property).Reply()
-	if err != nil {
-		return "", err
+	if d.rules == 0 { // asked once: a terminal that comes waits for each answer
+		atom, err := xproto.InternAtom(d.conn, false, uint16(len(property)), property).Reply()
+		if err != nil {
+			return "", err
+		}
+		d.rules = atom.Atom
 	}
-	p, err := xproto.GetProperty(d.conn, false, d.root, atom.Atom, xproto.AtomString, 0, 256).Reply()
+	p, err := xproto.GetProperty(d.conn, false, d.root, d.rules, xproto.AtomString, 0, 256).Reply()
 	if err != nil {
 		return "", err
 	}

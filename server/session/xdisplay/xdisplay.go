@@ -75,7 +75,8 @@ type Display struct {
 
 	screen screen
 	hands  hands
-	layout sync.Mutex // held while the keyboard map is changed
+	layout sync.Mutex  // held while the keyboard map is changed
+	rules  xproto.Atom // of the property that names it; 0: not known yet
 }
 
 // screen is what View shows.
