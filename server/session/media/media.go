@@ -71,11 +71,11 @@ func Run(ctx context.Context, control net.Conn, udp net.PacketConn, log *slog.Lo
 	err := m.conn.Serve(ctx)
 	cancel(nil)
 	m.serving.Wait()
-	if m.ahead != nil {
-		m.ahead.take() // it has ended
-	}
 	if m.display != nil {
 		m.display.Close()
+	}
+	if m.ahead != nil {
+		m.ahead.take() // it ends, for no screen is left that it could wait for
 	}
 	if m.recorder != nil {
 		m.recorder.Stop()
