@@ -104,16 +104,15 @@ func (s *Server) stray(id alp.SessionID) {
 	}
 }
 
-// gather tries the strays.
+// gather tries the strays. The parent is not asked which of them are left: no session
+// starts while it looks. A keeper that has ended refuses at once, and one that lives
+// and has no time lets it run out.
 func (s *Server) gather() {
 	ids := slices.Collect(maps.Keys(s.strays))
 	s.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, StartWithin) // a list waits for those that start
-		list, err := s.conf.Parent.List(ctx)
-		cancel()
 		var over []alp.SessionID
 		for _, id := range ids {
-			if err == nil && (!slices.Contains(list, id) || s.findOne(s.ctx, id) == nil) {
+			if err := s.findOne(s.ctx, id); !errors.Is(err, context.DeadlineExceeded) {
 				over = append(over, id)
 			}
 		}

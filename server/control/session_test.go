@@ -326,7 +326,7 @@ func TestStrays(t *testing.T) {
 		r.parent.FailOpen = func(alp.SessionID) error {
 			opens.Add(1)
 			if fails.Load() {
-				return errors.New("it does not answer")
+				return context.DeadlineExceeded
 			}
 			return nil
 		}
