@@ -35,6 +35,11 @@ type Margin struct {
 	MB   float64 // it does not give back at once what terminals took
 }
 
+// heap is by how many times a program may be larger than a fresh one, beside its
+// Margin: a collector lets a heap grow to twice what is needed, and a race
+// detector remembers of all that was ever used.
+const heap = 3
+
 // maxTold bounds what is told of one program.
 const maxTold = 5
 
@@ -137,7 +142,7 @@ func Leaks(old, fresh Program, may Margin) (told []string) {
 	if fresh.Goroutines != nil {
 		more("goroutines", old.Goroutines, fresh.Goroutines)
 	}
-	if fresh.MB > 0 && old.MB > fresh.MB+may.MB {
+	if fresh.MB > 0 && old.MB > heap*fresh.MB+may.MB {
 		told = append(told, fmt.Sprintf("%.0f MB, and a fresh one %.0f", old.MB, fresh.MB))
 	}
 	return told

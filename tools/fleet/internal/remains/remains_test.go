@@ -95,11 +95,11 @@ func TestLeaks(t *testing.T) {
 		want []string
 	}{
 		"the same": {was, nil},
-		"a little": {Program{map[string]int{"socket": 10 + spare}, map[string]int{"a.f": 4 + spare, "b.f": spare}, 30}, nil},
+		"a little": {Program{map[string]int{"socket": 10 + spare}, map[string]int{"a.f": 4 + spare, "b.f": spare}, heap*20 + 10}, nil},
 		"sockets":  {Program{map[string]int{"socket": 11 + spare, "/dev/null": 3}, nil, 20}, []string{"14 descriptors socket, and a fresh one 10"}},
 		"more of one than of the other": {Program{nil, map[string]int{"a.f": 9, "b.f": 99}, 20},
 			[]string{"99 goroutines b.f, and a fresh one 0", "9 goroutines a.f, and a fresh one 4"}},
-		"memory": {Program{nil, nil, 31}, []string{"31 MB, and a fresh one 20"}},
+		"memory": {Program{nil, nil, heap*20 + 11}, []string{"71 MB, and a fresh one 20"}},
 	} {
 		if got := Leaks(c.old, was, Margin{MB: 10}); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
