@@ -277,7 +277,7 @@ func vectors(ctx context.Context, c config) error {
 	}
 	for _, args := range [][]string{
 		{"vet", "-tags=video", "./protocol/draw/cosine"},
-		{"test", "-vet=off", "-tags=video", "-timeout=5m", "./protocol/draw/...", "./dtu/screen", "./server/session/encode", "./tools/internal/roundtrip"},
+		{"test", "-vet=off", "-tags=video", "-timeout=5m", "./protocol/draw/...", "./dtu/screen", "./server/session/encode"},
 		{"test", "-vet=off", "-tags=video", "-run=^$", "-fuzz=^FuzzPlain$", "-fuzztime=" + length, "./protocol/draw/cosine"},
 	} {
 		cmd := command(ctx, "go", args...)
