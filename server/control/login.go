@@ -216,6 +216,7 @@ func (s *Server) visitDo(v *visit, actions []any) {
 			}
 		case login.Stop:
 			s.visitStop(v)
+			v.forget() // the screen may rest for days
 		case login.Wrong:
 			s.backoff.Failed(now, v.source(a.User))
 			// Its form is what jails read (README): the pace of guesses bounds it.

@@ -3,7 +3,21 @@ package control
 import (
 	"slices"
 	"testing"
+	"time"
+
+	"hotdesk/server/login"
 )
+
+// A login that comes to nothing leaves nothing of what was typed.
+func TestFailedLoginIsForgotten(t *testing.T) {
+	m, _ := login.New(time.Now(), false, 0, func(time.Time, string) time.Duration { return 0 })
+	v := &visit{p: &presentation{t: &terminal{}}, m: m, typed: newTyped([]byte("secret")), before: []byte("secret")}
+	typed, before := v.typed.password, v.before
+	New(Config{}).visitDo(v, []any{login.Stop{}})
+	if string(typed)+string(before) != string(make([]byte, 12)) {
+		t.Errorf("%q and %q are still there", typed, before)
+	}
+}
 
 // Which of a login's answers is the password that another host may ask for.
 func TestWhichIsThePassword(t *testing.T) {
