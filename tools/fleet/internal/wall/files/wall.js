@@ -31,7 +31,7 @@ function show(s) {
     a.className = t.wrong ? "wrong" : t.state;
     a.title = `terminal ${t.terminal}, ${t.server || "no server"}${t.wrong ? `, ${t.wrong} violations` : ""}`;
     glass.style.cssText = `width:${s.width}px;height:${s.height}px;background-image:url(${sheet});background-position:${-(n % s.columns) * s.width}px ${-Math.floor(n / s.columns) * s.height}px`;
-    token.textContent = t.token || t.card || "no card";
+    token.textContent = (t.token || t.card || "no card").replace(/\.0{4,}/, ".…"); // it is the end that tells cards apart
     says.textContent = t.says || t.server;
   });
   while (wall.children.length > s.tiles.length) wall.lastChild.remove();
