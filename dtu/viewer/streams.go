@@ -25,6 +25,7 @@ type queue struct {
 	mu      sync.Mutex
 	records []input.Record
 	ack     uint32 // newest frame to acknowledge, 0: none
+	acked   uint32 // newest frame that was acknowledged
 	closed  bool
 	more    chan struct{} // something to receive when there is something to send
 }
@@ -38,9 +39,7 @@ func (q *queue) add(r input.Record) (dropped int) {
 	if q.closed {
 		return 0
 	}
-	if r.Type == input.Ack {
-		q.ack = r.Seq
-	} else if last := len(q.records) - 1; last >= 0 && replaces(r, q.records[last]) {
+	if last := len(q.records) - 1; last >= 0 && replaces(r, q.records[last]) {
 		q.records[last] = r
 	} else {
 		if len(q.records) >= MaxQueue {
@@ -51,6 +50,29 @@ func (q *queue) add(r input.Record) (dropped int) {
 	}
 	poke(q.more)
 	return dropped
+}
+
+// drawn queues the acknowledgement of a frame. If it may be late, and is the only
+// one, it waits for what is queued next.
+func (q *queue) drawn(seq uint32, late bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.ack = seq
+	if !late || seq != q.acked+1 {
+		poke(q.more)
+	}
+}
+
+// hurry sends an acknowledgement that waits.
+func (q *queue) hurry() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ack > 0 {
+		poke(q.more)
+	}
 }
 
 // replaces reports whether r says all that old, just before it, did.
@@ -64,7 +86,7 @@ func (q *queue) take(b []byte) []byte {
 	defer q.mu.Unlock()
 	if q.ack > 0 {
 		b = input.Record{Type: input.Ack, Seq: q.ack}.Append(b)
-		q.ack = 0
+		q.ack, q.acked = 0, q.ack
 	}
 	for _, r := range q.records {
 		b = r.Append(b)
@@ -108,13 +130,15 @@ func (v *Viewer) input() {
 // A pipe is the display stream; it remembers why it ended, whatever a decoder
 // makes of that.
 type pipe struct {
-	v   *Viewer
-	s   *quic.ReceiveStream
-	err error
+	v    *Viewer
+	s    *quic.ReceiveStream
+	read int64 // bytes
+	err  error
 }
 
 func (p *pipe) Read(b []byte) (int, error) {
 	n, err := p.s.Read(b)
+	p.read += int64(n)
 	if n > 0 {
 		p.v.drawing.Store(int64(time.Since(p.v.start)))
 	}
@@ -153,6 +177,7 @@ func (v *Viewer) display() {
 	defer others.Wait()
 	others.Go(v.refuse)
 	r := bufio.NewReaderSize(in, readBuffer)
+	at := int64(0)
 	for first := true; ; first = false {
 		seq, err := v.conf.Decoder.Decode(r)
 		if err != nil {
@@ -160,7 +185,9 @@ func (v *Viewer) display() {
 			return
 		}
 		v.hear()
-		v.q.add(input.Record{Type: input.Ack, Seq: seq})
+		size := in.read - int64(r.Buffered()) - at
+		at += size
+		v.q.drawn(seq, v.late.Load() && size <= native.MaxLate)
 		if first {
 			close(v.drawn)
 		}
@@ -218,6 +245,9 @@ func (v *Viewer) liveness() {
 		}
 		if period, ok := native.ParseAlive(b); ok {
 			v.period.Store(int64(period))
+			if late := native.AcksLate(b); v.late.Swap(late) && !late {
+				v.q.hurry()
+			}
 			v.hear()
 		}
 	}

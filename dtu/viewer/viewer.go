@@ -118,6 +118,7 @@ type Viewer struct {
 	drawing atomic.Int64 // when anything of a picture last came; 0: nothing yet
 	period  atomic.Int64 // of the media end's Alive
 	far     atomic.Bool
+	late    atomic.Bool // native.AcksLate
 
 	q     queue
 	touch chan struct{} // capacity 1

@@ -70,7 +70,11 @@ func TestQueue(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			q := queue{more: make(chan struct{}, 1)}
 			for _, r := range x.add {
-				q.add(r)
+				if r.Type == input.Ack {
+					q.drawn(r.Seq, false)
+				} else {
+					q.add(r)
+				}
 			}
 			if got := taken(t, &q); fmt.Sprint(got) != fmt.Sprint(x.want) {
 				t.Errorf("sent %v, want %v", got, x.want)
@@ -99,11 +103,52 @@ func TestQueue(t *testing.T) {
 		q.add(key(true))
 		q.close()
 		q.add(key(false))
-		q.add(ack(3))
+		q.drawn(3, false)
 		if got := taken(t, &q); len(got) > 0 {
 			t.Errorf("sent %v", got)
 		}
 	})
+}
+
+// An acknowledgement that may be late goes with what is said next, or before the
+// second frame's would be late too.
+func TestLateAcknowledgements(t *testing.T) {
+	q := queue{more: make(chan struct{}, 1)}
+	sends := func(what string, want ...input.Record) {
+		t.Helper()
+		select {
+		case <-q.more:
+			if got := taken(t, &q); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s: sent %v, want %v", what, got, want)
+			}
+		default:
+			if want != nil {
+				t.Errorf("%s: nothing is sent, want %v", what, want)
+			}
+		}
+	}
+	key := input.Record{Type: input.Key, Usage: 4, Down: true}
+	ack := func(n uint32) input.Record { return input.Record{Type: input.Ack, Seq: n} }
+	q.drawn(1, false)
+	sends("at once", ack(1))
+	q.drawn(2, true)
+	sends("one that may wait")
+	q.add(key)
+	sends("a key", ack(2), key)
+	q.add(key)
+	sends("another key", key)
+	q.drawn(3, true)
+	sends("the next that may wait")
+	q.drawn(4, true)
+	sends("a second one", ack(4))
+	q.drawn(5, true)
+	q.drawn(6, false)
+	sends("a large one", ack(6))
+	q.hurry()
+	sends("no more patience, and nothing waits")
+	q.drawn(7, true)
+	q.hurry()
+	sends("no more patience", ack(7))
 }
 
 // A network carries packets between two sockets until it is cut.

@@ -9,11 +9,13 @@
 // and then records of protocol/input. The media end checks the ticket and opens
 // one unidirectional stream of kind StreamDisplay with frames of protocol/draw.
 // The card of a session's programs has two streams of its own, see StreamCard.
-// The media end sends Alive datagrams with its period; that QUIC acknowledges
-// them is the terminal's sign of life, and costs the least. The terminal sends
-// Alive when the media end's is late (QuietAfter) or to learn whether anybody
-// listens there, and the media end answers it with its own. Whoever ends the connection closes it with a CloseCode and a text
-// for the log.
+// The media end sends Alive datagrams with its period, where no small frame said
+// as much; that QUIC acknowledges them is the terminal's sign of life, and costs
+// the least. They also tell how soon frames are to be acknowledged, by records on
+// the input stream (AcksLate). The terminal sends Alive when the media end's is
+// late (QuietAfter) or to learn whether anybody listens there, and the media end
+// answers it with its own. Whoever ends the connection closes it with a CloseCode
+// and a text for the log.
 //
 // The package does no I/O and reads no clock. Limits: HelloSize is exact; an
 // alive period is MinAlivePeriod..MaxAlivePeriod; MaxReason.
@@ -76,18 +78,40 @@ const (
 const alive = 1
 
 // AppendAlive writes a liveness datagram: its kind and the period at which the
-// sender says it, u8 in tenths of a second.
+// sender says it, u8 in tenths of a second. AppendAliveLate is for a media end
+// that allows what is said at AcksLate.
 func AppendAlive(b []byte, period time.Duration) []byte {
 	return append(b, alive, byte(min(max(period, MinAlivePeriod), MaxAlivePeriod)/MinAlivePeriod))
 }
 
+func AppendAliveLate(b []byte, period time.Duration) []byte {
+	return append(AppendAlive(b, period), acksLate)
+}
+
 // ParseAlive reads a datagram. Ones that are not liveness are not ok, and
-// ignored by their receivers; bytes after the period are later versions'.
+// ignored by their receivers; bytes after the period are later versions', but
+// for what AcksLate reads.
 func ParseAlive(b []byte) (period time.Duration, ok bool) {
 	if len(b) < 2 || b[0] != alive || b[1] == 0 {
 		return 0, false
 	}
 	return time.Duration(b[1]) * MinAlivePeriod, true
+}
+
+// acksLate is a flag in the byte after the period.
+const acksLate = 1 << 0
+
+// MaxLate is the longest frame, in bytes, that may be acknowledged late.
+const MaxLate = 1000
+
+// AcksLate reports whether the media end that said the Alive b allows the
+// terminal to acknowledge a frame of at most MaxLate bytes with what it says
+// next, if all frames before it are acknowledged: a message that says nothing
+// else costs both ends more than the frame. Where a media end does not allow it
+// any more, or never did, as those of before, each frame is acknowledged at once.
+func AcksLate(b []byte) bool {
+	_, ok := ParseAlive(b)
+	return ok && len(b) > 2 && b[2]&acksLate != 0
 }
 
 // AliveEvery is the time between two Alive of an end that announced period.

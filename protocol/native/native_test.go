@@ -100,6 +100,14 @@ func TestAlive(t *testing.T) {
 	if got := AppendAlive(nil, AlivePeriod); !bytes.Equal(got, []byte{1, 8}) {
 		t.Errorf("alive is % x", got)
 	}
+	if got := AppendAliveLate(nil, AlivePeriod); !bytes.Equal(got, []byte{1, 8, 1}) {
+		t.Errorf("alive with late acknowledgements is % x", got)
+	}
+	for b, want := range map[string]bool{"\x01\x08\x01": true, "\x01\x08\x03more": true, "\x01\x08\x02": false, "\x01\x08": false, "\x01\x00\x01": false, "\x02\x08\x01": false} {
+		if late := AcksLate([]byte(b)); late != want {
+			t.Errorf("% x: acknowledgements may be late: %v", b, late)
+		}
+	}
 	if SilentAfter(AlivePeriod) != DeadAfter {
 		t.Errorf("silent after %v while a session is shown", SilentAfter(AlivePeriod))
 	}
@@ -125,9 +133,12 @@ func FuzzHello(f *testing.F) {
 
 func FuzzAlive(f *testing.F) {
 	f.Add(AppendAlive(nil, AlivePeriod))
-	f.Add(AppendAlive(nil, AlivePeriodIdle))
+	f.Add(AppendAliveLate(nil, AlivePeriodIdle))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, ok := ParseAlive(b)
+		if AcksLate(b) && !ok {
+			t.Errorf("% x is no Alive and allows something", b)
+		}
 		if ok && !bytes.HasPrefix(b, AppendAlive(nil, d)) {
 			t.Errorf("% x was read as %v", b, d)
 		}

@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"hotdesk/protocol/alp"
+	"hotdesk/protocol/draw"
 	"hotdesk/protocol/input"
 	"hotdesk/protocol/native"
+	"hotdesk/server/session/attach/attachtest"
 )
 
 // Invariant 4, and the frame interval.
@@ -222,6 +226,93 @@ func TestAliveIsSaid(t *testing.T) {
 			t.Errorf("three Alive in %v", d)
 		}
 	})
+}
+
+// A frame is as good as an Alive: what is typed and echoed has none.
+func TestFramesAreAlive(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		c := b.attach(s)
+		for i := range 50 {
+			pass(native.AlivePeriod / 2)
+			s.source.Dot(1, 1, byte(i+1))
+			c.ack(c.frame().Seq)
+		}
+		said := 0
+		for {
+			over, cancel := context.WithTimeout(context.Background(), native.AlivePeriod/4)
+			_, err := c.conn.ReceiveDatagram(over)
+			cancel()
+			if err != nil {
+				break
+			}
+			said++
+		}
+		if said != 1 {
+			t.Errorf("Alive was said %d times, once for the beginning is enough", said)
+		}
+		at := time.Now()
+		if _, err := c.conn.ReceiveDatagram(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(at); d > native.AlivePeriod*3/4 {
+			t.Errorf("after the last frame it was said after %v more", d)
+		}
+		// A terminal that goes while frames are sent is noticed in time.
+		at = time.Now()
+		b.net.silence(c)
+		expect(t, s.sink, "resize 640 480")
+		for i := range 10 {
+			<-time.After(native.AlivePeriod / 3)
+			s.source.Dot(1, 1, byte(i+100))
+		}
+		c.closed(native.CloseSlow, "nothing came for 5s")
+		if d := time.Since(at); d < SlowAfter-native.AlivePeriod || d > SlowAfter+2*native.AlivePeriod {
+			t.Errorf("closed after %v of silence", d)
+		}
+	})
+}
+
+// Late acknowledgements are allowed on a link that is near, until it is slow.
+func TestAcknowledgementsMayBeLate(t *testing.T) {
+	for _, rtt := range []time.Duration{2 * time.Millisecond, 20 * time.Millisecond} {
+		inBubble(t, 0, func(b *bubble) {
+			b.net.far(rtt)
+			s := newShown(1)
+			s.source = attachtest.NewSource(200, 200)
+			s.spec.Source = s.source
+			c := b.attach(s)
+			defer c.close()
+			late := func() bool {
+				d, err := c.conn.ReceiveDatagram(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return native.AcksLate(d)
+			}
+			if got := late(); got != (rtt < far) {
+				t.Errorf("round trip %v: acknowledgements may be late: %v", rtt, got)
+			}
+			c.ack(1)
+			noise := rand.New(rand.NewPCG(1, 2))
+			s.source.Change(image.Rect(0, 0, 100, 100), func(p *draw.Pixmap) {
+				for y := range 100 {
+					for x := range 400 {
+						p.Row(y, 0, 100)[x] = byte(noise.Uint32())
+					}
+				}
+			})
+			h := c.frame()
+			<-time.After(time.Second) // of which most was for 30 kB
+			c.ack(h.Seq)
+			at := time.Now()
+			for late() {
+			}
+			if d := time.Since(at); d > 2*rtt {
+				t.Errorf("round trip %v: that the link is slow was said after %v", rtt, d)
+			}
+		})
+	}
 }
 
 func TestBadInput(t *testing.T) {

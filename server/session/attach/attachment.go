@@ -35,6 +35,8 @@ type attachment struct {
 	keys  keys          // which: input's
 	sent  atomic.Uint32 // newest frame that was sent
 	acked atomic.Uint32 // newest frame that is on the screen
+	small atomic.Int64  // when a small frame was last sent, after start
+	late  atomic.Bool   // acknowledgements may be, see native.AcksLate
 	acks  chan struct{} // something to receive after acked has changed
 	done  chan struct{} // closed after the last call of Sink and of Spec
 
@@ -144,6 +146,8 @@ func (a *attachment) run() {
 		a.spec.Attached()
 	}
 	a.log.Info("media attached")
+	first := pace{rtt: a.conn.ConnectionStats().MinRTT}
+	a.late.Store(first.patient())
 	var wg sync.WaitGroup
 	wg.Go(a.display)
 	wg.Go(a.liveness)
@@ -307,13 +311,12 @@ func (k *keys) release() bool {
 	return k.press(0)
 }
 
-// liveness says Alive and hears the terminal: whatever comes from it counts,
-// and an acknowledgement does. While the terminal answers, it wakes once for
+// liveness says Alive where no frame does, and hears the terminal: whatever comes
+// from it counts, and an acknowledgement does. While the terminal answers, it wakes once for
 // each Alive, for an idle session is to cost nothing: what has come is found
 // when the next is due, and counts as an answer to the last. While something is
 // held down there it looks more often.
 func (a *attachment) liveness() {
-	alive := native.AppendAlive(nil, a.period)
 	var sent time.Time
 	next := time.Now()
 	packets := uint64(0)
@@ -323,13 +326,19 @@ func (a *attachment) liveness() {
 	unanswered := (native.AliveEvery(a.period) + native.SilentAfter(a.period)) / 2
 	for {
 		now := time.Now()
+		// A small frame says as much as an Alive, as soon, and is acknowledged too.
+		framed := false
+		if at := a.start.Add(time.Duration(a.small.Load())); at.After(sent) && !sent.IsZero() {
+			framed, sent, next = true, at, at.Add(native.AliveEvery(a.period))
+		}
 		if stats := a.conn.ConnectionStats(); stats.PacketsReceived != packets {
 			packets = stats.PacketsReceived
 			// The answer's own moment is not known. It came after the last look, which
-			// is near enough where that was not long ago; else how long answers take tells
-			// it: if the last Alive can have none yet, it was to one before.
+			// is near enough where that was not long ago, and all that is sure where frames
+			// were sent since; else how long answers take tells it: if the last Alive can
+			// have none yet, it was to one before.
 			answered := looked
-			if !watched {
+			if !watched && !framed {
 				for answered = sent.Add(stats.LatestRTT); answered.After(now); {
 					answered = answered.Add(-native.AliveEvery(a.period))
 				}
@@ -341,7 +350,7 @@ func (a *attachment) liveness() {
 		looked, watched = now, a.held.Load()
 		if !now.Before(next) {
 			sent, next = now, now.Add(native.AliveEvery(a.period))
-			if err := a.conn.SendDatagram(alive); err != nil {
+			if err := a.alive(); err != nil {
 				a.lost(err)
 				return
 			}
@@ -384,6 +393,14 @@ func (a *attachment) liveness() {
 			}
 		}
 	}
+}
+
+// alive says Alive.
+func (a *attachment) alive() error {
+	if a.late.Load() {
+		return a.conn.SendDatagram(native.AppendAliveLate(nil, a.period))
+	}
+	return a.conn.SendDatagram(native.AppendAlive(nil, a.period))
 }
 
 // poke leaves something to receive in a channel of capacity 1.

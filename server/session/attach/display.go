@@ -146,8 +146,12 @@ func (p *pace) late(now time.Time, onWay uint32) (d time.Duration, ack bool) {
 	return p.free.Sub(now), p.queue > maxQueue && onWay > 0
 }
 
+// patient reports whether acknowledgements may be late: not where they tell how
+// quick the link is, or are long on their way.
+func (p *pace) patient() bool { return p.rate == 0 && p.rtt > 0 && p.rtt < far }
+
 // probe says Alive out of turn. That it may fail is noticed elsewhere.
-func (a *attachment) probe() { a.conn.SendDatagram(native.AppendAlive(nil, a.period)) }
+func (a *attachment) probe() { _ = a.alive() }
 
 // turn waits till a frame may be made; turnOver must follow.
 func (a *attachment) turn(over <-chan struct{}) bool {
@@ -220,11 +224,18 @@ func (a *attachment) display() {
 		}
 		a.turnOver()
 		if len(buf)+parts.bytes > 0 {
-			pace.sends(pace.last, enc.Seq(), len(buf)+parts.bytes)
+			bytes := len(buf) + parts.bytes
+			if a.late.Load() && len(buf) <= native.MaxLate {
+				bytes = len(buf) // when the last piece is acknowledged tells nothing
+			}
+			pace.sends(pace.last, enc.Seq(), bytes)
 			a.sent.Store(enc.Seq()) // first: its acknowledgement may overtake Write's return
 			if err := parts.end(buf); err != nil {
 				a.lost(err)
 				return
+			}
+			if len(buf) <= native.MaxLate {
+				a.small.Store(int64(time.Since(a.start)))
 			}
 			if pace.rate > 0 {
 				for k := range probes {
@@ -258,6 +269,9 @@ func (a *attachment) display() {
 			case <-due:
 			case <-a.acks:
 				pace.hears(time.Now(), a.acked.Load(), a.conn.ConnectionStats().MinRTT)
+				if late := pace.patient(); a.late.Swap(late) && !late {
+					a.probe() // which says so
+				}
 			case <-over:
 				return
 			}

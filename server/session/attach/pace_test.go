@@ -77,3 +77,14 @@ func TestPaceTerms(t *testing.T) {
 		t.Errorf("far and not known: %+v", got)
 	}
 }
+
+func TestPacePatient(t *testing.T) {
+	for _, c := range []struct {
+		p    pace
+		want bool
+	}{{pace{}, false}, {pace{rtt: far - 1}, true}, {pace{rtt: far}, false}, {pace{rtt: far - 1, rate: 1e5}, false}} {
+		if got := c.p.patient(); got != c.want {
+			t.Errorf("round trip %v, rate %.0f: %v", c.p.rtt, c.p.rate, got)
+		}
+	}
+}
