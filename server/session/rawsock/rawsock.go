@@ -7,7 +7,8 @@
 // does not block holds nobody up, so there is nothing to tell; waiting is the
 // poller's, as in package net.
 //
-// Source: recvmsg(2), sendmsg(2); sysmon and entersyscall in Go's runtime/proc.go.
+// Source: recvmsg(2), sendmsg(2); sysmon and entersyscall in Go's runtime/proc.go,
+// timers.check in its time.go for what is done before waiting for a datagram.
 //
 // Invariants:
 //  1. Whoever waits, for something to read or for room, waits in the poller.
@@ -21,6 +22,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -178,6 +180,9 @@ type Datagrams struct {
 	six           bool // an IPv6 socket, that may also carry IPv4
 	reads, writes message
 
+	given bool // a datagram was read, and is being worked on
+	lull  lull
+
 	// The peer of the last datagram: mostly it is that of the next too.
 	last unix.RawSockaddrInet6
 	peer *net.UDPAddr
@@ -200,6 +205,7 @@ func NewDatagrams(c net.PacketConn) net.PacketConn {
 		return c
 	}
 	d.six = family == unix.AF_INET6
+	d.lull.init()
 	d.reads.init(unix.SYS_RECVMSG)
 	d.writes.init(unix.SYS_SENDMSG)
 	return d
@@ -211,6 +217,11 @@ func (d *Datagrams) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	r, m := &d.reads, &ms[0]
 	r.Lock()
 	defer r.Unlock()
+	if d.given {
+		runtime.Gosched() // what was given is worked on first
+		d.lull.begins()
+	}
+	d.given = true
 	r.set(m.Buffers[0], m.OOB, unix.SizeofSockaddrAny)
 	defer r.clear()
 	if err := d.rc.Read(r.try); err != nil {
