@@ -77,7 +77,7 @@ func (e *Encoder) drop() {
 		e.z.Reset(&e.out)
 	}
 	e.ahead, e.seq = opening{warp: e.ahead.warp}, 0
-	e.kept, e.shaped = draw.Pixmap{}, false
+	e.kept, e.shaped = stash{}, false
 	e.early, e.areas, e.moved, e.later = e.early[:0], e.areas[:0], e.moved[:0], e.later[:0]
 	e.covered, e.unused, e.place = image.Rectangle{}, 0, image.Rectangle{}
 }

@@ -96,7 +96,7 @@ type Encoder struct {
 	send func(b []byte) []byte // takes pieces of the View in the making; nil: they are not wanted
 
 	shadow draw.Pixmap // what the terminal has
-	kept   draw.Pixmap // what it has put by; no pixels: nothing
+	kept   stash       // what it has put by; no tiles: nothing
 	cursor uint32      // serial of the shape that the terminal has
 	shaped bool        // the terminal has a shape
 	seq    uint32
@@ -343,7 +343,7 @@ func bounded(p *draw.Pixmap) (w, h int) {
 
 // resize makes a shadow of that size, in which anything may be.
 func (e *Encoder) resize(w, h int) {
-	e.kept = draw.Pixmap{}
+	e.kept = stash{}
 	if e.shadow.W == w && e.shadow.H == h {
 		return
 	}

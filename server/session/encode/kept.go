@@ -35,10 +35,10 @@ func (e *Encoder) keep(r image.Rectangle) {
 	if r.Empty() {
 		return
 	}
-	if e.kept.Pix == nil {
-		e.kept = *draw.NewPixmap(e.shadow.W, e.shadow.H)
+	if e.kept.tiles == nil {
+		e.kept = newStash(e.shadow.W, e.shadow.H)
 	}
-	e.kept.CopyFrom(&e.shadow, r)
+	e.kept.copyFrom(&e.shadow, r)
 	e.early = append(e.early, draw.Op{Code: draw.Keep, X: r.Min.X, Y: r.Min.Y, W: r.Dx(), H: r.Dy()})
 }
 
@@ -46,7 +46,7 @@ func (e *Encoder) keep(r image.Rectangle) {
 // was put by there. As with moves, p may change meanwhile: what is done to the
 // terminal's picture is done to the shadow.
 func (e *Encoder) bare(p *draw.Pixmap, m move) {
-	if e.kept.Pix == nil {
+	if e.kept.tiles == nil {
 		return
 	}
 	for _, r := range minus(m.to.Sub(m.d), m.to) {
@@ -71,7 +71,7 @@ func (e *Encoder) recall(p *draw.Pixmap, damage []image.Rectangle) {
 			e.covered, e.unused = r, 0
 		}
 		from := r.Min.Y
-		for y := r.Min.Y; y < r.Max.Y && e.kept.Pix != nil; y++ {
+		for y := r.Min.Y; y < r.Max.Y && e.kept.tiles != nil; y++ {
 			start, news := y, false
 			for y < r.Max.Y && e.sameAsKept(p, image.Rect(r.Min.X, y, r.Max.X, y+1)) {
 				news = news || !sameRow(p.Row(y, r.Min.X, r.Max.X), e.shadow.Row(y, r.Min.X, r.Max.X))
@@ -132,7 +132,7 @@ func (e *Encoder) swapSame(p *draw.Pixmap, r image.Rectangle) {
 
 func (e *Encoder) sameAsKept(p *draw.Pixmap, r image.Rectangle) bool {
 	for y := r.Min.Y; y < r.Max.Y; y++ {
-		if !sameRow(p.Row(y, r.Min.X, r.Max.X), e.kept.Row(y, r.Min.X, r.Max.X)) {
+		if !e.kept.sameRow(p, y, r.Min.X, r.Max.X) {
 			return false
 		}
 	}
@@ -143,7 +143,7 @@ func (e *Encoder) swap(r image.Rectangle) {
 	if r.Dx()*r.Dy() < leastBared {
 		return
 	}
-	e.kept.SwapWith(&e.shadow, r)
+	e.kept.swapWith(&e.shadow, r)
 	e.early = append(e.early, draw.Op{Code: draw.Swap, X: r.Min.X, Y: r.Min.Y, W: r.Dx(), H: r.Dy()})
 }
 
