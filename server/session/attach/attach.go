@@ -92,7 +92,26 @@ type Config struct {
 	Identity    *Identity
 	AlivePeriod time.Duration // 0: native.AlivePeriod
 	Log         *slog.Logger  // nil: silent
+	// NewAlarm makes what calls f when its time has come; nil: a time.Timer.
+	NewAlarm func(f func()) (Alarm, error)
 }
+
+// An Alarm wakes an attachment that nothing happens to.
+type Alarm interface {
+	Reset(d time.Duration)
+	Stop()
+}
+
+// A timer is an Alarm of package time's.
+type timer struct{ *time.Timer }
+
+func newTimer(f func()) (Alarm, error) {
+	t := time.AfterFunc(time.Hour, f) // more than anybody waits
+	return timer{t}, nil
+}
+
+func (t timer) Reset(d time.Duration) { t.Timer.Reset(d) }
+func (t timer) Stop()                 { t.Timer.Stop() }
 
 // A Spec is an attachment that may come. Attached and Detached may be nil.
 type Spec struct {
@@ -142,6 +161,9 @@ func New(conf Config) (*Endpoint, error) {
 	}
 	if conf.Log == nil {
 		conf.Log = slog.New(slog.DiscardHandler)
+	}
+	if conf.NewAlarm == nil {
+		conf.NewAlarm = newTimer
 	}
 	return &Endpoint{
 		makers:  make(chan struct{}, 2*runtime.GOMAXPROCS(0)),

@@ -28,7 +28,9 @@ type attachment struct {
 	period time.Duration
 	log    *slog.Logger
 	start  time.Time
-	makers chan struct{} // the Endpoint's
+	makers chan struct{} // the Endpoint's,
+	// and so is this
+	newAlarm func(func()) (Alarm, error)
 
 	heard atomic.Int64  // when anything last came, after start
 	held  atomic.Bool   // a key or a button is down there
@@ -60,7 +62,7 @@ func (e *Endpoint) serve(ctx context.Context, conn *quic.Conn) {
 		conn.CloseWithError(quic.ApplicationErrorCode(native.CloseProtocol), clip(err.Error()))
 		return
 	}
-	a := &attachment{makers: e.makers,
+	a := &attachment{makers: e.makers, newAlarm: e.conf.NewAlarm,
 		conn: conn, in: in, hello: hello, period: e.conf.AlivePeriod,
 		log:   e.log.With("terminal", string(hello.Terminal), "gen", hello.Gen, "peer", peer),
 		start: time.Now(),
@@ -324,6 +326,17 @@ func (a *attachment) liveness() {
 	watched := false         // because something was held down
 	told := time.Duration(0) // the silence that input knows of
 	unanswered := (native.AliveEvery(a.period) + native.SilentAfter(a.period)) / 2
+	asked, rang := make(chan struct{}, 1), make(chan struct{}, 1)
+	alarm, err := a.newAlarm(func() { poke(rang) })
+	if err != nil {
+		a.log.Error("media has no alarm", "err", err)
+		a.end(native.CloseRestart, "no alarm")
+		return
+	}
+	defer alarm.Stop()
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	hearing.Go(func() { a.datagrams(asked) })
 	for {
 		now := time.Now()
 		// A small frame says as much as an Alive, as soon, and is acknowledged too.
@@ -376,21 +389,30 @@ func (a *attachment) liveness() {
 				a.in.SetReadDeadline(now)
 			}
 		}
-		ctx, cancel := context.WithDeadline(a.conn.Context(), wake)
-		b, err := a.conn.ReceiveDatagram(ctx)
-		cancel()
-		if a.conn.Context().Err() != nil {
-			a.lost(context.Cause(a.conn.Context()))
-			return
-		}
-		if err != nil {
-			continue // it is time for something
-		}
-		if _, ok := native.ParseAlive(b); ok {
-			a.hear(time.Now())
+		alarm.Reset(time.Until(wake))
+		select {
+		case <-rang: // it is time for something
+		case <-asked:
 			if answer := sent.Add(a.period / 5); answer.Before(next) {
 				next = answer // ours was late there
 			}
+		case <-a.conn.Context().Done():
+			a.lost(context.Cause(a.conn.Context()))
+			return
+		}
+	}
+}
+
+// datagrams hears the terminal's Alive, which asks for ours.
+func (a *attachment) datagrams(asked chan<- struct{}) {
+	for {
+		b, err := a.conn.ReceiveDatagram(a.conn.Context())
+		if err != nil {
+			return
+		}
+		if _, ok := native.ParseAlive(b); ok {
+			a.hear(time.Now())
+			poke(asked)
 		}
 	}
 }
@@ -404,7 +426,7 @@ func (a *attachment) alive() error {
 }
 
 // poke leaves something to receive in a channel of capacity 1.
-func poke(c chan struct{}) {
+func poke(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -46,6 +46,7 @@ import (
 	"hotdesk/server/session/client"
 	"hotdesk/server/session/encode"
 	"hotdesk/server/session/mediaapi"
+	"hotdesk/server/session/rawsock"
 	"hotdesk/server/session/xdisplay"
 )
 
@@ -156,7 +157,8 @@ func (m *media) setup(ctx context.Context, s mediaapi.Setup) error {
 		return fmt.Errorf("media: unknown kind of pictures %.40q", s.Pictures)
 	}
 	log := m.log.With("session", string(s.Session))
-	e, err := attach.New(attach.Config{Conn: m.udp, Identity: id, Log: log})
+	e, err := attach.New(attach.Config{Conn: m.udp, Identity: id, Log: log,
+		NewAlarm: func(f func()) (attach.Alarm, error) { return rawsock.NewAlarm(f) }})
 	if err != nil {
 		return fmt.Errorf("media: %w", err)
 	}
