@@ -316,6 +316,7 @@ func (d *Datagrams) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, 
 	if w.errno != 0 {
 		return 0, 0, d.failed("write", "sendmsg", addr, w.errno)
 	}
+	d.lull.begins() // QUIC has sent what it had, with the acknowledgements that were due
 	return w.n, len(oob), nil
 }
 
