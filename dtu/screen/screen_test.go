@@ -65,7 +65,6 @@ func TestDetached(t *testing.T) {
 	wantGrey(t, "closed", s.Snapshot(), "44\n")
 }
 
-// The same while a decoder draws as fast as it can, for the race detector.
 // A picture in the memory of one before it begins black.
 func TestBlankTwice(t *testing.T) {
 	s := New(8, 8)
@@ -83,6 +82,7 @@ func TestBlankTwice(t *testing.T) {
 	}
 }
 
+// The same while a decoder draws as fast as it can, for the race detector.
 func TestBlankWhileDrawing(t *testing.T) {
 	s := New(64, 64)
 	for range 20 {

@@ -87,7 +87,6 @@ func BenchmarkFirst(b *testing.B) {
 }
 
 // BenchmarkSearch looks in vain for what moved on a screen that is a new one.
-// BenchmarkSearch looks in vain for what moved on a screen that is a new one.
 func BenchmarkSearch(b *testing.B) {
 	const w, h = 1920, 1080
 	p := page(w, h, 2)
