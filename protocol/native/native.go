@@ -78,12 +78,12 @@ const (
 const alive = 1
 
 // AppendAlive writes a liveness datagram: its kind and the period at which the
-// sender says it, u8 in tenths of a second. AppendAliveLate is for a media end
-// that allows what is said at AcksLate.
+// sender says it, u8 in tenths of a second.
 func AppendAlive(b []byte, period time.Duration) []byte {
 	return append(b, alive, byte(min(max(period, MinAlivePeriod), MaxAlivePeriod)/MinAlivePeriod))
 }
 
+// AppendAliveLate is AppendAlive for a media end that allows what AcksLate tells.
 func AppendAliveLate(b []byte, period time.Duration) []byte {
 	return append(AppendAlive(b, period), acksLate)
 }

@@ -28,9 +28,9 @@ type attachment struct {
 	period time.Duration
 	log    *slog.Logger
 	start  time.Time
-	makers chan struct{} // the Endpoint's,
-	// and so is this
-	newAlarm func(func()) (Alarm, error)
+	makers chan struct{} // the Endpoint's
+
+	newAlarm func(func()) (Alarm, error) // the Endpoint's
 
 	heard atomic.Int64  // when anything last came, after start
 	held  atomic.Bool   // a key or a button is down there
@@ -314,10 +314,10 @@ func (k *keys) release() bool {
 }
 
 // liveness says Alive where no frame does, and hears the terminal: whatever comes
-// from it counts, and an acknowledgement does. While the terminal answers, it wakes once for
-// each Alive, for an idle session is to cost nothing: what has come is found
-// when the next is due, and counts as an answer to the last. While something is
-// held down there it looks more often.
+// from it counts, and an acknowledgement does. While the terminal answers, it
+// wakes once for each Alive, for an idle session is to cost nothing: what has
+// come is found when the next is due, and counts as an answer to the last. While
+// something is held down there it looks more often.
 func (a *attachment) liveness() {
 	var sent time.Time
 	next := time.Now()
