@@ -34,6 +34,8 @@ const (
 	onItsWay = time.Second
 	// idleFor is how long a desktop is left alone.
 	idleFor = 10 * time.Second
+	// atRest is how long it is left alone before: till then memory is given back.
+	atRest = 13 * time.Second
 )
 
 // textPages are screens full of text.
@@ -180,6 +182,7 @@ func (b *bench) idle(r *Result, x *session) error {
 	if err != nil {
 		return err
 	}
+	time.Sleep(atRest)
 	m := x.mark()
 	time.Sleep(idleFor)
 	x.since(m, r)

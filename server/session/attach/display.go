@@ -203,6 +203,8 @@ func (a *attachment) display() {
 	pace := pace{rtt: a.conn.ConnectionStats().MinRTT}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	rest, resting := time.NewTimer(encode.CompactEvery), false
+	defer rest.Stop()
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	var terms encode.Terms
@@ -246,6 +248,10 @@ func (a *attachment) display() {
 		if buf = buf[:0]; cap(buf) > keepBuffer {
 			buf = nil
 		}
+		if resting {
+			rest.Reset(encode.CompactEvery)
+			resting = false
+		}
 		changed := a.spec.Source.Changed()
 		for news := false; ; {
 			now, sent, acked := time.Now(), a.sent.Load(), a.acked.Load()
@@ -267,6 +273,12 @@ func (a *attachment) display() {
 			case <-changed:
 				news, changed = true, nil
 			case <-due:
+			case <-rest.C:
+				if again := enc.Compact(); again > 0 {
+					rest.Reset(again)
+				} else {
+					resting = true
+				}
 			case <-a.acks:
 				pace.hears(time.Now(), a.acked.Load(), a.conn.ConnectionStats().MinRTT)
 				if late := pace.patient(); a.late.Swap(late) && !late {

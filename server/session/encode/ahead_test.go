@@ -60,6 +60,9 @@ func TestAhead(t *testing.T) {
 			if !e.Prepare(view()) || e.Seq() != 0 {
 				t.Fatal("no picture was made")
 			}
+			if rapid.IntRange(0, 3).Draw(t, "rest") == 0 {
+				compact(e)
+			}
 		}
 		terms := rapid.SampledFrom([]Terms{{}, {Motion: true}, {Motion: true, First: true}, {Motion: true, Budget: 5000}}).Draw(t, "terms")
 		v := view()

@@ -96,6 +96,7 @@ type Encoder struct {
 	send func(b []byte) []byte // takes pieces of the View in the making; nil: they are not wanted
 
 	shadow draw.Pixmap // what the terminal has
+	folds  folds       // what it consists of
 	kept   stash       // what it has put by; no tiles: nothing
 	cursor uint32      // serial of the shape that the terminal has
 	shaped bool        // the terminal has a shape
@@ -143,9 +144,9 @@ func NewEncoder() (*Encoder, error) {
 	return e, e.wake()
 }
 
-// Compressors and copies of pictures that Rest gave back: a thousand terminals
-// that come at once take turns with a few.
-var compressors, copies sync.Pool
+// compressors are those that Rest gave back: a thousand terminals that come at
+// once take turns with a few.
+var compressors sync.Pool
 
 // wake gets the compressor of a stream that begins, or rested.
 func (e *Encoder) wake() error {
@@ -181,9 +182,7 @@ func (e *Encoder) Rest() {
 	}
 	e.z.Reset(nil)
 	compressors.Put(e.z)
-	if pix := e.shadow.Pix; pix != nil {
-		copies.Put(&pix)
-	}
+	e.freeCopy()
 	*e = Encoder{seq: e.seq, tail: e.out.b}
 }
 
@@ -306,6 +305,9 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 // changes finds what of v differs from what the terminal has. Much damage that
 // may go out in pieces it returns.
 func (e *Encoder) changes(v View, t Terms) (pieces []image.Rectangle) {
+	for _, r := range v.Damage {
+		e.touch(r.Intersect(e.shadow.Bounds()))
+	}
 	damage := e.cool(v.Damage, t)
 	e.moves(v.Picture, damage, v.Moved)
 	e.recall(v.Picture, damage)
@@ -345,14 +347,11 @@ func bounded(p *draw.Pixmap) (w, h int) {
 func (e *Encoder) resize(w, h int) {
 	e.kept = stash{}
 	if e.shadow.W == w && e.shadow.H == h {
+		e.anything()
 		return
 	}
-	e.shadow = draw.Pixmap{} // for the collector, before the next one is made
-	if b, ok := copies.Get().(*[]byte); ok && cap(*b) >= w*h*4 && cap(*b) <= w*h*8 {
-		e.shadow = draw.Pixmap{Pix: (*b)[:w*h*4], Stride: w * 4, W: w, H: h}
-		return
-	}
-	e.shadow = *draw.NewPixmap(w, h)
+	e.freeCopy()
+	e.newCopy(w, h)
 }
 
 // shapeOp is the operation for a cursor, cut to what it can hold. Pixels that

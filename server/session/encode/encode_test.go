@@ -148,6 +148,9 @@ func TestEncodeDecode(t *testing.T) {
 					t.Fatalf("pointer at %v, want %v", m.warp, want)
 				}
 			}
+			if rapid.IntRange(0, 3).Draw(t, "rest") == 0 {
+				compact(e)
+			}
 			// Invariant 2: the same once more is nothing.
 			v.Warp = nil
 			if b := e.Encode(nil, v); len(b) > 0 {

@@ -28,8 +28,15 @@ func TestNearThenExact(t *testing.T) {
 		show := func(v View, terms Terms) {
 			v.Picture = src
 			m.show(e.EncodeOn(nil, v, terms))
-			if err := m.differs(&e.shadow); err != nil {
-				t.Fatalf("the shadow: %v", err)
+			if rapid.IntRange(0, 3).Draw(t, "look") == 0 {
+				e.touch(src.Bounds())
+				if err := m.differs(&e.shadow); err != nil {
+					t.Fatalf("the shadow: %v", err)
+				}
+			}
+			if rapid.IntRange(0, 3).Draw(t, "rest") == 0 {
+				e.Due() // as who waits asks
+				compact(e)
 			}
 			lossy += m.ops[draw.Lossy]
 		}

@@ -56,6 +56,7 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 	if changed < leastMove || box.Dx() < 2*anchorW || box.Dx()*box.Dy() > 3*changed {
 		return
 	}
+	e.touch(box)
 	for range maxMoves {
 		anchors := e.anchors(p, box)
 		if len(anchors) == 0 {
@@ -218,6 +219,9 @@ func (g *guess) at(a, d image.Point) bool {
 	if s.X < 0 || s.Y < 0 || s.X+anchorW > old.W || s.Y >= old.H {
 		return false
 	}
+	if g.e.folded(s.Y) {
+		g.e.touch(image.Rect(s.X, s.Y, s.X+1, s.Y+1))
+	}
 	return bytes.Equal(g.p.Row(a.Y, a.X, a.X+anchorW), old.Row(s.Y, s.X, s.X+anchorW))
 }
 
@@ -347,6 +351,7 @@ func (e *Encoder) grow(p *draw.Pixmap, box image.Rectangle, a, d image.Point) (t
 	if !a.In(box) {
 		return to, exact
 	}
+	e.touch(box.Sub(d))
 	l, r, _ := e.alike(p, a, d, box.Min.X, box.Max.X, a.Y, false)
 	to = image.Rect(l, a.Y, r, a.Y+1)
 	exact = to

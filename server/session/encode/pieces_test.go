@@ -51,6 +51,7 @@ func TestPieces(t *testing.T) {
 		if m.seq != e.Seq() {
 			t.Fatalf("step %d: %d is the last frame's number, Seq is %d", i, m.seq, e.Seq())
 		}
+		e.touch(p.Bounds())
 		if err := m.differs(&e.shadow); err != nil {
 			t.Fatalf("step %d, %+v: the encoder believes something else: %v", i, terms, err)
 		}
@@ -58,6 +59,7 @@ func TestPieces(t *testing.T) {
 		if err := m.differs(p); err != nil {
 			t.Fatalf("step %d, %+v: %v", i, terms, err)
 		}
+		compact(e)
 		switch i {
 		case 0:
 			if pieces < 2 {

@@ -152,6 +152,7 @@ func (e *Encoder) cool(damage []image.Rectangle, t Terms) []image.Rectangle {
 		g.each(r.Intersect(e.shadow.Bounds()), func(c *cell, part image.Rectangle) {
 			if c.hot(t) {
 				c.todo = c.todo.Union(part)
+				e.touch(c.todo) // it has what was not damaged, too
 				c.touched = t.Now
 				if c.noisy {
 					c.seen = t.Now
@@ -228,6 +229,7 @@ func (e *Encoder) refine(p *draw.Pixmap, t Terms) {
 			r := image.Rect(x, y, x1, y1)
 			r.Min, r.Max = r.Min.Mul(cellSide), r.Max.Mul(cellSide)
 			r = r.Intersect(e.shadow.Bounds())
+			e.touch(r)
 			e.compare(p, r)
 			pixels -= r.Dx() * r.Dy()
 			g.each(r, func(c *cell, _ image.Rectangle) {

@@ -57,6 +57,8 @@ func (a *ahead) run(stop <-chan struct{}) {
 	defer close(a.done)
 	timer := time.NewTimer(aheadAfter)
 	defer timer.Stop()
+	rest := time.NewTimer(encode.CompactEvery)
+	defer rest.Stop()
 	for pause := aheadAgain; ; pause = min(2*pause, aheadSeldom) {
 		select {
 		case <-timer.C:
@@ -66,11 +68,19 @@ func (a *ahead) run(stop <-chan struct{}) {
 		if !a.make() {
 			return
 		}
-		select {
-		case <-a.source.Changed():
-			timer.Reset(pause)
-		case <-stop:
-			return
+		rest.Reset(encode.CompactEvery)
+		for still := true; still; {
+			select {
+			case <-rest.C:
+				if again := a.enc.Compact(); again > 0 {
+					rest.Reset(again)
+				}
+			case <-a.source.Changed():
+				timer.Reset(pause)
+				still = false
+			case <-stop:
+				return
+			}
 		}
 	}
 }
