@@ -32,7 +32,7 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 	if d.seq == 0 {
 		s.setShape(shape{}) // the last session's
 	}
-	planes, flags, fields := f.photos.planes, f.photos.flags, f.photos.fields
+	unpacked, fields := f.photos.unpacked, f.photos.fields
 	for raw := f.raw; len(raw) > 0; {
 		op, rest, err := draw.Next(raw)
 		if err != nil {
@@ -40,12 +40,13 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 		}
 		switch op.Code {
 		case draw.Photo:
-			restore(s.pic, op, planes, flags[0])
-			planes, flags = planes[3*op.W*op.H:], flags[1:]
+			for y := range op.H {
+				unpacked = unpacked[copy(s.pic.Row(op.Y+y, op.X, op.X+op.W), unpacked):]
+			}
 		case draw.Lossy:
-			blocksOf(planes, fields[0]).Draw(s.pic, op.Rect(), op.Step)
+			blocksOf(unpacked, fields[0]).Draw(s.pic, op.Rect(), op.Step)
 			for _, n := range fields[0] {
-				planes = planes[n:]
+				unpacked = unpacked[n:]
 			}
 			fields = fields[1:]
 		default:

@@ -144,12 +144,12 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 		return ErrDetached
 	}
 	d.seq, d.w, d.h, d.damage = h.Seq, f.w, f.h, f.damage
-	big := h.Raw > keepRaw || len(d.photos.planes) > keepRaw
+	big := h.Raw > keepRaw || len(d.photos.unpacked) > keepRaw
 	if cap(d.raw) > keepRaw && !(big && d.big) {
 		d.raw = nil
 	}
-	if cap(d.photos.planes) > keepRaw && !(len(d.photos.planes) > keepRaw && d.big) {
-		d.photos.planes, d.photos.flags, d.photos.fields, d.photos.packed = nil, nil, nil, nil
+	if cap(d.photos.unpacked) > keepRaw && !(len(d.photos.unpacked) > keepRaw && d.big) {
+		d.photos.release()
 	}
 	d.big = big
 	return nil

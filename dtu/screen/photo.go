@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/huff0"
 
 	"hotdesk/protocol/draw"
+	"hotdesk/protocol/draw/planes"
 )
 
 // muchToRestore is how many pixels of photos are worth more than one core.
@@ -21,33 +21,41 @@ const muchToRestore = 1 << 18
 // than the operation that a peer makes of few bytes.
 const maxPacked = 1 << 10
 
-// photos is the memory for the PHOTOs of one frame: of each its three planes,
-// one after the other.
+// photos is the memory for the PHOTOs and LOSSYs of one frame.
 type photos struct {
-	planes []byte
-	flags  [][3]byte // of each
-	fields [][5]int  // of each LOSSY, whose fields are among the planes: their lengths
-	packed []packed  // PHOTOs of which the planes are still to be filled
-	pixels int       // of them
-	huff   []*huff0.Scratch
+	unpacked []byte   // one after the other: of each PHOTO its pixels, of each LOSSY its fields
+	counted  int      // bytes of planes and fields, which draw.MaxRaw bounds
+	fields   [][5]int // of each LOSSY: their lengths
+	packed   []packed // PHOTOs that are still to be filled
+	pixels   int      // of them
+	helpers  []*helper
 
 	filling chan error // of a fill that goes on by itself, with all of this; nil: there is none
 	failed  error      // what came of it
 }
 
-// packed is a PHOTO whose planes begin at a place among all.
+// helper is what one core needs to fill PHOTOs.
+type helper struct {
+	huff   huff0.Scratch
+	planes []byte // one after the other
+	planes.Restorer
+}
+
+// packed is a PHOTO whose pixels begin at a place among all.
 type packed struct {
-	op    draw.Op
-	at    int
-	flags *[3]byte
-	err   error
+	op  draw.Op
+	at  int
+	err error
 }
 
 // reset forgets them and keeps the memory.
 func (p *photos) reset() {
-	p.planes, p.flags, p.fields, p.failed = p.planes[:0], p.flags[:0], p.fields[:0], nil
+	p.unpacked, p.counted, p.fields, p.failed = p.unpacked[:0], 0, p.fields[:0], nil
 	p.forget()
 }
+
+// release is reset that keeps no memory.
+func (p *photos) release() { *p = photos{} }
 
 func (p *photos) forget() {
 	clear(p.packed)
@@ -56,15 +64,23 @@ func (p *photos) forget() {
 
 var errPhoto = errors.New("bad photo")
 
-// add makes room for the planes of op, which fill fills: this call if many wait.
-func (p *photos) add(op draw.Op) error {
-	n := op.W * op.H
-	if len(p.planes)+3*n > draw.MaxRaw {
+// count counts n bytes that something unpacks to.
+func (p *photos) count(n int) error {
+	if p.counted += n; p.counted > draw.MaxRaw {
 		return fmt.Errorf("%w: more than %d bytes of them", errPhoto, draw.MaxRaw)
 	}
-	p.packed = append(p.packed, packed{op: op, at: len(p.planes)})
+	return nil
+}
+
+// add makes room for the pixels of op, which fill fills: this call if many wait.
+func (p *photos) add(op draw.Op) error {
+	n := op.W * op.H
+	if err := p.count(3 * n); err != nil {
+		return err
+	}
+	p.packed = append(p.packed, packed{op: op, at: len(p.unpacked)})
 	p.pixels += n
-	p.grow(3 * n)
+	p.grow(4 * n)
 	if len(p.packed) < maxPacked {
 		return nil
 	}
@@ -115,21 +131,16 @@ func (p *photos) fill() error {
 	if n == 0 || p.failed != nil {
 		return p.failed
 	}
-	before := len(p.flags)
-	p.flags = slices.Grow(p.flags, n)[:before+n]
-	for i := range p.packed {
-		p.packed[i].flags = &p.flags[before+i]
-	}
 	cores := min(runtime.GOMAXPROCS(0), n)
 	if p.pixels < muchToRestore {
 		cores = 1
 	}
-	for len(p.huff) < cores {
-		p.huff = append(p.huff, new(huff0.Scratch))
+	for len(p.helpers) < cores {
+		p.helpers = append(p.helpers, new(helper))
 	}
 	if cores == 1 {
 		for i := range p.packed {
-			p.packed[i].fill(p.planes, p.huff[0])
+			p.packed[i].fill(p.unpacked, p.helpers[0])
 		}
 	} else {
 		var next atomic.Int64
@@ -137,7 +148,7 @@ func (p *photos) fill() error {
 		for k := range cores {
 			wg.Go(func() {
 				for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-					p.packed[i].fill(p.planes, p.huff[k])
+					p.packed[i].fill(p.unpacked, p.helpers[k])
 				}
 			})
 		}
@@ -152,22 +163,26 @@ func (p *photos) fill() error {
 	return nil
 }
 
-// fill makes the planes of one PHOTO, and leaves in err what is wrong with it.
-func (p *packed) fill(planes []byte, huff *huff0.Scratch) {
+// fill makes the pixels of one PHOTO, and leaves in err what is wrong with it.
+func (p *packed) fill(unpacked []byte, h *helper) {
 	n, b := p.op.W*p.op.H, p.op.Pix
-	planes = planes[p.at:][:3*n]
-	for k := range 3 {
+	if cap(h.planes) < 3*n {
+		h.planes = make([]byte, 3*n)
+	}
+	h.planes = h.planes[:3*n]
+	var flags [3]byte
+	for k := range flags {
 		if len(b) < 2 {
 			p.err = fmt.Errorf("%w: cut short", errPhoto)
 			return
 		}
-		p.flags[k] = b[0] & (draw.PlaneAlone | draw.PlaneMean)
-		kind := b[0] &^ p.flags[k]
-		if k == 0 && p.flags[k]&draw.PlaneAlone != 0 {
+		flags[k] = b[0] & (draw.PlaneAlone | draw.PlaneMean)
+		kind := b[0] &^ flags[k]
+		if k == 0 && flags[k]&draw.PlaneAlone != 0 {
 			p.err = fmt.Errorf("%w: green less itself", errPhoto)
 			return
 		}
-		if b, p.err = unpackPlane(planes[k*n:(k+1)*n:(k+1)*n], kind, b[1:], huff); p.err != nil {
+		if b, p.err = unpackPlane(h.planes[k*n:(k+1)*n:(k+1)*n], kind, b[1:], &h.huff); p.err != nil {
 			return
 		}
 	}
@@ -175,7 +190,12 @@ func (p *packed) fill(planes []byte, huff *huff0.Scratch) {
 		p.err = fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
 		return
 	}
-	unpredictAll(planes, p.op.W, p.op.H, *p.flags)
+	has := func(k int, flag byte) bool { return flags[k]&flag != 0 }
+	h.Restore(unpacked[p.at:][:4*n], h.planes, planes.Photo{
+		W: p.op.W, H: p.op.H,
+		Mean:   [3]bool{has(0, draw.PlaneMean), has(1, draw.PlaneMean), has(2, draw.PlaneMean)},
+		AloneB: has(1, draw.PlaneAlone), AloneR: has(2, draw.PlaneAlone),
+	})
 }
 
 // unpackPlane fills plane from the front of b and returns what follows.
@@ -211,21 +231,24 @@ func unpackPlane(plane []byte, kind byte, b []byte, huff *huff0.Scratch) (rest [
 func (p *photos) addBlocks(op draw.Op) error {
 	b, blocks := op.Pix, draw.BlocksOf(op.W, op.H)
 	var size [5]int
-	if len(p.huff) == 0 {
-		p.huff = append(p.huff, new(huff0.Scratch))
+	if len(p.helpers) == 0 {
+		p.helpers = append(p.helpers, new(helper))
 	}
-	at := len(p.planes)
+	at := len(p.unpacked)
 	for k := range size {
 		if len(b) < 4 {
 			return fmt.Errorf("%w: cut short", errPhoto)
 		}
 		kind, n := b[0], int(b[1])<<16|int(b[2])<<8|int(b[3])
-		if n > draw.MaxBlockBytes*blocks || len(p.planes)+n > draw.MaxRaw {
+		if n > draw.MaxBlockBytes*blocks {
 			return fmt.Errorf("%w: %d bytes in a field of %d blocks", errPhoto, n, blocks)
 		}
-		from := len(p.planes)
+		if err := p.count(n); err != nil {
+			return err
+		}
+		from := len(p.unpacked)
 		p.grow(n)
-		rest, err := unpackPlane(p.planes[from:from+n:from+n], kind, b[4:], p.huff[0])
+		rest, err := unpackPlane(p.unpacked[from:from+n:from+n], kind, b[4:], &p.helpers[0].huff)
 		if err != nil {
 			return err
 		}
@@ -234,7 +257,7 @@ func (p *photos) addBlocks(op draw.Op) error {
 	if len(b) > 0 {
 		return fmt.Errorf("%w: %d bytes too many", errPhoto, len(b))
 	}
-	if err := blocksOf(p.planes[at:], size).Check(blocks); err != nil {
+	if err := blocksOf(p.unpacked[at:], size).Check(blocks); err != nil {
 		return fmt.Errorf("%w: %w", errPhoto, err)
 	}
 	p.fields = append(p.fields, size)
@@ -252,10 +275,10 @@ func blocksOf(b []byte, size [5]int) draw.Blocks {
 
 // grow makes room for n bytes more.
 func (p *photos) grow(n int) {
-	if need := len(p.planes) + n; need > cap(p.planes) {
-		p.planes = append(make([]byte, 0, min(max(need, 2*cap(p.planes)), draw.MaxRaw)), p.planes...)
+	if need := len(p.unpacked) + n; need > cap(p.unpacked) {
+		p.unpacked = append(make([]byte, 0, max(need, min(2*cap(p.unpacked), draw.MaxRaw))), p.unpacked...)
 	}
-	p.planes = p.planes[:len(p.planes)+n]
+	p.unpacked = p.unpacked[:len(p.unpacked)+n]
 }
 
 // inflate decodes one plane, of exactly the length of dst.
@@ -272,92 +295,6 @@ func inflate(dst, src []byte, huff *huff0.Scratch) error {
 		return fmt.Errorf("%w: %d bytes in a plane of %d", errPhoto, len(out), len(dst))
 	}
 	return nil
-}
-
-// unpredictAll makes the planes of a photo of w by h pixels of their residues.
-func unpredictAll(planes []byte, w, h int, flags [3]byte) {
-	n := w * h
-	for y := range h {
-		g, b, r := planes[y*w:][:w], planes[n+y*w:][:w], planes[2*n+y*w:][:w]
-		switch {
-		case y == 0:
-			for i := 1; i < w; i++ {
-				g[i], b[i], r[i] = g[i]+g[i-1], b[i]+b[i-1], r[i]+r[i-1]
-			}
-		case (flags[0]|flags[1]|flags[2])&draw.PlaneMean == 0:
-			unpredict3(g, b, r, planes[(y-1)*w:][:w], planes[n+(y-1)*w:][:w], planes[2*n+(y-1)*w:][:w])
-		default:
-			for k, row := range [3][]byte{g, b, r} {
-				above := planes[k*n+(y-1)*w:][:w]
-				if flags[k]&draw.PlaneMean != 0 {
-					unmean(row, above)
-				} else {
-					unpredict(row, above)
-				}
-			}
-		}
-	}
-}
-
-// restore draws op from its planes.
-func restore(p *draw.Pixmap, op draw.Op, planes []byte, flags [3]byte) {
-	w, n := op.W, op.W*op.H
-	lessB, lessR := -(flags[1] & draw.PlaneAlone >> 2), -(flags[2] & draw.PlaneAlone >> 2)
-	lessB, lessR = ^lessB, ^lessR // all bits where green is to be added
-	for y := range op.H {
-		g, b, r := planes[y*w:][:w], planes[n+y*w:][:w], planes[2*n+y*w:][:w]
-		row := p.Row(op.Y+y, op.X, op.X+w)
-		b, r, row = b[:len(g)], r[:len(g)], row[:len(g)*4]
-		for i, green := range g {
-			less := green - 128
-			binary.LittleEndian.PutUint32(row[i*4:], uint32(b[i]+less&lessB)|uint32(green)<<8|uint32(r[i]+less&lessR)<<16)
-		}
-	}
-}
-
-// unpredict makes a row of its residues and the row above.
-func unpredict(row, above []byte) {
-	above = above[:len(row)]
-	row[0] += above[0]
-	a, c := int(row[0]), int(above[0])
-	for i := 1; i < len(row); i++ {
-		b := int(above[i])
-		v := row[i] + byte(max(min(a, b), min(max(a, b), a+b-c)))
-		row[i] = v
-		a, c = int(v), b
-	}
-}
-
-// unpredict3 is unpredict for three planes at once: each waits for the pixel
-// before, so three take hardly longer than one.
-func unpredict3(r0, r1, r2, above0, above1, above2 []byte) {
-	n := len(r0)
-	r1, r2, above0, above1, above2 = r1[:n], r2[:n], above0[:n], above1[:n], above2[:n]
-	r0[0] += above0[0]
-	r1[0] += above1[0]
-	r2[0] += above2[0]
-	a0, a1, a2 := int(r0[0]), int(r1[0]), int(r2[0])
-	c0, c1, c2 := int(above0[0]), int(above1[0]), int(above2[0])
-	for i := 1; i < n; i++ {
-		b0, b1, b2 := int(above0[i]), int(above1[i]), int(above2[i])
-		a0 = int(r0[i] + byte(max(min(a0, b0), min(max(a0, b0), a0+b0-c0))))
-		a1 = int(r1[i] + byte(max(min(a1, b1), min(max(a1, b1), a1+b1-c1))))
-		a2 = int(r2[i] + byte(max(min(a2, b2), min(max(a2, b2), a2+b2-c2))))
-		r0[i], r1[i], r2[i] = byte(a0), byte(a1), byte(a2)
-		c0, c1, c2 = b0, b1, b2
-	}
-}
-
-// unmean is unpredict for planes that the mean was taken off.
-func unmean(row, above []byte) {
-	above = above[:len(row)]
-	row[0] += above[0]
-	a := uint(row[0])
-	for i := 1; i < len(row); i++ {
-		v := row[i] + byte((a+uint(above[i]))>>1)
-		row[i] = v
-		a = uint(v)
-	}
 }
 
 // paint draws a PALETTE.

@@ -355,8 +355,8 @@ func TestPhotosRefused(t *testing.T) {
 	if _, err := d.Decode(in(st.frame(append(ops, ops[1])...))); !errors.Is(err, ErrFrame) {
 		t.Errorf("photos of more than %d bytes: %v", draw.MaxRaw, err)
 	}
-	if cap(d.photos.planes) > 0 {
-		t.Errorf("%d bytes are kept after the end", cap(d.photos.planes))
+	if cap(d.photos.unpacked) > 0 {
+		t.Errorf("%d bytes are kept after the end", cap(d.photos.unpacked))
 	}
 }
 

@@ -7,25 +7,19 @@ import (
 	"github.com/klauspost/compress/huff0"
 
 	"hotdesk/protocol/draw"
+	"hotdesk/protocol/draw/planes"
 )
 
 // photo is the memory for PHOTO.
 type photo struct {
 	plane [3][]byte // of residues
 	flags [3]byte   // of each
-	rows  [2][planes][]byte
+	rows  [2]rows   // the one that is predicted, and that above
 	huff  huff0.Scratch
 }
 
-// The planes that are looked at: three are sent.
-const (
-	green = iota
-	blueLess
-	redLess // less green
-	blueAlone
-	redAlone
-	planes
-)
+// rows are one row of each plane: green, blue, red.
+type rows [3][]byte
 
 // photo makes the operation of a of p, at most draw.MaxPhoto pixels.
 func (c *coder) photo(p *draw.Pixmap, a area) {
@@ -72,54 +66,63 @@ func (p *photo) residues(src *draw.Pixmap, a area) {
 			p.rows[i][k] = p.rows[i][k][:w]
 		}
 	}
-	use := p.choose(src, a)
+	p.choose(src, a)
 	for y := range h {
 		rows, above := &p.rows[y&1], &p.rows[1-y&1]
-		split(rows, src.Row(a.y0+y, a.x0, a.x1))
-		for k, u := range use {
+		p.split(rows, src.Row(a.y0+y, a.x0, a.x1))
+		for k := range p.plane {
 			out := p.plane[k][y*w:][:w]
-			switch {
-			case y == 0:
-				left(out, rows[u])
-			case p.flags[k]&draw.PlaneMean != 0:
-				mean(out, rows[u], above[u])
-			default:
-				predict(out, rows[u], above[u])
+			if y == 0 {
+				planes.First(out, rows[k])
+			} else {
+				planes.Predict(out, rows[k], above[k], p.flags[k]&draw.PlaneMean != 0)
 			}
 		}
 	}
 }
 
-// choose looks at a few rows and says which planes to send: colours that
-// follow the green one go less it, and noise is predicted best by a mean.
-func (p *photo) choose(src *draw.Pixmap, a area) (use [3]int) {
-	const samples = 3
-	var cost [planes][2]int // by median, by mean
-	h := a.y1 - a.y0
-	out := p.plane[0][:a.x1-a.x0]
-	for i := range min(samples, h-1) {
-		y := a.y0 + 1 + i*(h-1)/samples
-		split(&p.rows[0], src.Row(y-1, a.x0, a.x1))
-		split(&p.rows[1], src.Row(y, a.x0, a.x1))
-		for k := range planes {
-			predict(out, p.rows[1][k], p.rows[0][k])
-			cost[k][0] += size(out)
-			mean(out, p.rows[1][k], p.rows[0][k])
-			cost[k][1] += size(out)
+// split makes the planes of one row of pixels.
+func (p *photo) split(rows *rows, px []byte) {
+	planes.Split(rows[0], rows[1], rows[2], px, p.flags[1]&draw.PlaneAlone != 0, p.flags[2]&draw.PlaneAlone != 0)
+}
+
+// choose looks at parts of a few rows and says how to send each plane: colours
+// that follow the green one go less it, and noise is predicted best by a mean.
+func (p *photo) choose(src *draw.Pixmap, a area) {
+	const samples, most = 3, 256
+	var cost [2][3][2]int // less green and alone, of each plane, by median and by mean
+	w, h := a.x1-a.x0, a.y1-a.y0
+	n := min(w, most)
+	for alone := range cost {
+		p.flags[1], p.flags[2] = byte(alone)*draw.PlaneAlone, byte(alone)*draw.PlaneAlone
+		for i := range min(samples, h-1) {
+			x, y := a.x0+(w-n)*i/(samples-1), a.y0+1+i*(h-1)/samples
+			var above, row rows
+			for k := range row {
+				above[k], row[k] = p.rows[0][k][:n], p.rows[1][k][:n]
+			}
+			p.split(&above, src.Row(y-1, x, x+n))
+			p.split(&row, src.Row(y, x, x+n))
+			for k := range row {
+				for by := range cost[alone][k] {
+					out := p.plane[0][:n]
+					planes.Predict(out, row[k], above[k], by == 1)
+					cost[alone][k][by] += size(out)
+				}
+			}
 		}
 	}
-	use = [3]int{green, blueLess, redLess}
-	for i := range use {
-		p.flags[i] = 0
-		if k := use[i] + 2; i > 0 && min(cost[k][0], cost[k][1]) < min(cost[use[i]][0], cost[use[i]][1]) {
-			use[i] = k
-			p.flags[i] = draw.PlaneAlone
+	for k := range p.flags {
+		p.flags[k] = 0
+		c := cost[0][k]
+		if other := cost[1][k]; min(other[0], other[1]) < min(c[0], c[1]) {
+			c = other
+			p.flags[k] = draw.PlaneAlone
 		}
-		if cost[use[i]][1] < cost[use[i]][0] {
-			p.flags[i] |= draw.PlaneMean
+		if c[1] < c[0] {
+			p.flags[k] |= draw.PlaneMean
 		}
 	}
-	return use
 }
 
 // size is the sum of residues without their signs.
@@ -129,51 +132,4 @@ func size(residues []byte) (n int) {
 		n += max(v, -v)
 	}
 	return n
-}
-
-// split makes the planes of one row of pixels.
-func split(rows *[planes][]byte, px []byte) {
-	g, b, r, bb, rr := rows[green], rows[blueLess], rows[redLess], rows[blueAlone], rows[redAlone]
-	b, r, bb, rr = b[:len(g)], r[:len(g)], bb[:len(g)], rr[:len(g)]
-	px = px[:len(g)*4]
-	for i := range g {
-		v := binary.LittleEndian.Uint32(px[i*4:])
-		green := byte(v >> 8)
-		g[i], b[i], r[i] = green, byte(v)-green+128, byte(v>>16)-green+128
-		bb[i], rr[i] = byte(v), byte(v>>16)
-	}
-}
-
-// left leaves in out what the pixel before does not tell of row.
-func left(out, row []byte) {
-	l := byte(0)
-	for i, v := range row {
-		out[i] = v - l
-		l = v
-	}
-}
-
-// mean leaves what the mean of left and above does not tell.
-func mean(out, row, above []byte) {
-	above, out = above[:len(row)], out[:len(row)]
-	out[0] = row[0] - above[0]
-	a := uint(row[0])
-	for i := 1; i < len(row); i++ {
-		v := row[i]
-		out[i] = v - byte((a+uint(above[i]))>>1)
-		a = uint(v)
-	}
-}
-
-// predict leaves in out what the median of left, above, and left + above -
-// above left does not tell of row.
-func predict(out, row, above []byte) {
-	above, out = above[:len(row)], out[:len(row)]
-	out[0] = row[0] - above[0]
-	a, c := int(row[0]), int(above[0])
-	for i := 1; i < len(row); i++ {
-		b, v := int(above[i]), int(row[i])
-		out[i] = byte(v - max(min(a, b), min(max(a, b), a+b-c)))
-		a, c = v, b
-	}
 }
