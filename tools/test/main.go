@@ -276,7 +276,7 @@ func vectors(ctx context.Context, c config) error {
 		length = "60s"
 	}
 	for _, args := range [][]string{
-		{"vet", "-tags=video", "./protocol/draw/cosine"},
+		{"vet", "-tags=video", "./protocol/draw/cosine", "./protocol/draw/planes"},
 		{"test", "-vet=off", "-tags=video", "-timeout=5m", "./protocol/draw/...", "./dtu/screen", "./server/session/encode"},
 		{"test", "-vet=off", "-tags=video", "-run=^$", "-fuzz=^FuzzPlain$", "-fuzztime=" + length, "./protocol/draw/cosine"},
 	} {
