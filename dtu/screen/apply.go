@@ -29,9 +29,6 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 	if s.live != d {
 		return false
 	}
-	if d.seq == 0 {
-		s.setShape(shape{}) // the last session's
-	}
 	unpacked, fields := f.photos.unpacked, f.photos.fields
 	for raw := f.raw; len(raw) > 0; {
 		op, rest, err := draw.Next(raw)
@@ -65,41 +62,63 @@ func (s *Screen) draw(d *Decoder, f frame) bool {
 	return true
 }
 
-// apply performs one operation.
+// show makes d's first picture the one that is shown, and reports whether d may
+// draw.
+func (s *Screen) show(d *Decoder, f *fresh) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live != d {
+		return false
+	}
+	s.canvas, s.spare, s.saying = f.canvas, nil, false
+	s.setShape(shape{}) // the last session's
+	if f.warp != nil {
+		s.warp(*f.warp)
+	}
+	if f.shape != nil {
+		s.setShape(*f.shape)
+	}
+	s.changed(s.bounds())
+	return true
+}
+
+// black is a black picture for d's first frame.
+func (s *Screen) black(d *Decoder, w, h int) *draw.Pixmap {
+	s.mu.Lock()
+	p := s.spare
+	if s.live == d && p != nil && p.W == w && p.H == h {
+		s.spare = nil
+		s.mu.Unlock()
+		return p
+	}
+	s.mu.Unlock()
+	if d.ready != nil {
+		p, d.ready = <-d.ready, nil
+		if p.W == w && p.H == h {
+			return p
+		}
+	}
+	return draw.NewPixmap(w, h)
+}
+
+// apply performs one operation, but for photos.
 func (s *Screen) apply(op draw.Op) {
-	p := s.pic
 	switch op.Code {
 	case draw.Size:
-		s.pic, s.kept, s.spare, s.saying = blank(p, s.spare, op.W, op.H), nil, nil, false
-	case draw.Fill:
-		fill(p, op.X, op.Y, op.W, op.H, op.B, op.G, op.R)
-	case draw.Copy:
-		move(p, op.X, op.Y, op.W, op.H, op.SrcX, op.SrcY)
-	case draw.Set:
-		for y := range op.H {
-			unpack(p.Row(op.Y+y, op.X, op.X+op.W), op.Pix[y*op.W*3:(y+1)*op.W*3])
-		}
-	case draw.Palette:
-		paint(p, op)
-	case draw.Keep, draw.Swap:
-		if s.kept == nil {
-			s.kept = draw.NewPixmap(p.W, p.H)
-		}
-		if op.Code == draw.Keep {
-			s.kept.CopyFrom(p, op.Rect())
-		} else {
-			s.kept.SwapWith(p, op.Rect())
-		}
+		s.canvas, s.spare, s.saying = canvas{pic: blank(s.pic, s.spare, op.W, op.H)}, nil, false
 	case draw.Cursor:
-		s.setShape(shape{
-			size: image.Pt(op.W, op.H),
-			hot:  image.Pt(op.X, op.Y),
-			pix:  append([]byte(nil), op.Pix...),
-		})
+		s.setShape(*newShape(op))
 	case draw.Warp:
-		at := s.picRect().Min
-		s.movePointer(at.X+op.X, at.Y+op.Y)
+		s.warp(image.Pt(op.X, op.Y))
+	default:
+		s.canvas.apply(op)
 	}
+}
+
+// warp puts the pointer where a program of the session has.
+func (s *Screen) warp(p image.Point) {
+	p = p.Add(s.picRect().Min)
+	s.movePointer(p.X, p.Y)
 }
 
 func (s *Screen) setShape(c shape) {

@@ -32,21 +32,29 @@ func (c *Counter) Decode(r *bufio.Reader) (seq uint32, err error) {
 }
 
 func (c *Counter) count(r *bufio.Reader) error {
-	h, err := readHeader(r)
-	if err != nil {
-		return err
-	}
-	if h.Seq != c.seq+1 {
-		return fmt.Errorf("%w: number %d after %d", ErrFrame, h.Seq, c.seq)
-	}
-	if _, err := r.Discard(h.Packed); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	for parts := 0; ; parts++ {
+		h, err := readHeader(r)
+		if err == io.EOF && parts > 0 {
+			err = fmt.Errorf("screen: %w", io.ErrUnexpectedEOF)
 		}
-		return fmt.Errorf("screen: %w", err)
+		if err != nil {
+			return err
+		}
+		part := h.Seq == 0 && c.seq == 0
+		if !part && h.Seq != c.seq+1 {
+			return fmt.Errorf("%w: number %d after %d", ErrFrame, h.Seq, c.seq)
+		}
+		if _, err := r.Discard(h.Packed); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return fmt.Errorf("screen: %w", err)
+		}
+		if !part {
+			c.seq = h.Seq
+			return nil
+		}
 	}
-	c.seq = h.Seq
-	return nil
 }
 
 // Close ends the counter.

@@ -26,6 +26,8 @@ const (
 	// keepRaw is the memory that is kept between frames; more only from one
 	// big frame to the next.
 	keepRaw = 256 << 10
+	// pageSize is at most that of the system's memory.
+	pageSize = 4 << 10
 )
 
 // A Decoder draws the frames of one display stream on its screen. Decode is
@@ -37,8 +39,9 @@ type Decoder struct {
 	raw    []byte
 	big    bool // the last frame needed more than keepRaw
 	seq    uint32
-	w, h   int    // of the picture; 0 before the first frame
-	damage region // the last frame's, for its memory
+	w, h   int               // of the picture; 0 before the first frame
+	ready  chan *draw.Pixmap // gives a black one for the first frame; nil: nobody made one
+	damage region            // the last frame's, for its memory
 	photos photos
 	err    error // the first one; the stream is lost after it
 
@@ -85,6 +88,20 @@ func (d *Decoder) Decode(r *bufio.Reader) (seq uint32, err error) {
 	return d.seq, nil
 }
 
+// prepare makes a black picture of that size for the first frame, while nothing of
+// it has come yet: the first touch of fresh memory costs milliseconds.
+func (d *Decoder) prepare(w, h int) {
+	ready := make(chan *draw.Pixmap, 1)
+	d.ready = ready
+	go func() {
+		p := draw.NewPixmap(w, h)
+		for i := 0; i < len(p.Pix); i += pageSize {
+			p.Pix[i] = 0
+		}
+		ready <- p
+	}()
+}
+
 // Close ends the decoder. What it drew stays.
 func (d *Decoder) Close() {
 	d.screen.detach(d)
@@ -116,23 +133,20 @@ func (d *Decoder) free() {
 	if d.z != nil {
 		d.z.Close()
 	}
-	d.z, d.raw, d.src, d.photos = nil, nil, piece{}, photos{}
+	d.z, d.raw, d.src, d.photos, d.ready = nil, nil, piece{}, photos{}, nil
 }
 
 func (d *Decoder) decode(r *bufio.Reader) error {
 	if !d.screen.mayDraw(d) {
 		return ErrDetached
 	}
-	h, err := readHeader(r)
-	if err != nil {
-		return err
-	}
-	if h.Seq != d.seq+1 {
-		return fmt.Errorf("%w: number %d after %d", ErrFrame, h.Seq, d.seq)
-	}
 	f := frame{w: d.w, h: d.h, damage: d.damage[:0], photos: &d.photos}
+	if d.seq == 0 {
+		f.fresh = &fresh{black: func(w, h int) *draw.Pixmap { return d.screen.black(d, w, h) }}
+		defer f.fresh.stop()
+	}
 	d.photos.reset()
-	err = d.unzip(r, h, &f)
+	h, err := d.read(r, &f)
 	d.photos.wait()
 	if err != nil {
 		return err
@@ -140,11 +154,15 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	if !d.screen.draw(d, f) {
+	if f.fresh != nil {
+		if !d.screen.show(d, f.fresh) {
+			return ErrDetached
+		}
+	} else if !d.screen.draw(d, f) {
 		return ErrDetached
 	}
-	d.seq, d.w, d.h, d.damage = h.Seq, f.w, f.h, f.damage
-	big := h.Raw > keepRaw || len(d.photos.unpacked) > keepRaw
+	d.seq, d.w, d.h, d.damage, d.ready = h.Seq, f.w, f.h, f.damage, nil
+	big := len(d.raw) > keepRaw || len(d.photos.unpacked) > keepRaw
 	if cap(d.raw) > keepRaw && !(big && d.big) {
 		d.raw = nil
 	}
@@ -153,6 +171,31 @@ func (d *Decoder) decode(r *bufio.Reader) error {
 	}
 	d.big = big
 	return nil
+}
+
+// read reads a frame, of which the first may come in parts, and returns the
+// header of the last.
+func (d *Decoder) read(r *bufio.Reader, f *frame) (h draw.Header, err error) {
+	d.raw = d.raw[:0]
+	for parts := 0; ; parts++ {
+		h, err := readHeader(r)
+		if err == io.EOF && parts > 0 {
+			err = fmt.Errorf("screen: %w", io.ErrUnexpectedEOF)
+		}
+		if err != nil {
+			return h, err
+		}
+		part := h.Seq == 0 && d.seq == 0
+		if !part && h.Seq != d.seq+1 {
+			return h, fmt.Errorf("%w: number %d after %d", ErrFrame, h.Seq, d.seq)
+		}
+		if len(d.raw)+h.Raw > draw.MaxRaw {
+			return h, fmt.Errorf("%w: its parts unpack to more than %d bytes", ErrFrame, draw.MaxRaw)
+		}
+		if err := d.unzip(r, h, f); err != nil || !part {
+			return h, err
+		}
+	}
 }
 
 func readHeader(r *bufio.Reader) (draw.Header, error) {
@@ -179,9 +222,10 @@ func readHeader(r *bufio.Reader) (draw.Header, error) {
 	}
 }
 
-// unzip reads a frame's packed bytes and leaves its operations in d.raw and f.raw.
-// Of a large frame those that are there are checked, and its photos restored,
-// while others come.
+// unzip reads the packed bytes of a frame, or of a part of one, and adds its
+// operations to d.raw and f.raw. Of a large frame those that are there are checked,
+// and its photos restored, while others come; those of a fresh picture are
+// performed.
 func (d *Decoder) unzip(r *bufio.Reader, h draw.Header, f *frame) error {
 	d.src = piece{r: r, left: h.Packed}
 	defer func() { d.src.r = nil }()
@@ -195,24 +239,29 @@ func (d *Decoder) unzip(r *bufio.Reader, h draw.Header, f *frame) error {
 			return fmt.Errorf("screen: %w", err)
 		}
 	}
-	d.raw = d.raw[:0]
-	for len(d.raw) < h.Raw {
+	end := len(d.raw) + h.Raw
+	for len(d.raw) < end {
 		// Memory grows with what has come, not with what is announced. There
 		// is always room for one byte too many, to see whether it comes.
-		for cap(d.raw) == len(d.raw) || cap(d.raw) == h.Raw {
-			b := make([]byte, len(d.raw), min(max(2*cap(d.raw), firstRaw), h.Raw+1))
+		for cap(d.raw) == len(d.raw) || cap(d.raw) == end {
+			b := make([]byte, len(d.raw), min(max(2*cap(d.raw), firstRaw), end+1))
 			copy(b, d.raw)
 			d.raw = b
 		}
-		n, err := d.z.Read(d.raw[len(d.raw):min(cap(d.raw), h.Raw+1)])
+		n, err := d.z.Read(d.raw[len(d.raw):min(cap(d.raw), end+1)])
 		d.raw = d.raw[:len(d.raw)+n]
-		if f.raw = d.raw; len(f.raw) < h.Raw && h.Raw > keepRaw && !d.photos.busy() {
+		f.raw = d.raw
+		if f.fresh != nil {
+			if err := f.more(); err != nil && !errors.Is(err, draw.ErrShort) {
+				return err
+			}
+		} else if len(f.raw) < end && h.Raw > keepRaw && !d.photos.busy() {
 			if err := f.more(); err != nil && !errors.Is(err, draw.ErrShort) {
 				return err
 			}
 			d.photos.begin()
 		}
-		if err == nil || len(d.raw) >= h.Raw {
+		if err == nil || len(d.raw) >= end {
 			continue
 		}
 		switch {
@@ -223,7 +272,7 @@ func (d *Decoder) unzip(r *bufio.Reader, h draw.Header, f *frame) error {
 		}
 		return fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	if len(d.raw) > h.Raw {
+	if len(d.raw) > end {
 		return fmt.Errorf("%w: it unpacks to more than %d bytes", ErrFrame, h.Raw)
 	}
 	if d.src.left > 0 {
@@ -241,6 +290,7 @@ type frame struct {
 	sized  bool // one of them is a Size
 	damage region
 	photos *photos // the planes of its PHOTOs and LOSSYs, by check
+	fresh  *fresh  // in the place of that and of damage: what it has drawn by check; nil: nothing
 }
 
 // check reads all operations and says whether each fits its picture.
@@ -251,7 +301,11 @@ func (f *frame) check() error {
 	if f.w == 0 {
 		return fmt.Errorf("%w: the first sets no size", ErrFrame)
 	}
-	if err := f.photos.fill(); err != nil {
+	wait := f.photos.fill
+	if f.fresh != nil {
+		wait = f.fresh.wait
+	}
+	if err := wait(); err != nil {
 		return fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	return nil
@@ -281,7 +335,9 @@ func (f *frame) more() error {
 			fallthrough
 		case draw.Fill, draw.Set, draw.Palette, draw.Photo, draw.Lossy, draw.Swap:
 			fits = fits && op.X+op.W <= f.w && op.Y+op.H <= f.h
-			f.damage.add(op.Rect())
+			if f.fresh == nil {
+				f.damage.add(op.Rect())
+			}
 		case draw.Keep:
 			fits = op.X+op.W <= f.w && op.Y+op.H <= f.h
 		}
@@ -290,10 +346,12 @@ func (f *frame) more() error {
 				ErrFrame, byte(op.Code), op.X, op.Y, op.W, op.H, f.w, f.h)
 		}
 		var bad error
-		switch op.Code {
-		case draw.Photo:
+		switch {
+		case f.fresh != nil:
+			bad = f.fresh.do(op)
+		case op.Code == draw.Photo:
 			bad = f.photos.add(op)
-		case draw.Lossy:
+		case op.Code == draw.Lossy:
 			bad = f.photos.addBlocks(op)
 		}
 		if bad != nil {

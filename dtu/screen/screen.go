@@ -32,8 +32,7 @@ const noticeMargin = 16
 type Screen struct {
 	mu      sync.Mutex
 	w, h    int
-	pic     *draw.Pixmap // what is shown, centred; nil: black
-	kept    *draw.Pixmap // what was put by of it; nil: nothing
+	canvas               // what is shown, centred; without a picture: black
 	spare   *draw.Pixmap // all black, for the next picture: fresh memory would cost milliseconds; nil: none
 	saying  bool         // pic is words, of the screen's size as it was then
 	ground  color.RGBA   // of words
@@ -77,6 +76,9 @@ func (s *Screen) Attach() *Decoder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live = d
+	if s.spare == nil || s.spare.W != s.w || s.spare.H != s.h {
+		d.prepare(s.w, s.h)
+	}
 	return d
 }
 

@@ -32,6 +32,11 @@ func (g *region) add(r image.Rectangle) {
 	(*g)[best] = (*g)[best].Union(r)
 }
 
+// touches reports whether r may overlap what was added.
+func (g region) touches(r image.Rectangle) bool {
+	return slices.ContainsFunc(g, r.Overlaps)
+}
+
 func area(r image.Rectangle) int { return r.Dx() * r.Dy() }
 
 // A watch is one display's.

@@ -6,13 +6,17 @@
 //
 // A display stream is a sequence of frames. A frame is
 //
-//	uvarint sequence   1 for the first of a stream, +1 for each
+//	uvarint sequence   1 for the first of a stream, +1 for each; 0: see below
 //	uvarint packed     bytes that follow, at most MaxPacked
 //	uvarint raw        bytes of operations that they unpack to, at most MaxRaw
 //	packed bytes       a piece of the stream's one zstd frame, flushed at its end
 //
 // and unpacks to operations back to back, each an opcode byte and fixed
 // big-endian fields, applied in order; the picture is shown when all are.
+//
+// The first frame of a stream may come in parts, so that what is known of it is on
+// its way while the rest is made: those before its last part have sequence 0. Each
+// has a header of its own, and whole operations; limits are those of all together.
 //
 // Invariants:
 //  1. Next(Append(op)) == op, and Append(Next(b)) == b for every b that Next
