@@ -286,7 +286,11 @@ func TestAheadShowsNothingOld(t *testing.T) {
 	for lap := range laps {
 		s.spec.Gen++
 		least.Store(max(least.Load(), count.Load()-1)) // the last one may not be drawn yet
-		v := dial(t, e.config(s.spec, scr))
+		c := e.config(s.spec, scr)
+		if lap%2 == 0 { // what was made is sent before all is ready
+			c.Hello.Width, c.Hello.Height = w, h
+		}
+		v := dial(t, c)
 		wait(t, "picture", v.Drawn())
 		v.Close("card out")
 		scr.Blank(nil)

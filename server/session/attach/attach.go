@@ -14,7 +14,7 @@
 //  4. At most MaxUnacked pictures (on a slow link MaxUnackedSlow) are on their
 //     way, each a frame or, of a large change, several, and none is encoded before it may be sent, so that what is sent is
 //     the screen as it is: a first picture made in advance (Spec.Ahead) too, for
-//     it is completed then, and sent in one frame with what has changed.
+//     it is completed then, and shown in one frame with what has changed.
 //  5. Input never waits for output: they share no lock and no goroutine.
 //  6. A Spec's Cards is called at most once, and returns before Detached.
 //
@@ -124,7 +124,7 @@ type Spec struct {
 	Still    bool                   // it hardly ever changes: between changes it costs no memory
 	Awake    func() bool            // if not nil and true after a change, a Still one is about to change again
 	Cards    CardServer             // nil: nobody wants the terminal's card
-	Ahead    func() *encode.Encoder // if not nil, and it gives one, that of the display: with a picture made in advance, after Attached
+	Ahead    func() *encode.Encoder // if not nil, and it gives one, that of the display: with a picture made in advance; beside Attached
 	Attached func()                 // before the first frame
 	Detached func(reason string)    // after the last call of Sink; only if Attached was called
 }

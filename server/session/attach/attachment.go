@@ -40,6 +40,7 @@ type attachment struct {
 	small atomic.Int64  // when a small frame was last sent, after start
 	late  atomic.Bool   // acknowledgements may be, see native.AcksLate
 	acks  chan struct{} // something to receive after acked has changed
+	ready chan struct{} // closed when frames may be made: Attached has returned
 	done  chan struct{} // closed after the last call of Sink and of Spec
 
 	once   sync.Once
@@ -66,7 +67,7 @@ func (e *Endpoint) serve(ctx context.Context, conn *quic.Conn) {
 		conn: conn, in: in, hello: hello, period: e.conf.AlivePeriod,
 		log:   e.log.With("terminal", string(hello.Terminal), "gen", hello.Gen, "peer", peer),
 		start: time.Now(),
-		acks:  make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}),
+		acks:  make(chan struct{}, 1), ready: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	before, refused := e.redeem(a)
 	settled(conn.Context())
@@ -144,14 +145,15 @@ func (a *attachment) run() {
 	if a.over() {
 		return
 	}
-	if a.spec.Attached != nil {
-		a.spec.Attached()
-	}
-	a.log.Info("media attached")
 	first := pace{rtt: a.conn.ConnectionStats().MinRTT}
 	a.late.Store(first.patient())
 	var wg sync.WaitGroup
 	wg.Go(a.display)
+	if a.spec.Attached != nil {
+		a.spec.Attached()
+	}
+	close(a.ready)
+	a.log.Info("media attached")
 	wg.Go(a.liveness)
 	wg.Go(a.streams)
 	a.input()

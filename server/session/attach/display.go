@@ -181,8 +181,8 @@ func (a *attachment) encoder() (*encode.Encoder, error) {
 	return encode.NewEncoder()
 }
 
-// display sends the first frame whole and at once, and then what has changed
-// whenever it may. Pieces of a large change go out while the others are made,
+// display sends the first frame whole and at once, what was made of it in advance
+// before all is ready, and then what has changed whenever it may. Pieces of a large change go out while the others are made,
 // and count as one: they wait for nobody.
 func (a *attachment) display() {
 	enc, err := a.encoder()
@@ -212,6 +212,14 @@ func (a *attachment) display() {
 	part := func(b []byte) []byte {
 		a.sent.Store(enc.Seq())
 		return parts.add(b)
+	}
+	early := pace.terms(a.spec.Terms, time.Now(), 0, 0)
+	if b := enc.Open(buf, a.hello.Width, a.hello.Height, early); len(b) > len(buf) {
+		buf = parts.add(b)
+	}
+	select {
+	case <-a.ready:
+	case <-over:
 	}
 	view := func(v encode.View) { buf = enc.EncodePieces(buf, v, terms, part) } // made once: a frame allocates nothing here
 	for {

@@ -23,7 +23,12 @@ type opening struct {
 	raw, drawn, large int    // as of the Encoder's frame in the making
 	changed           int    // pixels that were sent again since it was made
 	warp              *image.Point
+	restless          bool // it was made anew for having changed too much
+	open              bool // b was sent, as a part of the frame
 }
+
+// begun reports whether there is one.
+func (o *opening) begun() bool { return o.b != nil || o.open }
 
 // Prepare makes the first frame of a stream in advance, or brings one that was
 // made up to v, and keeps it: the next EncodeOn sends it, as one frame with what
@@ -43,7 +48,7 @@ func (e *Encoder) Prepare(v View) bool {
 	if v.Warp != nil {
 		warp, v.Warp = v.Warp, nil
 	}
-	e.ahead.warp = nil
+	e.ahead.warp, e.ahead.restless = nil, false
 	e.frame(nil, v, Terms{}) // begins one: there is the old one, or none yet
 	e.flush()
 	b := e.out.b[draw.MaxHeader:]
@@ -54,8 +59,29 @@ func (e *Encoder) Prepare(v View) bool {
 		e.drop()
 		return false
 	}
-	e.ahead = opening{bytes.Clone(b), e.raw, e.drawn, e.large, e.ahead.changed, warp}
+	e.ahead = opening{b: bytes.Clone(b), raw: e.raw, drawn: e.drawn, large: e.large,
+		changed: e.ahead.changed, warp: warp, restless: e.ahead.restless}
 	return true
+}
+
+// maxOpen bounds what is sent of a picture before it is known to be right, in
+// bytes.
+const maxOpen = 512 << 10
+
+// Open appends what Prepare made to dst, as a part of the first frame, which the
+// next EncodeOn or EncodePieces completes: with what has changed or, where that is
+// too much, with the whole picture. It does so for a picture of that size, w by h,
+// that is not large, was not too different when Prepare looked last, and is good on
+// the terms t.
+func (e *Encoder) Open(dst []byte, w, h int, t Terms) []byte {
+	o := &e.ahead
+	if o.b == nil || t.first() || o.restless || len(o.b) > maxOpen || w != e.shadow.W || h != e.shadow.H {
+		return dst
+	}
+	dst = draw.Header{Packed: len(o.b), Raw: o.raw}.Append(dst)
+	dst = append(dst, o.b...)
+	o.b, o.open = nil, true
+	return dst
 }
 
 // stale counts what has changed since the picture was made in advance, and
@@ -71,12 +97,19 @@ func (e *Encoder) stale() bool {
 	return e.ahead.changed > e.shadow.W*e.shadow.H/staleShare || copied > draw.MaxDrawn/4
 }
 
-// drop makes the encoder one that has sent nothing and made nothing.
+// drop makes the encoder one that has sent nothing and made nothing, but for what
+// Open has sent.
 func (e *Encoder) drop() {
-	if e.z != nil {
-		e.z.Reset(&e.out)
+	o := &e.ahead
+	if o.open {
+		o.changed = 0
+	} else {
+		if e.z != nil {
+			e.z.Reset(&e.out)
+		}
+		e.ahead = opening{warp: o.warp, restless: o.b != nil}
 	}
-	e.ahead, e.seq = opening{warp: e.ahead.warp}, 0
+	e.seq = 0
 	e.kept, e.shaped = stash{}, false
 	e.early, e.areas, e.moved, e.later = e.early[:0], e.areas[:0], e.moved[:0], e.later[:0]
 	e.covered, e.unused, e.place = image.Rectangle{}, 0, image.Rectangle{}

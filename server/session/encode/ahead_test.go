@@ -65,8 +65,14 @@ func TestAhead(t *testing.T) {
 			}
 		}
 		terms := rapid.SampledFrom([]Terms{{}, {Motion: true}, {Motion: true, First: true}, {Motion: true, Budget: 5000}}).Draw(t, "terms")
+		var b []byte
+		if rapid.Bool().Draw(t, "opened") {
+			if b = e.Open(nil, src.W, src.H, terms); terms.first() && b != nil {
+				t.Fatal("what is to be near is sent at once")
+			}
+		}
 		v := view()
-		if n := m.show(e.EncodeOn(nil, v, terms)); n != 1 || e.Seq() != 1 {
+		if n := m.show(e.EncodeOn(b, v, terms)); n != 1 || e.Seq() != 1 {
 			t.Fatalf("%d frames, the last is %d", n, e.Seq())
 		}
 		if m.cursor.W != cursor.W || warp != nil && m.warp.X != min(warp.X, src.W-1) {
@@ -85,6 +91,59 @@ func TestAhead(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// What is sent at once of a picture that was made in advance, and when.
+func TestOpen(t *testing.T) {
+	const w, h = 640, 480
+	half := func(p *draw.Pixmap, colour uint32) View {
+		paint(p, image.Rect(0, 0, w, h/2), colour)
+		return View{Picture: p, Damage: []image.Rectangle{p.Bounds()}}
+	}
+	noisy := draw.NewPixmap(w, h)
+	noise(noisy, noisy.Bounds(), 1)
+	for _, c := range []struct {
+		name    string
+		prepare func(e *Encoder, p *draw.Pixmap)
+		w, h    int
+		terms   Terms
+		sent    bool
+	}{
+		{"a page", func(*Encoder, *draw.Pixmap) {}, w, h, Terms{Motion: true}, true},
+		{"of another size", func(*Encoder, *draw.Pixmap) {}, w, h - 1, Terms{Motion: true}, false},
+		{"on a slow link", func(*Encoder, *draw.Pixmap) {}, w, h, Terms{Motion: true, Budget: 4000}, false},
+		{"photos nearly", func(*Encoder, *draw.Pixmap) {}, w, h, Terms{First: true}, false},
+		{"large", func(e *Encoder, p *draw.Pixmap) {
+			p.CopyFrom(noisy, p.Bounds())
+			e.Prepare(View{Picture: p, Damage: []image.Rectangle{p.Bounds()}})
+		}, w, h, Terms{}, false},
+		{"it had changed", func(e *Encoder, p *draw.Pixmap) { e.Prepare(half(p, 1)) }, w, h, Terms{}, false},
+		{"it had changed before", func(e *Encoder, p *draw.Pixmap) {
+			e.Prepare(half(p, 1))
+			e.Prepare(View{Picture: p})
+		}, w, h, Terms{}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e, m, p := newEncoder(t), newModel(t), page(w, h, 1)
+			e.Prepare(View{Picture: p})
+			c.prepare(e, p)
+			b := e.Open(nil, c.w, c.h, c.terms)
+			if (b != nil) != c.sent {
+				t.Errorf("%d bytes are sent at once", len(b))
+			}
+			if again := e.Open(nil, c.w, c.h, c.terms); c.sent && again != nil {
+				t.Errorf("%d bytes are sent again", len(again))
+			}
+			// And then it changes by too much.
+			if n := m.show(e.EncodeOn(b, half(p, 7), c.terms)); n != 1 {
+				t.Errorf("%d frames", n)
+			}
+			if err := m.differs(p); err != nil {
+				t.Fatal(err)
+			}
+			step(t, e, m, half(p, 9))
+		})
+	}
 }
 
 // What is sent of a picture that was made in advance, and when it is dropped.

@@ -15,7 +15,8 @@
 //     makes no frame.
 //  3. In the steady state Encode allocates nothing but what dst needs.
 //  4. A picture that was made in advance (Prepare) goes out in one frame with
-//     what has changed since: no terminal shows it as it was.
+//     what has changed since: no terminal shows it as it was, though its part of
+//     the frame may be sent before (Open).
 //
 // An Encoder keeps a copy of what the terminal has. It looks for what has moved
 // and sends that as COPY, for what was covered and is bared again and sends that
@@ -120,6 +121,7 @@ type Encoder struct {
 	start    int               // where the frame in the making begins in out.b
 	before   []byte            // what was tail before it
 	raw      int               // bytes of operations in it
+	sent     int               // the same in parts of it that were sent
 	drawn    int               // pixels that they touch
 	large    int               // bytes that its PHOTOs unpack to
 
@@ -225,16 +227,16 @@ func (e *Encoder) EncodePieces(dst []byte, v View, t Terms, send func(b []byte) 
 // nothing to say.
 func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 	w, h := bounded(v.Picture)
-	sized := e.shadow.W == 0 || w != e.shadow.W || h != e.shadow.H || e.seq == 0 && e.ahead.b == nil
+	sized := e.shadow.W == 0 || w != e.shadow.W || h != e.shadow.H || e.seq == 0 && !e.ahead.begun()
 	e.terms = t
-	if e.ahead.b != nil && (sized || t.first()) {
+	if e.ahead.begun() && (sized || t.first()) {
 		e.drop()
 		sized = true
 	}
 	var pieces []image.Rectangle // damage that is compared while it is coded
 	if !sized {
 		pieces = e.changes(v, t)
-		if e.ahead.b != nil && e.stale() {
+		if e.ahead.begun() && e.stale() {
 			e.drop()
 			sized = true
 		}
@@ -255,7 +257,7 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 	}
 	e.ahead.warp = nil
 	shape := v.Cursor != nil && (!e.shaped || v.Cursor.Serial != e.cursor)
-	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && pieces == nil && len(e.early) == 0 && !e.cells.busy && e.ahead.b == nil {
+	if !sized && !shape && v.Warp == nil && len(e.areas) == 0 && pieces == nil && len(e.early) == 0 && !e.cells.busy && !e.ahead.begun() {
 		return dst, false
 	}
 
@@ -295,7 +297,7 @@ func (e *Encoder) frame(dst []byte, v View, t Terms) (_ []byte, begun bool) {
 	if cap(e.areas) > keepAreas {
 		e.areas = nil
 	}
-	if e.raw == 0 { // what moves has not
+	if e.raw == 0 && e.sent == 0 { // what moves has not
 		dst, e.out.b, e.tail = e.out.b[:e.start], nil, e.before
 		return dst, false
 	}
@@ -311,7 +313,7 @@ func (e *Encoder) changes(v View, t Terms) (pieces []image.Rectangle) {
 	damage := e.cool(v.Damage, t)
 	e.moves(v.Picture, damage, v.Moved)
 	e.recall(v.Picture, damage)
-	if e.send != nil && e.ahead.b == nil && inPieces(damage) {
+	if e.send != nil && !e.ahead.begun() && inPieces(damage) {
 		return damage
 	}
 	for _, r := range damage {
@@ -374,15 +376,18 @@ func shapeOp(c *Cursor) draw.Op {
 
 // begin starts a frame after b, with room for the longest header.
 func (e *Encoder) begin(b []byte) {
-	e.start, e.raw, e.drawn, e.large = len(b), 0, 0, 0
+	e.start, e.raw, e.drawn, e.large, e.sent = len(b), 0, 0, 0, 0
 	var room [draw.MaxHeader]byte
 	e.out.b = append(b, room[:]...)
 	e.out.b = append(e.out.b, e.tail...)
 	e.before, e.tail = e.tail, nil
-	if o := e.ahead; o.b != nil {
+	if o := &e.ahead; o.begun() {
 		e.out.b = append(e.out.b, o.b...)
 		e.raw, e.drawn, e.large = o.raw, o.drawn, o.large
-		e.ahead = opening{changed: o.changed}
+		if o.open {
+			e.raw, e.sent = 0, o.raw
+		}
+		*o = opening{changed: o.changed, restless: o.restless}
 	}
 }
 
@@ -405,7 +410,7 @@ func (e *Encoder) end() {
 // room begins another frame if an operation of n bytes that touches so many
 // pixels, and as a PHOTO unpacks to so many bytes, does not fit into this one.
 func (e *Encoder) room(n, pixels, large int) {
-	if e.raw+n > draw.MaxRaw || e.drawn+pixels > draw.MaxDrawn || e.large+large > draw.MaxRaw {
+	if e.sent+e.raw+n > draw.MaxRaw || e.drawn+pixels > draw.MaxDrawn || e.large+large > draw.MaxRaw {
 		e.end()
 		e.begin(e.out.b)
 	}

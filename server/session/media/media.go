@@ -9,7 +9,8 @@
 //  1. Nothing is opened before the keeper's setup, which comes once.
 //  2. At most one terminal is attached: a newer one ends the older. Keys and
 //     buttons are up, and the screen has the terminal's size and layout, before
-//     its first frame is encoded.
+//     its first frame is completed: what was made of it in advance is on its way
+//     meanwhile.
 //  3. Every attached event is followed by its detached event, and the answer to
 //     a detach comes after that.
 //  4. The process cannot be looked into by others of the same user.
