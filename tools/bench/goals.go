@@ -78,6 +78,7 @@ var videoGoals = []goal{
 	{"video", "bytes", down, tiger, 0.5, 0},
 	{"video", "CPU", spent, tiger, 2, 0},
 	{"video", "dB", colour, "", 0, 38},
+	{"pages-first", "CPU", spent, tiger, 1, 0},
 }
 
 // A verdict is a goal that was measured, and what came of it.

@@ -19,8 +19,9 @@ type Terms struct {
 
 const (
 	// RefineAfter is how long what is near must have rested before it is made
-	// exact.
-	RefineAfter = 200 * time.Millisecond
+	// exact. Of photos that change five times a second none is, for by then the
+	// next is there.
+	RefineAfter = 300 * time.Millisecond
 	// refinePixels bounds what is made exact in one frame, so that what changes
 	// meanwhile does not wait long.
 	refinePixels = 1 << 18
