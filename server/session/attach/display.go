@@ -25,6 +25,9 @@ const (
 	// maxQueue is how much longer than on an idle link a frame may take before
 	// what moves waits till nothing is on its way.
 	maxQueue = 50 * time.Millisecond
+	// busy is what a terminal that shares its cores, or a switch, may take for
+	// itself with a frame.
+	busy = 10 * time.Millisecond
 	// far is a link's least delay, there and back, from which on it is taken for
 	// one that may be slow, until it has shown that it is not.
 	far = 5 * time.Millisecond
@@ -53,6 +56,7 @@ type pace struct {
 	rate  float64                // bytes a second; 0: not known, or quick
 	queue time.Duration          // how much longer than rtt the last frame took
 	known bool                   // it was measured once
+	doubt bool                   // the last sample of a near link was slow
 	rtt   time.Duration          // the least; 0: not known
 }
 
@@ -106,6 +110,9 @@ func (p *pace) hears(now time.Time, acked uint32, rtt time.Duration) {
 		p.known = true
 		switch {
 		case p.rate == 0 && sample >= slowLink:
+			p.doubt = false
+		case p.rate == 0 && rtt < far && (took < busy || !p.doubt):
+			p.doubt = took >= busy // one alone tells of the terminal: being slow costs much where it is not so
 		case p.rate == 0:
 			p.rate = sample
 		default:

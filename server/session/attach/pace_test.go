@@ -43,6 +43,37 @@ func TestPaceLearnsTheLink(t *testing.T) {
 	}
 }
 
+// A near link is slow when two frames in a row took long, not when the
+// terminal had something else to do.
+func TestPaceNear(t *testing.T) {
+	const rtt = time.Millisecond
+	for _, c := range []struct {
+		name string
+		took []time.Duration // by frames of 4000 bytes
+		slow bool
+	}{
+		{"at once", []time.Duration{rtt, rtt, rtt}, false},
+		{"one late", []time.Duration{rtt, 30 * rtt, rtt, 30 * rtt, rtt}, false},
+		{"a little late, all of them", []time.Duration{6 * rtt, 6 * rtt, 6 * rtt}, false},
+		{"a little late after a late one", []time.Duration{30 * rtt, 6 * rtt, 30 * rtt}, false},
+		{"two late", []time.Duration{30 * rtt, 30 * rtt}, true},
+	} {
+		var p pace
+		now := time.Unix(1000, 0)
+		for i, took := range c.took {
+			p.sends(now, uint32(i+1), 4000)
+			p.hears(now.Add(took), uint32(i+1), rtt)
+			now = now.Add(time.Second)
+		}
+		if slow := p.rate > 0; slow != c.slow {
+			t.Errorf("%s: %.0f bytes a second", c.name, p.rate)
+		}
+	}
+	if p, _ := paced(125e3, rtt, 20*time.Millisecond, 8000, 10); p.rate < 110e3 || p.rate > 140e3 {
+		t.Errorf("1 Mbit/s nearby is taken for %.0f bytes a second", p.rate)
+	}
+}
+
 // On a slow link what moves takes its share and then waits; on a quick one, and
 // where pictures are exact, nothing is held.
 func TestPaceTerms(t *testing.T) {
