@@ -227,6 +227,7 @@ func (a *attachment) display() {
 	select {
 	case <-a.ready:
 	case <-over:
+		return
 	}
 	view := func(v encode.View) { buf = enc.EncodePieces(buf, v, terms, part) } // made once: a frame allocates nothing here
 	for {

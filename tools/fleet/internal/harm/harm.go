@@ -226,12 +226,21 @@ func (h *Harm) Do(ctx context.Context) (d Done, err error) {
 		err = errors.Join(err, r.failed)
 		if r.b.void {
 			d.Void = append(d.Void, r.name+": "+r.b.effect)
+			h.later(todo[i])
 			continue
 		}
 		d.What = append(d.What, r.name)
 		d.Effects = append(d.Effects, r.b.effect)
 	}
 	return d, err
+}
+
+// later gives one of Kinds that took no effect another turn after those that have
+// had none yet: what it breaks may be there then, as a session is that has not begun.
+func (h *Harm) later(f fault) {
+	if len(h.deck) > 0 {
+		h.deck = append(h.deck, f)
+	}
 }
 
 // next draws a fault.

@@ -35,6 +35,31 @@ func TestIsAhead(t *testing.T) {
 	}
 }
 
+// TestEachInItsTurn: of the kinds that were asked for none comes twice before each
+// has come once, and one that took no effect has another turn first.
+func TestEachInItsTurn(t *testing.T) {
+	h := &Harm{Kinds: []string{"network bad", "network away", "programs upgraded"}, Hosts: make([]*lab.Host, 1)}
+	if err := h.Seed(1); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		count := map[string]int{}
+		void, _ := h.next(nil)
+		h.later(void)
+		for range h.Kinds {
+			f, ok := h.next(nil)
+			if !ok {
+				t.Fatal("nothing can be broken")
+			}
+			count[f.name]++
+		}
+		if len(count) != len(h.Kinds) {
+			t.Errorf("%q took no effect, and then came %v", void.name, count)
+		}
+		h.later(void) // it was the last: all come again
+	}
+}
+
 // TestNoEffect: a fault that befell nothing is none, and says why.
 func TestNoEffect(t *testing.T) {
 	gone := exec.Command("true")
