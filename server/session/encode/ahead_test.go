@@ -211,11 +211,7 @@ func TestAheadIsBounded(t *testing.T) {
 // BenchmarkAhead is the first frame of a terminal that comes when the picture
 // has been made, with a line of text that is new.
 func BenchmarkAhead(b *testing.B) {
-	const w, h = 1920, 1080
-	p := draw.NewPixmap(w, h)
-	paint(p, p.Bounds(), 0x335577)
-	p.CopyFrom(page(w, h, 1), image.Rect(60, 60, 1144, 814))
-	p.CopyFrom(paper(w, h, 2), image.Rect(1200, 300, 1840, 660))
+	p := desktop()
 	line := page(1084, 13, 3)
 	var buf []byte
 	for b.Loop() {

@@ -115,11 +115,7 @@ func TestCompact(t *testing.T) {
 // BenchmarkCompact packs a desktop, and unpacks the rows of a line of text and
 // all of it.
 func BenchmarkCompact(b *testing.B) {
-	const w, h = 1920, 1080
-	p := draw.NewPixmap(w, h)
-	paint(p, p.Bounds(), 0x335577)
-	p.CopyFrom(page(w, h, 1), image.Rect(60, 60, 1144, 814))
-	p.CopyFrom(paper(w, h, 2), image.Rect(1200, 300, 1840, 660))
+	p := desktop()
 	e := newEncoder(b)
 	defer e.Close()
 	e.Encode(nil, View{Picture: p})

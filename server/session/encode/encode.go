@@ -18,7 +18,8 @@
 //     what has changed since: no terminal shows it as it was, though its part of
 //     the frame may be sent before (Open).
 //
-// An Encoder keeps a copy of what the terminal has. It looks for what has moved
+// An Encoder keeps a copy of what the terminal has, packed where no View touches
+// it for long (Compact). It looks for what has moved
 // and sends that as COPY, for what was covered and is bared again and sends that
 // as SWAP, compares damage with what the copy is after it, and sends rectangles
 // of one colour as FILL, of few as PALETTE, photos as PHOTO and others as SET.
