@@ -208,6 +208,9 @@ func (s *Server) visitDo(v *visit, actions []any) {
 		switch a := a.(type) {
 		case login.Show:
 			s.visitShow(v, s.form(v, a.Page))
+			if a.Page.State == login.Asking {
+				s.say(p.t, slog.LevelInfo, "login asks", "question", a.Page.Question)
+			}
 		case login.Start:
 			s.visitStart(v, a.User)
 		case login.Reply:

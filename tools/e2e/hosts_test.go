@@ -120,10 +120,10 @@ func TestHandedLogin(t *testing.T) {
 	// One that is changed on the way is the one that goes along.
 	b := r.terminal("b", "-server", r.at("north"))
 	r.see(b, "picture")
-	before := r.rest(b)
-	for _, text := range []string{late.Name + "\n" + secret + "\n", secret + "\n", better + "\n"} {
+	r.rest(b)
+	for i, text := range []string{late.Name + "\n" + secret + "\n", secret + "\n", better + "\n"} {
 		r.writes(b, text)
-		before = r.changes(b, before)
+		r.asks(north, b, i+1)
 	}
 	r.writes(b, better+"\n")
 	r.desk(b)

@@ -106,6 +106,15 @@ func (r *realm) changes(t *lab.Terminal, hash string) string {
 	return now
 }
 
+// asks waits for a login's nth question at a terminal of h, and for the form
+// that takes the answer: before it there is one that takes nothing, for as long
+// as the modules think.
+func (r *realm) asks(h *lab.Host, t *lab.Terminal, n int) {
+	r.t.Helper()
+	r.logged(h.Server, `msg="login asks" terminal=`+r.status(t, "terminal"), n)
+	r.rest(t)
+}
+
 // writes types at a screen, once that is shown.
 func (r *realm) writes(t *lab.Terminal, text string) {
 	r.t.Helper()
@@ -177,14 +186,14 @@ func TestLogin(t *testing.T) {
 	admin(t, "", "chage", "-d", "0", r.user.Name)
 	c := r.terminal("c", "-server", r.at("north"))
 	r.see(c, "picture")
-	before := r.rest(c)
+	r.rest(c)
 	r.writes(c, r.user.Name+"\n"+secret+"\n")
-	before = r.changes(c, before)
+	r.asks(north, c, 1)
 	r.shot(c, "login-expired")
 	r.writes(c, secret+"\n")
-	before = r.changes(c, before)
+	r.asks(north, c, 2)
 	r.writes(c, better+"\n")
-	r.changes(c, before)
+	r.asks(north, c, 3)
 	r.writes(c, better+"\n")
 	r.colour(c, "2a7f62")
 }
@@ -209,13 +218,13 @@ func TestLoginCard(t *testing.T) {
 	}
 	s.write(t, "oath", fmt.Sprintf("HOTP %s - %s\nHOTP %s - %s\n", r.user.Name, seed, other.Name, seed))
 	code := func(n int) string { return admin(t, "", "oathtool", "-c", fmt.Sprint(n), seed) }
-	r.host("north", func(c *lab.Installed) {
+	north := r.host("north", func(c *lab.Installed) {
 		c.ServerArgs = append(c.ServerArgs, "-login", "card", "-pam-service", s.name)
 	})
 	log := func(t *lab.Terminal, name, code, shot string) {
-		before := r.rest(t)
+		r.rest(t)
 		r.writes(t, name+"\n"+secret+"\n")
-		r.changes(t, before)
+		r.asks(north, t, 1)
 		r.shot(t, shot)
 		r.writes(t, code+"\n")
 	}
@@ -240,7 +249,7 @@ func TestLoginCard(t *testing.T) {
 
 	b := at("b", "3840x2160")
 	log(b, other.Name, code(0), "code-3840x2160")
-	r.logged(r.hosts["north"].Server, `msg="session is another user's"`, 1)
+	r.logged(north.Server, `msg="session is another user's"`, 1)
 	r.rest(b)
 	r.shot(b, "another")
 	c := at("c", "1280x1024")
