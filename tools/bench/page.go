@@ -24,7 +24,7 @@ func writePage(file string, results []Result) error {
 	fmt.Fprintf(&b, "# Measured\n\nMade by `go run ./tools/bench -page`, %s, on %s (%d cores), %s, %s; medians of at most %d repetitions.\n",
 		time.Now().UTC().Format(time.DateOnly), processor(), runtime.NumCPU(), load(), runtime.Version(), reps)
 	b.WriteString("T is TigerVNC as its viewer asks on a LAN, TL its lossless mode, floor an X server that is only looked at. Hotdesk encrypts, the others do not.\n")
-	b.WriteString("`pages` and `flip` are exact, `pages-first` and `video` near and exact when they rest. PSNR of `pages` is the worst page's, of `video` the mean.\n")
+	b.WriteString("`pages` and `flip` are exact, `pages-first` and `video` near and exact when they rest; of `pages-first` the bytes and the CPU are those of the first pass. PSNR of `pages` is the worst page's, of `video` the mean.\n")
 	fmt.Fprintf(&b, "\n%s\n```\n%s```\n", g.Bytes(), t.Bytes())
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }

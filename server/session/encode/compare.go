@@ -71,6 +71,12 @@ func looksOf(p *draw.Pixmap, a area) looks {
 	return either
 }
 
+// with is the smallest area that holds a and r.
+func (a area) with(r image.Rectangle) area {
+	r = r.Union(image.Rect(a.x0, a.y0, a.x1, a.y1))
+	return area{x0: r.Min.X, y0: r.Min.Y, x1: r.Max.X, y1: r.Max.Y}
+}
+
 func (a area) pixels() int { return (a.x1 - a.x0) * (a.y1 - a.y0) }
 
 // pixel is the part of a pixel that counts.
@@ -86,6 +92,7 @@ type comparer struct {
 	now   [tileW * tileH * 4]byte // the tile being compared, as it was when it was read
 	last  int                     // where the last band's areas begin
 	first bool                    // the terminal's picture is black, whatever the shadow has
+	owing *cells                  // what they owe differs, whatever the shadow has; nil: nothing
 }
 
 // A helper compares a part of large damage. What it runs is made once, so that
@@ -119,7 +126,7 @@ func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
 	var others [maxCores]*helper
 	for k := 1; k < parts; k++ {
 		h := helpers.Get().(*helper)
-		h.first = e.first
+		h.first, h.owing = e.first, e.owing
 		h.p, h.shadow, h.part = p, &e.shadow, image.Rect(r.Min.X, cut(k), r.Max.X, cut(k+1))
 		if k == parts-1 {
 			h.part.Max.Y = r.Max.Y
@@ -134,7 +141,7 @@ func (e *Encoder) compare(p *draw.Pixmap, r image.Rectangle) {
 		e.areas = append(e.areas, h.areas...)
 		e.stack(e.last, here) // as if there were no cut
 		e.last = here + h.last
-		h.p, h.shadow = nil, nil
+		h.p, h.shadow, h.owing = nil, nil, nil
 		if h.areas = h.areas[:0]; cap(h.areas) <= keepAreas {
 			helpers.Put(h)
 		}
@@ -149,7 +156,8 @@ const maxCores = 8
 func (c *comparer) compare(p, shadow *draw.Pixmap, r image.Rectangle) {
 	above := len(c.areas)
 	for y := r.Min.Y; y < r.Max.Y; {
-		if !c.first && bytes.Equal(p.Row(y, r.Min.X, r.Max.X), shadow.Row(y, r.Min.X, r.Max.X)) {
+		if !c.first && bytes.Equal(p.Row(y, r.Min.X, r.Max.X), shadow.Row(y, r.Min.X, r.Max.X)) &&
+			(c.owing == nil || c.owing.owing(image.Rect(r.Min.X, y, r.Max.X, y+1)).Empty()) {
 			y++
 			continue
 		}
@@ -178,7 +186,10 @@ func (c *comparer) tile(p, shadow *draw.Pixmap, t area, row int) {
 		for y := t.y0; y < t.y1; y++ {
 			copy(c.tileRow(t, y), p.Row(y, t.x0, t.x1))
 		}
-		if a = c.narrow(shadow, t); a.pixels() == 0 {
+		if a = c.narrow(shadow, t); c.owing != nil {
+			a = a.with(c.owing.owing(image.Rect(t.x0, t.y0, t.x1, t.y1)))
+		}
+		if a.pixels() == 0 {
 			return
 		}
 		for y := a.y0; y < a.y1; y++ {

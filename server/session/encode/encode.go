@@ -19,8 +19,8 @@
 //     the frame may be sent before (Open).
 //
 // An Encoder keeps a copy of what the terminal has, packed where no View touches
-// it for long (Compact). It looks for what has moved
-// and sends that as COPY, for what was covered and is bared again and sends that
+// it for long (Compact); where a photo is near at first, it has what that is near
+// to, and the cell owes it. It looks for what has moved and sends that as COPY, for what was covered and is bared again and sends that
 // as SWAP, compares damage with what the copy is after it, and sends rectangles
 // of one colour as FILL, of few as PALETTE, photos as PHOTO and others as SET.
 // What is sent always comes from the copy, so it does not matter that the X
@@ -473,19 +473,8 @@ func (s *strip) code(c *coder, shadow *draw.Pixmap, t Terms) {
 
 // strip writes s, which c has coded.
 func (e *Encoder) strip(s strip, c *coder) {
-	if s.one {
-		px := e.shadow.Row(s.y0, s.x0, s.x0+1)
-		e.op(draw.Op{Code: draw.Fill, X: s.x0, Y: s.y0, W: s.x1 - s.x0, H: s.y1 - s.y0, B: px[0], G: px[1], R: px[2]})
-		return
-	}
-	n := s.pixels()
-	switch s.is {
-	case few:
-		e.room(len(c.buf), n, 0)
-		e.write(c.buf)
-		return
-	case smooth:
-		r := image.Rect(s.x0, s.y0, s.x1, s.y1)
+	r, n := image.Rect(s.x0, s.y0, s.x1, s.y1), s.pixels()
+	if s.is == smooth {
 		if !s.exact && !e.terms.exact() {
 			e.warm(r)
 		}
@@ -493,6 +482,18 @@ func (e *Encoder) strip(s strip, c *coder) {
 			e.later = append(e.later, r)
 			return
 		}
+	}
+	e.cells.pay(r)
+	switch {
+	case s.one:
+		px := e.shadow.Row(s.y0, s.x0, s.x0+1)
+		e.op(draw.Op{Code: draw.Fill, X: s.x0, Y: s.y0, W: r.Dx(), H: r.Dy(), B: px[0], G: px[1], R: px[2]})
+		return
+	case s.is == few:
+		e.room(len(c.buf), n, 0)
+		e.write(c.buf)
+		return
+	case s.is == smooth:
 		e.room(len(c.buf), n, n*3)
 		e.write(c.buf)
 		return

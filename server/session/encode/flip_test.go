@@ -112,9 +112,7 @@ func TestTeam(t *testing.T) {
 			runtime.GOMAXPROCS(before)
 			team, alone = team+len(got), alone+len(want)
 			m.show(got)
-			if err := m.differs(&many.shadow); err != nil {
-				t.Fatalf("picture %d, terms %+v: the encoder believes something else: %v", i, terms, err)
-			}
+			m.believed(many)
 			if !terms.exact() {
 				continue
 			}

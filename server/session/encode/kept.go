@@ -39,6 +39,7 @@ func (e *Encoder) keep(r image.Rectangle) {
 		e.kept = newStash(e.shadow.W, e.shadow.H)
 	}
 	e.kept.copyFrom(&e.shadow, r)
+	e.kept.spoil(e.cells.owing(r))
 	e.early = append(e.early, draw.Op{Code: draw.Keep, X: r.Min.X, Y: r.Min.Y, W: r.Dx(), H: r.Dy()})
 }
 
@@ -144,6 +145,8 @@ func (e *Encoder) swap(r image.Rectangle) {
 		return
 	}
 	e.kept.swapWith(&e.shadow, r)
+	e.kept.spoil(e.cells.owing(r))
+	e.cells.pay(r)
 	e.early = append(e.early, draw.Op{Code: draw.Swap, X: r.Min.X, Y: r.Min.Y, W: r.Dx(), H: r.Dy()})
 }
 

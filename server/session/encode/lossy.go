@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	"math/bits"
+	"slices"
 
 	"github.com/klauspost/compress/huff0"
 
@@ -59,17 +60,18 @@ func (q *quant) round(c int32, half uint32) int32 {
 	return (int32(v) ^ sign) - sign
 }
 
-// lossy writes r of src, which may change meanwhile, nearly, and makes the
-// shadow what the terminal then has. inter says that the shadow has there what
-// was before, and is not src. It returns how many bytes that took, and whether
-// anything was worth it.
+// lossy writes r of src nearly. If inter, the shadow has there what was before,
+// src may change meanwhile, and the shadow becomes what the terminal then has; if
+// not, src is the shadow and stays as it is: to know what is sent in a few tenths
+// of a second anyway would take half as much time again. It returns how many
+// bytes that took, and whether anything was worth it.
 func (e *Encoder) lossy(src *draw.Pixmap, r image.Rectangle, step byte, inter bool) (n int, changed bool) {
 	if e.near == nil {
 		e.near = new(lossy)
 		e.near.huff.Reuse = huff0.ReusePolicyNone
 	}
 	l, step := e.near, max(step, leastStep)
-	if !l.code(src, &e.shadow, r, step, inter) {
+	if !l.code(src, &e.shadow, r, step, inter, &e.cells) {
 		return 0, false
 	}
 	e.buf = head(e.buf[:0], draw.Lossy, area{x0: r.Min.X, y0: r.Min.Y, x1: r.Max.X, y1: r.Max.Y})
@@ -99,13 +101,14 @@ func (l *lossy) pack(b, field []byte) []byte {
 	return append(u24(append(b, draw.PlaneRaw), n), field...)
 }
 
-// code makes l.blocks of r and draws them on old, as the terminal will, and
-// reports whether there is any but what leaves things as they are.
-func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter bool) (any bool) {
+// code makes l.blocks of r and, if inter, draws them on old, as the terminal will,
+// and reports whether there is any but what leaves things as they are.
+func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter bool, g *cells) (any bool) {
 	b := &l.blocks
 	b.Shape, b.DC, b.AC, b.Chroma, b.Big = b.Shape[:0], b.DC[:0], b.AC[:0], b.Chroma[:0], b.Big[:0]
 	q := quants(step)
 	var last [3]int32
+	owing := inter && !g.owing(r).Empty()
 	for y := r.Min.Y; y < r.Max.Y; y += 8 {
 		h := min(8, r.Max.Y-y)
 		l.strip = l.strip[:0]
@@ -117,7 +120,7 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 			there := old.Pix[y*old.Stride+x*4:]
 			l.now.Load(l.strip[(x-r.Min.X)*4:], r.Dx()*4, w, h)
 			shape, before := byte(0), (*cosine.Block)(nil)
-			if inter {
+			if inter && !(owing && !g.owing(image.Rect(x, y, x+w, y+h)).Empty()) {
 				l.before.Load(there, old.Stride, w, h)
 				if l.now.Less(&l.before) {
 					shape, before = draw.Inter, &l.before
@@ -147,15 +150,14 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 				if alive == 0 {
 					continue
 				}
-				l.after[k] = [64]int32{}
-				some := false
-				if k == 0 {
-					b.AC, some = l.tokens(b.AC, alive, &l.after[k], q)
-				} else {
-					b.Chroma, some = l.tokens(b.Chroma, alive, &l.after[k], q)
+				shape |= draw.HasAC << k
+				if inter {
+					l.after[k] = [64]int32{}
 				}
-				if some {
-					shape |= draw.HasAC << k
+				if k == 0 {
+					b.AC = l.tokens(b.AC, alive, &l.after[k], q)
+				} else {
+					b.Chroma = l.tokens(b.Chroma, alive, &l.after[k], q)
 				}
 			}
 			b.Shape = append(b.Shape, shape)
@@ -163,6 +165,9 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 				continue
 			}
 			any = true
+			if !inter {
+				continue
+			}
 			for k := range 3 {
 				if shape&(draw.HasAC<<k) == 0 {
 					cosine.Flat(&l.after[k], dc[k]*q[k].step)
@@ -180,19 +185,24 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 // classes are those of -3 to 3.
 var classes = [7]uint8{5, 3, 1, draw.Classes - 1, 0, 2, 4}
 
-// tokens writes the AC of a block, of which those in alive count, and leaves in
-// c what the terminal makes of it.
-func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) (out []byte, some bool) {
+// maxTokens is how many tokens a block's AC can take: one for each value, and one
+// for each run of zeros that is too long for that.
+const maxTokens = 63 + 63/draw.ZeroRun + 1
+
+// tokens writes the AC of a block, of which those in alive, at least one, count,
+// and leaves in c what the terminal makes of it.
+func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) []byte {
+	b = slices.Grow(b, maxTokens)
+	n := len(b)
+	b = b[:n+maxTokens]
 	at := 0
 	for ; alive != 0; alive &= alive - 1 {
 		i := bits.TrailingZeros64(alive)
-		v := q.value(l.values[cosine.Zagzig[i]&63])
-		if v == 0 {
-			continue
-		}
+		v := q.value(l.values[cosine.Zagzig[i]&63]) // not 0: it is beyond the dead zone
 		run := i - at - 1
 		if run >= draw.ZeroRun {
-			b, run = append(b, draw.TokenZeros), run-draw.ZeroRun
+			b[n] = draw.TokenZeros
+			n, run = n+1, run-draw.ZeroRun
 		}
 		class := draw.Classes - 1
 		if uint32(v+3) < uint32(len(classes)) {
@@ -200,12 +210,14 @@ func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) (out []by
 		} else {
 			l.blocks.Big = draw.AppendValue(l.blocks.Big, v)
 		}
-		b = append(b, byte(run*draw.Classes+class+1))
+		b[n] = byte(run*draw.Classes + class + 1)
+		n++
 		c[cosine.Zigzag[i]&63] = v * q.step
-		at, some = i, true
+		at = i
 	}
-	if some && at < 63 {
-		b = append(b, draw.TokenEnd)
+	if at < 63 {
+		b[n] = draw.TokenEnd
+		n++
 	}
-	return b, some
+	return b[:n]
 }

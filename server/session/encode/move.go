@@ -89,6 +89,7 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 		}
 		e.cover(m)
 		shift(&e.shadow, m)
+		e.cells.move(m.to, m.d)
 		e.moved = append(e.moved, m)
 		e.early = append(e.early, draw.Op{Code: draw.Copy, X: to.Min.X, Y: to.Min.Y, W: to.Dx(), H: to.Dy(),
 			SrcX: to.Min.X - m.d.X, SrcY: to.Min.Y - m.d.Y})

@@ -74,6 +74,7 @@ type cell struct {
 	refined bool            // it was made exact while it was damaged still,
 	noisy   bool            // and was not the same after that: it must rest
 	todo    image.Rectangle // what was damaged and has not been looked at
+	owed    image.Rectangle // of what is near, where the shadow has what it is near to
 }
 
 func (c *cell) hot(t Terms) bool {
@@ -110,6 +111,71 @@ func (g *cells) each(r image.Rectangle, f func(c *cell, part image.Rectangle)) {
 		}
 		y = y1
 	}
+}
+
+// owe notes that in r, from now on, the terminal has what is near to the shadow,
+// instead of what the shadow has.
+func (g *cells) owe(r image.Rectangle, seen time.Duration) {
+	g.busy = true
+	g.each(r, func(c *cell, part image.Rectangle) {
+		c.near, c.seen = true, max(c.seen, seen)
+		c.owed = c.owed.Union(part)
+	})
+}
+
+// pay notes that in r the terminal has what the shadow has.
+func (g *cells) pay(r image.Rectangle) {
+	if !g.busy {
+		return
+	}
+	g.each(r, func(c *cell, part image.Rectangle) { c.owed = without(c.owed, part) })
+}
+
+// move is what COPY by d to the rectangle to does to what is owed.
+func (g *cells) move(to image.Rectangle, d image.Point) {
+	if !g.busy {
+		return
+	}
+	type debt struct {
+		r    image.Rectangle
+		seen time.Duration
+	}
+	var list []debt
+	g.each(to.Sub(d), func(c *cell, part image.Rectangle) {
+		if r := c.owed.Intersect(part); !r.Empty() {
+			list = append(list, debt{r.Add(d), c.seen})
+		}
+	})
+	g.pay(to)
+	for _, o := range list {
+		g.owe(o.r, o.seen)
+	}
+}
+
+// owing is the smallest rectangle with all that is owed in r.
+func (g *cells) owing(r image.Rectangle) (owed image.Rectangle) {
+	if g.busy {
+		g.each(r, func(c *cell, part image.Rectangle) { owed = owed.Union(c.owed.Intersect(part)) })
+	}
+	return owed
+}
+
+// without is r without part, if that is a rectangle, or else r.
+func without(r, part image.Rectangle) image.Rectangle {
+	switch part = part.Intersect(r); {
+	case part.Dx() == r.Dx() && part.Min.Y == r.Min.Y:
+		r.Min.Y = part.Max.Y
+	case part.Dx() == r.Dx() && part.Max.Y == r.Max.Y:
+		r.Max.Y = part.Min.Y
+	case part.Dy() == r.Dy() && part.Min.X == r.Min.X:
+		r.Min.X = part.Max.X
+	case part.Dy() == r.Dy() && part.Max.X == r.Max.X:
+		r.Max.X = part.Min.X
+	}
+	if r.Empty() {
+		return image.Rectangle{}
+	}
+	return r
 }
 
 // Due is when Encode has something to do although nothing has changed.
@@ -231,7 +297,9 @@ func (e *Encoder) refine(p *draw.Pixmap, t Terms) {
 			r.Min, r.Max = r.Min.Mul(cellSide), r.Max.Mul(cellSide)
 			r = r.Intersect(e.shadow.Bounds())
 			e.touch(r)
+			e.owing = g
 			e.compare(p, r)
+			e.owing = nil
 			pixels -= r.Dx() * r.Dy()
 			g.each(r, func(c *cell, _ image.Rectangle) {
 				*c = cell{touched: c.touched, seen: c.seen, heat: c.heat, refined: true, noisy: c.noisy}
@@ -321,16 +389,15 @@ func (e *Encoder) nearly(src *draw.Pixmap, r image.Rectangle, inter bool) (n int
 	for y := r.Min.Y; y < r.Max.Y; y += rows {
 		part := image.Rect(r.Min.X, y, r.Max.X, min(y+rows, r.Max.Y))
 		g.each(part, func(c *cell, in image.Rectangle) {
-			c.near = true
-			if in.Min.Y <= c.todo.Min.Y && in.Min.X <= c.todo.Min.X && in.Max.X >= c.todo.Max.X {
-				c.todo.Min.Y = max(c.todo.Min.Y, in.Max.Y) // parts come from the top
-			}
-			if c.todo.Empty() {
-				c.todo = image.Rectangle{}
-			}
+			c.near, c.todo = true, without(c.todo, in)
 		})
 		g.busy = true
 		k, changed := e.lossy(src, part, e.terms.step(inter), inter)
+		if inter {
+			g.pay(part)
+		} else {
+			g.owe(part, e.terms.Now)
+		}
 		if n += k; !changed {
 			continue
 		}

@@ -20,8 +20,9 @@ type stash struct {
 
 // A stashed is a tile: its rows, or one pixel that all are like.
 type stashed struct {
-	pix []byte // nil: there is
-	one [4]byte
+	pix  []byte // nil: there is
+	one  [4]byte
+	near bool // what was put by is only near to it
 }
 
 const (
@@ -61,6 +62,11 @@ func (t *stashed) row(at image.Point, y, x0, x1 int) []byte {
 	return t.pix[(y-at.Y)*stride+(x0-at.X)*4 : (y-at.Y)*stride+(x1-at.X)*4]
 }
 
+// spoil notes that in r something else was put by, near to what is there.
+func (s *stash) spoil(r image.Rectangle) {
+	s.each(r, func(t *stashed, _ image.Point, _ image.Rectangle) { t.near = true })
+}
+
 // fill gives a tile its rows.
 func (s *stash) fill(t *stashed) {
 	if t.pix != nil {
@@ -88,7 +94,9 @@ func (s *stash) become(t *stashed, one []byte) {
 // copyFrom copies r, which is inside both, from p.
 func (s *stash) copyFrom(p *draw.Pixmap, r image.Rectangle) {
 	s.each(r, func(t *stashed, at image.Point, part image.Rectangle) {
-		if one, whole := s.colour(p, t, at, part); one != nil {
+		one, whole := s.colour(p, t, at, part)
+		t.near = t.near && !whole
+		if one != nil {
 			if whole {
 				s.become(t, one)
 				return
@@ -110,6 +118,7 @@ func (s *stash) swapWith(p *draw.Pixmap, r image.Rectangle) {
 		var room [stride]byte
 		var pixel [4]byte
 		one, whole := s.colour(p, t, at, part)
+		t.near = t.near && !whole
 		if copy(pixel[:], one); one != nil && t.pix == nil && same(t.one[:], one) {
 			return
 		}
@@ -133,6 +142,8 @@ func (s *stash) sameRow(p *draw.Pixmap, y, x0, x1 int) bool {
 		from, to := max(x0, at.X), min(x1, at.X+tileW)
 		t, b := &s.tiles[y/tileH*s.across+tx], p.Row(y, from, to)
 		switch {
+		case t.near:
+			return false
 		case t.pix != nil:
 			if !sameRow(b, t.row(at, y, from, to)) {
 				return false
