@@ -39,7 +39,7 @@ func others(ctx context.Context, c config) ([]string, error) {
 	var list []string
 	for p := range strings.Lines(string(out)) {
 		p = strings.TrimSpace(p)
-		if is := func(own string) bool { return strings.HasSuffix(p, strings.TrimPrefix(own, ".")) }; !is(endToEnd) && (c.long || !is(simulation)) {
+		if is := func(own string) bool { return strings.HasSuffix(p, strings.TrimPrefix(own, ".")) }; !is(endToEnd) && (c.long || !slices.ContainsFunc(partly, is)) {
 			list = append(list, p)
 		}
 	}
@@ -56,7 +56,7 @@ func endToEndTests(ctx context.Context, c config) error {
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "e2e.test")
-	if err := goTool(ctx, c, "test", "-race", "-c", "-o", binary, endToEnd); err != nil {
+	if err := goTool(ctx, c, slices.Concat([]string{"test"}, race, []string{"-c", "-o", binary, endToEnd})...); err != nil {
 		return err
 	}
 	names, err := testNames(ctx, c, binary)
@@ -70,6 +70,32 @@ func endToEndTests(ctx context.Context, c config) error {
 	if c.long {
 		limit, workers = "170m", 1 // figures are taken
 	}
+	return runTests(ctx, c, binary, names, limit, workers)
+}
+
+// loginTests runs those of the tag pam, the end-to-end ones in the same way.
+func loginTests(ctx context.Context, c config) error {
+	const parent, modules = "./server/parent", "./server/session/keeper/pam"
+	dir, err := os.MkdirTemp("", "hotdesk-logins")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "e2e.test")
+	if err := goTool(ctx, c, "test", "-vet=off", "-tags=pam", "-c", "-o", binary, endToEnd); err != nil {
+		return err
+	}
+	limit, workers := "8m", atOnce
+	if c.long {
+		workers = 1 // figures are taken
+	}
+	return errors.Join(runTests(ctx, c, binary, taggedTests("pam", endToEnd), limit, workers),
+		goTest(ctx, c, "-tags=pam", "-timeout=8m", "-run=^("+strings.Join(taggedTests("pam", parent, modules), "|")+")$", parent, modules))
+}
+
+// runTests runs tests of a test binary, each in a process of its own, so many at
+// the same time.
+func runTests(ctx context.Context, c config, binary string, names []string, limit string, workers int) error {
 	isEmulated := func(n string) bool { return strings.HasPrefix(n, emulated) }
 	queue := make(chan []string, len(names)+1) // of what runs one after another
 	queue <- slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !isEmulated(n) })
@@ -81,7 +107,7 @@ func endToEndTests(ctx context.Context, c config) error {
 	var failed []string
 	run := func(n string) {
 		began := time.Now()
-		out, err := one(ctx, c, binary, n, limit)
+		out, used, err := one(ctx, c, binary, n, limit)
 		mu.Lock()
 		defer mu.Unlock()
 		verdict := "ok  "
@@ -89,7 +115,7 @@ func endToEndTests(ctx context.Context, c config) error {
 			verdict, failed = "FAIL", append(failed, n)
 			fmt.Fprintf(c.out, "%s", out)
 		}
-		fmt.Fprintf(c.out, "%s\t%s\t%.3fs\n", verdict, n, time.Since(began).Seconds())
+		fmt.Fprintf(c.out, "%s\t%s\t%.3fs\t%.1fs of CPU\n", verdict, n, time.Since(began).Seconds(), used.Seconds())
 	}
 	var running sync.WaitGroup
 	for range workers {
@@ -133,8 +159,9 @@ func testNames(ctx context.Context, c config, binary string) ([]string, error) {
 	return names, err
 }
 
-// one runs a test, or one subtest of a test.
-func one(ctx context.Context, c config, binary, name, limit string) ([]byte, error) {
+// one runs a test, or one subtest of a test. It tells what processor time that took,
+// with all programs of the test that have ended before it.
+func one(ctx context.Context, c config, binary, name, limit string) (said []byte, used time.Duration, err error) {
 	pattern := "^" + strings.ReplaceAll(name, "/", "$/^") + "$"
 	cmd := command(ctx, binary, "-test.run="+pattern, "-test.timeout="+limit)
 	cmd.Dir = endToEnd
@@ -142,8 +169,11 @@ func one(ctx context.Context, c config, binary, name, limit string) ([]byte, err
 		cmd.Env = append(os.Environ(), "HOTDESK_LONG=1")
 	}
 	out, err := cmd.CombinedOutput()
-	if _, exited := errors.AsType[*exec.ExitError](err); err == nil && bytes.Contains(out, []byte("no tests to run")) || err != nil && !exited {
-		return out, errors.Join(errors.New("it did not run"), err)
+	if p := cmd.ProcessState; p != nil {
+		used = p.UserTime() + p.SystemTime()
 	}
-	return out, err
+	if _, exited := errors.AsType[*exec.ExitError](err); err == nil && bytes.Contains(out, []byte("no tests to run")) || err != nil && !exited {
+		return out, used, errors.Join(errors.New("it did not run"), err)
+	}
+	return out, used, err
 }

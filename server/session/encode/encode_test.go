@@ -13,6 +13,15 @@ import (
 	"hotdesk/protocol/draw"
 )
 
+// rounds is how often a test does something over and over: n times, and a fifth of
+// that in -short, which is what the race detector sees of this package in CI.
+func rounds(n int) int {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
 func newEncoder(t testing.TB) *Encoder {
 	e, err := NewEncoder()
 	if err != nil {
@@ -245,15 +254,17 @@ func TestCursor(t *testing.T) {
 // A picture of more than MaxRaw is several frames; nothing is larger than the
 // protocol can say.
 func TestHuge(t *testing.T) {
-	p := draw.NewPixmap(4300, 2700)
-	noise(p, p.Bounds(), 1)
-	e, m := newEncoder(t), newModel(t)
-	b := e.Encode(nil, View{Picture: p})
-	if n := m.show(b); n != 2 {
-		t.Errorf("%d frames", n)
-	}
-	if err := m.differs(p); err != nil {
-		t.Error(err)
+	if !testing.Short() {
+		p := draw.NewPixmap(4300, 2700)
+		noise(p, p.Bounds(), 1)
+		e, m := newEncoder(t), newModel(t)
+		b := e.Encode(nil, View{Picture: p})
+		if n := m.show(b); n != 2 {
+			t.Errorf("%d frames", n)
+		}
+		if err := m.differs(p); err != nil {
+			t.Error(err)
+		}
 	}
 	for _, c := range []struct{ w, h, wantW, wantH int }{
 		{8192, 8192, 8192, 4096},
@@ -307,13 +318,13 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 			moved++
 		}
 	}
-	for range 100 {
+	for range rounds(100) {
 		change()
 	}
-	if n := testing.AllocsPerRun(100, change); n != 0 {
+	if n := testing.AllocsPerRun(rounds(100), change); n != 0 {
 		t.Errorf("%v allocations a frame", n)
 	}
-	if moved < 100 {
+	if moved < rounds(100) {
 		t.Errorf("only %d frames knew that it scrolls", moved)
 	}
 }

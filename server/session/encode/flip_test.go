@@ -101,7 +101,11 @@ func TestTeam(t *testing.T) {
 	const w, h, cores = 1024, 700, 3
 	one, many, m := newEncoder(t), newEncoder(t), newModel(t)
 	team, alone := 0, 0 // bytes
-	for i, make := range []func(w, h int, seed uint64) *draw.Pixmap{page, paper, mixed, page, mixed, mixed} {
+	pictures := []func(w, h int, seed uint64) *draw.Pixmap{page, paper, mixed, page, mixed, mixed}
+	if testing.Short() {
+		pictures = pictures[:3]
+	}
+	for i, make := range pictures {
 		p := make(w, h, uint64(i))
 		v := View{Picture: p, Damage: []image.Rectangle{p.Bounds()}}
 		for _, terms := range []Terms{{Motion: true, First: true}, {}} {

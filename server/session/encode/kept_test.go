@@ -38,7 +38,7 @@ func TestDrag(t *testing.T) {
 	if m.ops[draw.Keep] != 1 {
 		t.Errorf("a window came: %v", m.ops)
 	}
-	for range 60 {
+	for range rounds(60) {
 		put(p, under, at)
 		old := at
 		at = at.Add(d)
@@ -74,7 +74,7 @@ func TestVideoIsNotKept(t *testing.T) {
 	e, m := newEncoder(t), newModel(t)
 	step(t, e, m, View{Picture: p})
 	kept := 0
-	for i := range 100 {
+	for i := range rounds(100) {
 		noise(film, film.Bounds(), uint64(i))
 		put(p, film, image.Pt(5, 6))
 		step(t, e, m, View{Picture: p, Damage: []image.Rectangle{film.Bounds().Add(image.Pt(5, 6))}})
