@@ -1,11 +1,11 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"image"
-	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,18 +113,39 @@ func (m *Machine) RemoveReader(ctx context.Context, id string) error {
 	return m.QMP(ctx, "chardev-remove", dict{"id": id + "-card"}, nil)
 }
 
-// Screendump is what the screen shows.
+// Screendump is what the screen shows. It is not compressed: that would hold up the
+// guest, and whoever looks again and again.
 func (m *Machine) Screendump(ctx context.Context) (image.Image, error) {
-	file := filepath.Join(m.dir, "screen.png")
-	if err := m.QMP(ctx, "screendump", dict{"filename": file, "format": "png"}, nil); err != nil {
+	file := filepath.Join(m.dir, "screen.ppm")
+	if err := m.QMP(ctx, "screendump", dict{"filename": file, "format": "ppm"}, nil); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(file)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("vm: screendump: %w", err)
 	}
-	defer f.Close()
-	return png.Decode(f)
+	return readPPM(text)
+}
+
+// maxSide bounds a picture's width and height.
+const maxSide = 1 << 14
+
+// readPPM reads a picture in the binary form of ppm(5) with 8 bits a colour and no
+// comments, as qemu writes it.
+func readPPM(text []byte) (*image.RGBA, error) {
+	var w, h int
+	begins := text[:min(20, len(text))]
+	_, err := fmt.Sscanf(string(begins), "P6\n%d %d\n", &w, &h)
+	pix, ok := bytes.CutPrefix(text, fmt.Appendf(nil, "P6\n%d %d\n255\n", w, h))
+	if err != nil || !ok || min(w, h) < 1 || max(w, h) > maxSide || len(pix) != 3*w*h {
+		return nil, fmt.Errorf("vm: screendump: %d bytes are no picture: %q", len(text), begins)
+	}
+	m := image.NewRGBA(image.Rect(0, 0, w, h))
+	for i := range w * h {
+		to, rgb := m.Pix[4*i:4*i+4], pix[3*i:3*i+3]
+		to[0], to[1], to[2], to[3] = rgb[0], rgb[1], rgb[2], 255
+	}
+	return m, nil
 }
 
 // Shows waits until ok holds for what the screen shows, and returns that; with

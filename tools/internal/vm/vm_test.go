@@ -143,6 +143,19 @@ func TestMachine(t *testing.T) {
 	}
 }
 
+func TestReadPPM(t *testing.T) {
+	const good = "P6\n2 1\n255\n\n \t\x01\x02\x03"
+	m, err := readPPM([]byte(good))
+	if err != nil || m.Bounds() != image.Rect(0, 0, 2, 1) || m.RGBAAt(0, 0) != (color.RGBA{'\n', ' ', '\t', 255}) || m.RGBAAt(1, 0) != (color.RGBA{1, 2, 3, 255}) {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for _, bad := range []string{"", "P6\n", "P5\n2 1\n255\n123456", good[:len(good)-1], good + "x", "P6\n0 0\n255\n", "P6\n-1 -2\n255\n123456", "P6\n99999 1\n255\n", "P6\n2 1\n65535\n123456"} {
+		if m, err := readPPM([]byte(bad)); err == nil {
+			t.Errorf("%q is %+v", bad, m)
+		}
+	}
+}
+
 func TestModules(t *testing.T) {
 	ctx := t.Context()
 	k, err := Debian(ctx)
