@@ -11,6 +11,9 @@ import (
 func TestPaintText(t *testing.T) {
 	const w, h = 40, 30
 	random := rand.New(rand.NewPCG(3, 4))
+	s, slow := New(w, h), obvious{}
+	d, st := s.Attach(), newStream(t, draw.Window)
+	ops := []draw.Op{size(w, h)}
 	for range 500 {
 		op := draw.Op{Code: draw.Palette, W: 1 + random.IntN(w), H: 1 + random.IntN(h), Colours: make([]byte, 3+3*random.IntN(2))}
 		op.X, op.Y = random.IntN(w-op.W+1), random.IntN(h-op.H+1)
@@ -20,13 +23,12 @@ func TestPaintText(t *testing.T) {
 				b[i] = byte(random.Uint32())
 			}
 		}
-		s, slow := New(w, h), obvious{}
-		d, st := s.Attach(), newStream(t, draw.Window)
-		ops := []draw.Op{size(w, h), fillOp(0, 0, w, h, 9), op}
+		ops = append(ops, fillOp(0, 0, w, h, 9), op)
 		decode(t, d, st.frame(ops...))
 		for _, op := range ops {
 			slow.apply(op)
 		}
+		ops = ops[:0]
 		got := s.SnapshotBare()
 		for i, want := range slow.pix {
 			if x := got.Pix[i*4:]; [3]byte(x[:3]) != want {
