@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"hotdesk/dtu/terminal"
 	"hotdesk/tools/internal/account"
 	"hotdesk/tools/internal/debian"
 	"hotdesk/tools/internal/lab"
@@ -42,16 +43,21 @@ func (s stack) write(t *testing.T, name, text string) {
 	}
 }
 
-// admin runs one of the system's programs.
+// admin runs one of the system's programs, again where another test has the lock of
+// the password file.
 func admin(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	for end := time.Now().Add(patience); ; pause() {
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return strings.TrimSpace(string(out))
+		}
+		if locked := strings.Contains(string(out), "cannot lock") || strings.Contains(string(out), "lock busy"); !locked || time.Now().After(end) {
+			t.Fatalf("%s %v: %v: %s", name, args, err, out)
+		}
 	}
-	return strings.TrimSpace(string(out))
 }
 
 func password(t *testing.T, u *account.Account, text string) {
@@ -95,13 +101,16 @@ func (r *realm) shot(t *lab.Terminal, name string) {
 	}
 }
 
-// changes waits until a terminal shows something else than hash, and rests.
+// changes waits until a terminal shows a picture of its server's that is not hash, and
+// rests: what it draws by itself meanwhile takes no keys.
 func (r *realm) changes(t *lab.Terminal, hash string) string {
 	r.t.Helper()
 	var now string
 	r.eventually("another picture", func() (bool, string) {
+		r.see(t, "picture")
+		before := r.status(t, "counters")
 		now = r.rest(t)
-		return now != hash, now
+		return now != hash && r.status(t, "state") == string(terminal.Picture) && r.status(t, "counters") == before, now
 	})
 	return now
 }
