@@ -156,7 +156,7 @@ func TestAttackGroup(t *testing.T) {
 			c.Close()
 		}
 	})
-	other, err := f.lab.Terminal(f.ctx, "finder")
+	other, err := f.lab.Terminal(f.ctx, "finder", "-size", small)
 	f.must(err)
 	_, err = other.Ctl(f.ctx, "wait", "-timeout", patience.String(), "picture")
 	f.must(err)
@@ -184,7 +184,7 @@ func TestAttackVanish(t *testing.T) {
 			m.cut() // not a word
 			r.conn.Close()
 		}
-		next, err := f.lab.Terminal(f.ctx, "next", "-server", f.host.Addr)
+		next, err := f.lab.Terminal(f.ctx, "next", "-server", f.host.Addr, "-size", small)
 		f.must(err)
 		for _, words := range [][]string{{"insert", "card2"},
 			{"wait", "-timeout", patience.String(), "picture", "session=" + string(id), "pixel=400,300," + xtermColour}} {

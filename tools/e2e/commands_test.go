@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 		Setup:               setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"host":     cmdHost,     // host NAME [server flags]: a session server's programs
-			"terminal": cmdTerminal, // terminal NAME HOST|- [dtu flags]: a terminal, whose token without a card is then $NAME_token; - finds its server itself
+			"terminal": cmdTerminal, // terminal NAME HOST|- [dtu flags]: a terminal, of a small screen, whose token without a card is then $NAME_token; - finds its server itself
 			"ctl":      cmdCtl,      // ctl TERMINAL WORDS: what hands do (dtu ctl)
 			"desk":     cmdDesk,     // desk TERMINAL: waits for the session's picture with an xterm that takes what is typed
 			"line":     cmdLine,     // line TERMINAL TEXT: types the text and Return
@@ -228,9 +228,9 @@ func cmdTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
 	defer cancel()
-	flags := args[2:]
+	flags := append([]string{"-size", small}, args[2:]...)
 	if args[1] != "-" {
-		flags = append([]string{"-server", w.host(ts, args[1]).Addr}, flags...)
+		flags = append(flags, "-server", w.host(ts, args[1]).Addr)
 	}
 	t, err := w.lab.Terminal(ctx, args[0], flags...)
 	check(ts, err)

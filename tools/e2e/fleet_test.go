@@ -15,12 +15,12 @@ import (
 	fleet "hotdesk/tools/fleet/app"
 )
 
-// Ninety seconds of a soak, in which people work while things break: every
+// Three quarters of a minute of a soak, in which people work while things break: every
 // picture is the right one, no session is lost but with its keeper or X server,
 // and nothing is left. HOTDESK_LONG makes it ten minutes.
 func TestFleetSoak(t *testing.T) {
 	c := fleet.Config{
-		Scenario: "office", People: 4, Resting: 1, Soak: 90 * time.Second, Seed: 20, Every: 500 * time.Millisecond, DHCP: -1,
+		Scenario: "office", People: 4, Resting: 1, Soak: 45 * time.Second, Seed: 20, Every: 500 * time.Millisecond, DHCP: -1,
 		Bin: bin, Size: "640x480", JSON: filepath.Join(t.TempDir(), "figures.json"), Out: t.Output(),
 	}
 	if os.Getenv("HOTDESK_LONG") == "1" {

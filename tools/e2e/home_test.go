@@ -50,7 +50,7 @@ disconnect = echo "hook $HOTDESK_EVENT $HOTDESK_TERMINAL" >>"$HOME/$HOTDESK_SESS
 		h, err := w.lab.Host(w.ctx, host, "-session-script", script, "-session-services", dir, "-frame-budget", "1ns")
 		must(t, err)
 		w.hosts[host] = h
-		x, err := w.lab.Terminal(w.ctx, "at-"+host, "-server", h.Addr)
+		x, err := w.lab.Terminal(w.ctx, "at-"+host, "-server", h.Addr, "-size", small)
 		must(t, err)
 		terminals[host] = x
 		_, err = x.Ctl(w.ctx, "insert", card)

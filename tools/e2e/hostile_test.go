@@ -124,7 +124,7 @@ func TestHostileHost(t *testing.T) {
 		defer conn.Close()
 		f.must(hostile.Host{Name: "hostile", Addr: netip.MustParseAddr("127.0.66.7"), Ring: ring, Seed: seed}.Talk(conn, messages))
 	})
-	finder, err := f.lab.Terminal(f.ctx, "finder")
+	finder, err := f.lab.Terminal(f.ctx, "finder", "-size", small)
 	f.must(err)
 	_, err = finder.Ctl(f.ctx, "wait", "-timeout", patience.String(), "picture")
 	f.must(err)

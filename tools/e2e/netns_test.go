@@ -256,7 +256,7 @@ func TestNetnsDeath(t *testing.T) {
 			}
 		}
 		// The new session's own background: not a pixel of the old picture.
-		r.see(a, "picture", "pixel=1270,1014,"+rootColour, "pixel=400,300,"+xtermColour)
+		r.see(a, "picture", corner+rootColour, "pixel=400,300,"+xtermColour)
 		took := time.Since(began)
 		now := r.status(a, "server")
 		if now == at {

@@ -163,12 +163,13 @@ func (r *realm) node(name string) *netlab.Node {
 // at is where a host's control port is.
 func (r *realm) at(host string) string { return fmt.Sprintf("%v:7443", r.node(host).Addr) }
 
-// terminal starts a terminal on the machine of its name.
+// terminal starts a terminal on the machine of its name, with a small screen where
+// args do not say its size.
 func (r *realm) terminal(name string, args ...string) *lab.Terminal {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.ctx, patience)
 	defer cancel()
-	t, err := r.lab.TerminalIn(ctx, r.node(name).Namespace(), r.lab.Authority(), name, args...)
+	t, err := r.lab.TerminalIn(ctx, r.node(name).Namespace(), r.lab.Authority(), name, append([]string{"-size", small}, args...)...)
 	r.must(err)
 	r.terminals[name] = t
 	return t
@@ -207,7 +208,7 @@ func (r *realm) paint(t *lab.Terminal, rrggbb string) {
 
 func (r *realm) colour(t *lab.Terminal, rrggbb string) {
 	r.t.Helper()
-	r.see(t, "picture", "pixel=1270,1014,"+rrggbb)
+	r.see(t, "picture", corner+rrggbb)
 }
 
 func (r *realm) rest(t *lab.Terminal) string {

@@ -84,7 +84,7 @@ func TestRemains(t *testing.T) {
 			h, err := w.lab.Host(w.ctx, "north", "-session-script", script)
 			must(t, err)
 			w.hosts["north"] = h
-			a, err := w.lab.Terminal(w.ctx, "a", "-server", h.Addr)
+			a, err := w.lab.Terminal(w.ctx, "a", "-server", h.Addr, "-size", small)
 			must(t, err)
 			_, err = a.Ctl(w.ctx, "insert", "card1")
 			must(t, err)

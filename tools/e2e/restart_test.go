@@ -205,7 +205,7 @@ func TestUpgrade(t *testing.T) {
 	must(t, err)
 	w.hosts["north"] = h
 	sit := func(name, card string) *lab.Terminal {
-		x, err := w.lab.Terminal(w.ctx, name, "-server", h.Addr)
+		x, err := w.lab.Terminal(w.ctx, name, "-server", h.Addr, "-size", small)
 		must(t, err)
 		w.terminals[name] = x
 		for _, args := range [][]string{{"insert", card}, {"wait", "-timeout", patience.String(), "picture", "pixel=400,300," + xtermColour}} {

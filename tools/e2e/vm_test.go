@@ -210,7 +210,7 @@ func TestVMTerminal(t *testing.T) {
 	north := r.host("north", nil)
 	r.dhcpFor(r.node("north").Addr)
 	boxes := r.boxes("-dhcp", "eth0", "-dhcp-configure", "-trust", "dhcp", "-trust-file", "/run/trusted", "-find", "dhcp")
-	a := r.terminal("a", "-server", r.at("north"))
+	a := r.terminal("a", "-server", r.at("north"), "-size", "1280x1024")
 	r.see(a, "picture")
 	r.rest(a)
 	nothing := image.Rectangle{}

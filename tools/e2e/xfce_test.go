@@ -37,7 +37,7 @@ func TestXFCE(t *testing.T) {
 	script := r.lab.Path("desk.sh")
 	r.must(os.WriteFile(script, []byte(xfce), 0o644))
 	h := r.host("north", func(c *lab.Installed) { c.ServerArgs = []string{"-session-script", script} })
-	a := r.terminal("a", "-server", r.at("north"))
+	a := r.terminal("a", "-server", r.at("north"), "-size", "1280x1024")
 	r.see(a, "picture")
 	empty := r.rest(a)
 	r.hands(a, "insert", "card1")
