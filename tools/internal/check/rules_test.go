@@ -7,19 +7,32 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
-func load(t *testing.T) (string, []File) {
-	t.Helper()
+// once has all rules look at the same files, read when the first of them does.
+var once = sync.OnceValues(func() (tree, error) {
 	root, err := Root()
 	if err != nil {
-		t.Fatal(err)
+		return tree{}, err
 	}
 	files, err := Load(root)
+	return tree{root, files}, err
+})
+
+type tree struct {
+	root  string
+	files []File
+}
+
+func load(t *testing.T) (string, []File) {
+	t.Helper()
+	all, err := once()
 	if err != nil {
 		t.Fatal(err)
 	}
+	root, files := all.root, all.files
 	if len(files) < 20 {
 		t.Fatalf("only %d Go files below %s", len(files), root)
 	}
