@@ -20,9 +20,11 @@
 //
 // An Encoder keeps a copy of what the terminal has, packed where no View touches
 // it for long (Compact); where a photo is near at first, it has what that is near
-// to, and the cell owes it. It looks for what has moved and sends that as COPY, for what was covered and is bared again and sends that
-// as SWAP, compares damage with what the copy is after it, and sends rectangles
-// of one colour as FILL, of few as PALETTE, photos as PHOTO and others as SET.
+// to, and the cell owes it. It looks for what has moved and sends that as COPY
+// (of what moves on and on it looks at a part, and compares all when it rests), for
+// what was covered and is bared again and sends that as SWAP, compares damage with
+// what the copy is after it, and sends rectangles of one colour as FILL, of few as
+// PALETTE, photos as PHOTO and others as SET.
 // What is sent always comes from the copy, so it does not matter that the X
 // server draws meanwhile.
 //
@@ -49,6 +51,7 @@ import (
 	"fmt"
 	"image"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -109,6 +112,10 @@ type Encoder struct {
 	moved []move          // the COPYs
 	usual [2]image.Point  // the moves before
 	place image.Rectangle // where the last one went
+
+	movedAt time.Duration // when that was
+	again   bool          // what moves has moved just before
+	phase   int           // which rows of it are looked at
 
 	covered  image.Rectangle   // what was put by last, but by moves
 	unused   int               // Views since, of the same place, that had no use for it

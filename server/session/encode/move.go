@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"image"
 	"slices"
+	"time"
 
 	"hotdesk/protocol/draw"
 )
@@ -30,6 +31,12 @@ const (
 	// in any direction: a new page is found to be one in a fraction of the time
 	// that its coding takes, and what is so large moves by little at a time.
 	searched = 1 << 18
+
+	// Of what moves again within checkAfter one row in so many is looked at, each
+	// time others, as long as these are as they were; all of it is compared when it
+	// has not moved for that long.
+	looked     = 4 // a power of two
+	checkAfter = 50 * time.Millisecond
 )
 
 // A move is what was found again, shifted by d, at to.
@@ -57,6 +64,7 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 		return
 	}
 	e.touch(box)
+	e.again = e.terms.Motion && e.terms.Now-e.movedAt < checkAfter
 	for range maxMoves {
 		anchors := e.anchors(p, box)
 		if len(anchors) == 0 {
@@ -90,6 +98,11 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 		e.cover(m)
 		shift(&e.shadow, m)
 		e.cells.move(m.to, m.d)
+		if e.again {
+			e.cells.check(m.exact, e.terms.Now+checkAfter)
+		}
+		e.movedAt = e.terms.Now
+		e.phase += 1 - m.d.Y
 		e.moved = append(e.moved, m)
 		e.early = append(e.early, draw.Op{Code: draw.Copy, X: to.Min.X, Y: to.Min.Y, W: to.Dx(), H: to.Dy(),
 			SrcX: to.Min.X - m.d.X, SrcY: to.Min.Y - m.d.Y})
@@ -358,11 +371,24 @@ func (e *Encoder) grow(p *draw.Pixmap, box image.Rectangle, a, d image.Point) (t
 	exact = to
 	for _, dir := range [2]int{-1, 1} {
 		all := true
-		for y := a.Y + dir; y >= box.Min.Y && y < box.Max.Y; y += dir {
-			i, j, same := e.alike(p, a, d, to.Min.X, to.Max.X, y, true)
-			if (j-i)*8 < to.Dx()*7 || j-i < anchorW {
+		few, seen := e.again, a.Y
+		for y := a.Y + dir; ; y += dir {
+			end := y < box.Min.Y || y >= box.Max.Y
+			if few && !end && (y+e.phase)&(looked-1) != 0 {
+				continue
+			}
+			i, j, same := 0, 0, false
+			if !end {
+				i, j, same = e.alike(p, a, d, to.Min.X, to.Max.X, y, true)
+			}
+			if few && !same { // from the last row that was, all are looked at
+				few, y = false, seen
+				continue
+			}
+			if end || (j-i)*8 < to.Dx()*7 || j-i < anchorW {
 				break // what follows is worth less than what it costs
 			}
+			seen = y
 			to.Min.X, to.Max.X = i, j
 			to.Min.Y, to.Max.Y = min(to.Min.Y, y), max(to.Max.Y, y+1)
 			if all = all && same; all {

@@ -152,6 +152,17 @@ func (g *cells) move(to image.Rectangle, d image.Point) {
 	}
 }
 
+// check has r compared when it is due, unless that is put off again.
+func (g *cells) check(r image.Rectangle, due time.Duration) {
+	seen := due - RefineAfter
+	g.busy = true
+	g.each(r, func(c *cell, _ image.Rectangle) {
+		if !c.near || c.seen < seen {
+			c.near, c.seen = true, seen
+		}
+	})
+}
+
 // owing is the smallest rectangle with all that is owed in r.
 func (g *cells) owing(r image.Rectangle) (owed image.Rectangle) {
 	if g.busy {
