@@ -5,18 +5,20 @@
 // monitor, a thread that then looks every 20 us whether it is: a fifth of the
 // CPU of a process that makes a few short calls for each frame. A socket that
 // does not block holds nobody up, so there is nothing to tell; waiting is the
-// poller's, as in package net. For the same reason there is an Alarm, whose time
-// the scheduler does not know.
+// poller's, as in package net, but for a Direct's, whose answers come at once. For
+// the same reason there is an Alarm, whose time the scheduler does not know.
 //
 // Source: recvmsg(2), sendmsg(2); sysmon and entersyscall in Go's runtime/proc.go,
 // timers.check in its time.go for what is done before waiting for a datagram.
 //
 // Invariants:
-//  1. Whoever waits, for something to read or for room, waits in the poller.
-//  2. Deadlines, Close and errors are as package net has them.
+//  1. Whoever waits, for something to read or for room, waits in the poller; of a
+//     Direct only after a moment, and then as any system call does.
+//  2. Deadlines, Close and errors are as package net has them. A Direct has no
+//     deadlines.
 //
-// A Stream and a Datagrams are safe for concurrent use as a net.Conn is, and an
-// Alarm as a time.Timer is.
+// A Stream and a Datagrams are safe for concurrent use as a net.Conn is, a Direct
+// is for one reader beside writers, and an Alarm is as a time.Timer is.
 // Limits: addresses with a zone go the way of package net.
 package rawsock
 
