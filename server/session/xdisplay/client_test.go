@@ -90,6 +90,8 @@ func runClient(r io.Reader, w io.Writer) error {
 					xproto.EventMaskButtonRelease | xproto.EventMaskPointerMotion | xproto.EventMaskStructureNotify}).Check()
 			xproto.CreateGC(c, gc, xproto.Drawable(win), 0, nil)
 			xproto.MapWindow(c, win)
+		case "move": // x y
+			xproto.ConfigureWindow(c, win, xproto.ConfigWindowX|xproto.ConfigWindowY, []uint32{uint32(a[0]), uint32(a[1])})
 		case "fill": // x y w h colour
 			xproto.ChangeGC(c, gc, xproto.GcForeground, []uint32{uint32(a[4])})
 			xproto.PolyFillRectangle(c, xproto.Drawable(win), gc, []xproto.Rectangle{{X: int16(a[0]), Y: int16(a[1]), Width: uint16(a[2]), Height: uint16(a[3])}})

@@ -23,7 +23,7 @@ type frame interface {
 	// resize says that the visible screen has this size now. What the frame
 	// keeps for more is given back.
 	resize(w, h int) error
-	// refresh makes the pixels of the rectangles current.
+	// refresh makes the pixels of the rectangles current. The asker's ask is held.
 	refresh([]image.Rectangle) error
 	// picture is the visible screen, for as long as resize is not called.
 	picture() *draw.Pixmap
@@ -157,14 +157,15 @@ func parseXWD(b []byte, size int64) (xwd, error) {
 // shared memory (MIT-SHM). It works with every X server.
 type shared struct {
 	conn *xgb.Conn
+	ask  *asker // who may hold the X server
 	root xproto.Drawable
 	seg  shm.Seg
 	mem  []byte
 	pix  draw.Pixmap
 }
 
-func newShared(c *xgb.Conn, root xproto.Window) *shared {
-	return &shared{conn: c, root: xproto.Drawable(root)}
+func newShared(c *xgb.Conn, root xproto.Window, a *asker) *shared {
+	return &shared{conn: c, root: xproto.Drawable(root), ask: a}
 }
 
 func (s *shared) max() image.Point { return image.Point{} }
@@ -204,8 +205,7 @@ func (s *shared) refresh(rects []image.Rectangle) error {
 		for i++; i < len(rects) && rects[i].Min.Y <= y1; i++ {
 			y0, y1 = min(y0, rects[i].Min.Y), max(y1, rects[i].Max.Y)
 		}
-		if _, err := shm.GetImage(s.conn, s.root, 0, int16(y0), uint16(s.pix.W), uint16(y1-y0), ^uint32(0),
-			xproto.ImageFormatZPixmap, s.seg, uint32(y0*s.pix.Stride)).Reply(); err != nil {
+		if err := s.ask.shmImage(s.root, s.seg, y0, s.pix.W, y1-y0, y0*s.pix.Stride); err != nil {
 			return fmt.Errorf("reading rows %d to %d of the screen: %w", y0, y1, err)
 		}
 	}

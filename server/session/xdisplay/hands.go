@@ -1,12 +1,12 @@
 package xdisplay
 
 import (
+	"encoding/binary"
 	"image"
 	"math/bits"
 	"sync"
 
 	"github.com/BurntSushi/xgb/xproto"
-	"github.com/BurntSushi/xgb/xtest"
 
 	"hotdesk/protocol/input"
 )
@@ -35,8 +35,33 @@ const (
 	wheelRight = 7
 )
 
+// fake adds an input to what told sends.
 func (d *Display) fake(kind, detail byte, x, y int) {
-	xtest.FakeInput(d.conn, kind, detail, 0, d.root, int16(x), int16(y), 0)
+	a := d.asker
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.request(a.ops.xtest, xtestFakeInput, uint32(kind)|uint32(detail)<<8, 0, uint32(d.root), 0, 0, uint32(uint16(x))|uint32(uint16(y))<<16, 0, 0)
+}
+
+// told sends what was faked, unless more is to come.
+func (d *Display) told() {
+	a := d.asker
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.more {
+		d.failed(a.flush())
+	}
+}
+
+// Hold says whether more input comes at once. While it does the X server may hear
+// of none; then it hears of all of it in one piece.
+func (d *Display) Hold(more bool) {
+	a := d.asker
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.more = more; !more {
+		d.failed(a.flush())
+	}
 }
 
 // Key presses a key or lets it go. While it is down, the X server repeats it.
@@ -61,6 +86,7 @@ func (d *Display) Key(usage uint16, down bool) {
 	} else {
 		d.fake(xproto.KeyRelease, key, 0, 0)
 	}
+	d.told()
 }
 
 // Pointer puts the pointer somewhere and makes the buttons be as given. Places
@@ -78,9 +104,10 @@ func (d *Display) Pointer(x, y int, buttons byte) {
 	h.at, h.known = p, true
 	d.fake(xproto.MotionNotify, 0, p.X, p.Y)
 	d.press(buttons)
+	d.told()
 }
 
-// press makes the buttons be as given. hands is locked.
+// press makes the buttons be as given, when that is told. hands is locked.
 func (d *Display) press(now byte) {
 	now &= 1<<len(buttons) - 1
 	for diff := now ^ d.hands.buttons; diff != 0; diff &= diff - 1 {
@@ -98,6 +125,7 @@ func (d *Display) press(now byte) {
 func (d *Display) Wheel(right, down int) {
 	d.click(down, wheelDown, wheelUp)
 	d.click(right, wheelRight, wheelLeft)
+	d.told()
 }
 
 func (d *Display) click(n int, positive, negative byte) {
@@ -123,6 +151,7 @@ func (d *Display) Release() {
 			h.keys[key] = false
 		}
 	}
+	d.told()
 }
 
 // releaseLeft lets go of what a media process that was killed left down: the
@@ -150,31 +179,26 @@ func (d *Display) releaseLeft() error {
 			d.fake(xproto.ButtonRelease, b, 0, 0)
 		}
 	}
+	d.told()
 	return nil
 }
 
 // A pointerQuestion is a QueryPointer under way.
 type pointerQuestion struct {
-	cookie xproto.QueryPointerCookie
-	put    image.Point // where we had put the pointer when we asked
-	known  bool
+	seq   uint16
+	put   image.Point // where we had put the pointer when we asked
+	known bool
 }
 
-// askPointer asks where the pointer is.
+// askPointer asks where the pointer is. hands and the asker's mu are held.
 func (d *Display) askPointer() pointerQuestion {
-	d.hands.Lock()
-	defer d.hands.Unlock()
-	return pointerQuestion{xproto.QueryPointer(d.conn, d.root), d.hands.at, d.hands.known}
+	return pointerQuestion{d.asker.request(opQueryPointer, 0, uint32(d.root)), d.hands.at, d.hands.known}
 }
 
 // movedPointer returns where a program has moved the pointer since we last
-// knew, or nil.
-func (d *Display) movedPointer(q pointerQuestion) *image.Point {
-	r, err := q.cookie.Reply()
-	if err != nil {
-		return nil
-	}
-	p := image.Pt(int(r.RootX), int(r.RootY))
+// knew, or nil. answer is that to q.
+func (d *Display) movedPointer(q pointerQuestion, answer []byte) *image.Point {
+	p := image.Pt(int(int16(binary.LittleEndian.Uint16(answer[16:]))), int(int16(binary.LittleEndian.Uint16(answer[18:]))))
 	h := &d.hands
 	h.Lock()
 	defer h.Unlock()

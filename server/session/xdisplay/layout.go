@@ -37,7 +37,9 @@ func (d *Display) SetLayout(name string) error {
 		return nil
 	}
 	d.Release()
-	d.conn.Sync() // setxkbmap comes by another connection
+	if err := d.asker.sync(); err != nil { // setxkbmap comes by another connection
+		return fmt.Errorf("xdisplay: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), layoutTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "setxkbmap", "-display", d.conf.Display,

@@ -2,10 +2,9 @@ package xdisplay
 
 import (
 	"encoding/binary"
+	"errors"
 	"image"
 
-	"github.com/BurntSushi/xgb/damage"
-	"github.com/BurntSushi/xgb/xfixes"
 	"github.com/BurntSushi/xgb/xproto"
 
 	"hotdesk/protocol/draw"
@@ -35,44 +34,24 @@ func (d *Display) View(f func(encode.View)) {
 			d.log.Warn("the screen has a size that cannot be shown", "err", err)
 		}
 	}
-	// All questions go out before the first answer is waited for.
-	questions := 3
-	if s.freshCursor {
-		questions++
+	a := d.asker
+	a.ask.Lock()
+	defer a.ask.Unlock()
+	s.moved = d.windows.since(s.moved[:0])
+	moved := s.moved
+	region, warp, ok := d.ask(len(moved) > 0)
+	if len(moved) > 0 {
+		defer d.letGo()
 	}
-	// While a window is dragged the X server is held: a picture that changes
-	// between two of its rows would be sent whole, and the next one too.
-	hold := len(s.windows.moved) > 0
-	if hold {
-		questions++
-	}
-	d.wire.together(questions)
-	if hold {
-		xproto.GrabServer(d.conn)
-		defer xproto.UngrabServer(d.conn)
-	}
-	damage.Subtract(d.conn, d.damage, 0, d.region)
-	rects := xfixes.FetchRegion(d.conn, d.region)
-	where := d.askPointer()
-	var shape *xfixes.GetCursorImageCookie
-	if s.freshCursor {
-		s.freshCursor = false
-		shape = new(xfixes.GetCursorImage(d.conn))
-	}
-	region, err := rects.Reply()
-	warp := d.movedPointer(where)
-	if shape != nil {
-		s.cursor = cursor(shape.Reply())
-	}
-	if err != nil || d.wire.why() != nil {
+	if !ok || d.wire.why() != nil {
 		return
 	}
-	v := encode.View{Picture: s.frame.picture(), Cursor: s.cursor, Warp: warp, Moved: s.windows.moved}
+	v := encode.View{Picture: s.frame.picture(), Cursor: s.cursor, Warp: warp, Moved: moved}
 	if s.whole {
 		s.whole = false
 		v.Damage = []image.Rectangle{image.Rectangle{Max: s.size}}
 	} else {
-		v.Damage = bound(region.Rectangles, image.Rectangle{Max: s.size})
+		v.Damage = bound(region, image.Rectangle{Max: s.size})
 	}
 	if len(v.Damage) > 0 {
 		if err := s.frame.refresh(v.Damage); err != nil {
@@ -82,7 +61,75 @@ func (d *Display) View(f func(encode.View)) {
 		}
 	}
 	f(v)
-	s.windows.moved = s.windows.moved[:0]
+	d.windows.shown(len(moved))
+}
+
+// ask asks all that a View wants to know in one write, and waits for the answers:
+// what has changed, where a program has moved the pointer, and what the cursor is
+// if that is not known. The X server is held if hold is true, whatever is returned:
+// a picture that changes between two of its rows while a window is dragged would be
+// sent whole, and the next one too. screen and the asker's ask are locked.
+func (d *Display) ask(hold bool) (region []xproto.Rectangle, warp *image.Point, ok bool) {
+	a, s := d.asker, &d.screen
+	d.hands.Lock()
+	a.mu.Lock()
+	if hold {
+		a.request(opGrabServer, 0)
+	}
+	a.request(a.ops.damage, damageSubtract, uint32(d.damage), 0, uint32(d.region))
+	rects := a.request(a.ops.xfixes, fixesFetchRegion, uint32(d.region))
+	where := d.askPointer()
+	shape, fresh := uint16(0), s.freshCursor
+	if fresh {
+		s.freshCursor = false
+		shape = a.request(a.ops.xfixes, fixesCursorImage)
+	}
+	err := a.flush()
+	a.mu.Unlock()
+	d.hands.Unlock()
+	if d.failed(err) {
+		return nil, nil, false
+	}
+	m, err := a.answer(rects)
+	if err == nil {
+		region = a.rectangles(m)
+	}
+	if d.failed(err) {
+		return nil, nil, false
+	}
+	ok = err == nil
+	if m, err = a.answer(where.seq); err == nil {
+		warp = d.movedPointer(where, m)
+	}
+	if d.failed(err) {
+		return nil, nil, false
+	}
+	if fresh {
+		m, err = a.answer(shape)
+		if d.failed(err) {
+			return nil, nil, false
+		}
+		s.cursor = cursor(m, err)
+	}
+	return region, warp, ok
+}
+
+// letGo ends the holding of the X server.
+func (d *Display) letGo() {
+	a := d.asker
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.request(opUngrabServer, 0)
+	d.failed(a.flush())
+}
+
+// failed ends the connection where err is one that is its end.
+func (d *Display) failed(err error) bool {
+	if _, refused := errors.AsType[xError](err); err == nil || refused {
+		return false
+	}
+	d.wire.end(err)
+	return true
 }
 
 // bound clips a region to the screen and makes at most MaxDamage rectangles of
@@ -104,24 +151,25 @@ func bound(region []xproto.Rectangle, screen image.Rectangle) []image.Rectangle 
 	return out
 }
 
-// cursor makes ours of the X server's, which says BadCursor for none.
-func cursor(r *xfixes.GetCursorImageReply, err error) *encode.Cursor {
+// cursor makes ours of the answer to GetCursorImage, which is BadCursor for none.
+func cursor(m []byte, err error) *encode.Cursor {
 	if err != nil {
 		return &encode.Cursor{}
 	}
-	w, h := int(r.Width), int(r.Height)
-	hot := image.Pt(int(r.Xhot), int(r.Yhot))
-	if w == 0 || h == 0 || len(r.CursorImage) < w*h {
-		return &encode.Cursor{Serial: r.CursorSerial}
+	at := func(i int) int { return int(binary.LittleEndian.Uint16(m[i:])) }
+	w, h := at(12), at(14)
+	hot := image.Pt(at(16), at(18))
+	serial := binary.LittleEndian.Uint32(m[20:])
+	pix := m[32:]
+	if w == 0 || h == 0 || len(pix) < w*h*4 {
+		return &encode.Cursor{Serial: serial}
 	}
 	x0, cw := window(w, hot.X)
 	y0, ch := window(h, hot.Y)
-	c := &encode.Cursor{Serial: r.CursorSerial, HotX: hot.X - x0, HotY: hot.Y - y0, W: cw, H: ch}
+	c := &encode.Cursor{Serial: serial, HotX: hot.X - x0, HotY: hot.Y - y0, W: cw, H: ch}
 	c.Pix = make([]byte, 0, cw*ch*4)
 	for y := y0; y < y0+ch; y++ {
-		for _, p := range r.CursorImage[y*w+x0 : y*w+x0+cw] {
-			c.Pix = binary.LittleEndian.AppendUint32(c.Pix, p)
-		}
+		c.Pix = append(c.Pix, pix[(y*w+x0)*4:(y*w+x0+cw)*4]...)
 	}
 	return c
 }

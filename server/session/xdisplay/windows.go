@@ -1,9 +1,10 @@
 package xdisplay
 
 import (
+	"encoding/binary"
 	"image"
+	"sync"
 
-	"github.com/BurntSushi/xgb"
 	"github.com/BurntSushi/xgb/xproto"
 )
 
@@ -17,23 +18,45 @@ const (
 // windows knows where the windows on the root are: with a window manager those
 // are its frames. How they move is a hint for the encoder, and nothing else.
 type windows struct {
+	sync.Mutex
 	at    map[xproto.Window]image.Point
 	moved []image.Point // since the last View
 }
 
-// event takes what the X server says of a window.
-func (w *windows) event(ev xgb.Event) {
-	switch ev := ev.(type) {
-	case xproto.CreateNotifyEvent:
-		w.put(ev.Window, image.Pt(int(ev.X), int(ev.Y)))
-	case xproto.ConfigureNotifyEvent:
-		w.put(ev.Window, image.Pt(int(ev.X), int(ev.Y)))
-	case xproto.DestroyNotifyEvent:
-		delete(w.at, ev.Window)
+// event takes what the X server says of a window, and reports whether it did.
+func (w *windows) event(m []byte) bool {
+	at := func(i int) int { return int(int16(binary.LittleEndian.Uint16(m[i:]))) }
+	id := xproto.Window(binary.LittleEndian.Uint32(m[8:]))
+	w.Lock()
+	defer w.Unlock()
+	switch m[0] {
+	case xproto.CreateNotify:
+		w.put(id, image.Pt(at(12), at(14)))
+	case xproto.ConfigureNotify:
+		w.put(id, image.Pt(at(16), at(18)))
+	case xproto.DestroyNotify:
+		delete(w.at, id)
+	default:
+		return false
 	}
+	return true
 }
 
-// put says where a window is now.
+// since appends the moves since the last View to b.
+func (w *windows) since(b []image.Point) []image.Point {
+	w.Lock()
+	defer w.Unlock()
+	return append(b, w.moved...)
+}
+
+// shown forgets the first n moves.
+func (w *windows) shown(n int) {
+	w.Lock()
+	defer w.Unlock()
+	w.moved = w.moved[:copy(w.moved, w.moved[n:])]
+}
+
+// put says where a window is now. w is locked.
 func (w *windows) put(id xproto.Window, p image.Point) {
 	old, known := w.at[id]
 	switch {

@@ -21,12 +21,14 @@ import (
 //
 // It also presents the cookie of the session (xgb looks for it in the
 // environment alone), and drops events until release is called: xgb fills its
-// unlocked tables of events while extensions are initialised.
+// unlocked tables of events while extensions are initialised. Of those
+// that come with each frame xgb sees nothing.
 type wire struct {
 	net.Conn // to the X server
 	cookie   []byte
-	lost     chan struct{} // closed when the connection has ended
-	released atomic.Bool   // events pass
+	lost     chan struct{}           // closed when the connection has ended
+	released atomic.Bool             // events pass
+	take     func(event []byte) bool // set by release: reports whether xgb need not see it
 	r        *bufio.Reader
 	head     [32]byte
 	out      []byte // reader: what remains of the message being delivered
@@ -38,8 +40,7 @@ type wire struct {
 	greeted bool      // the setup request has been sent
 	written uint16    // sequence of the newest request
 	err     error     // why the connection ended
-	held    []byte    // requests that go out with those that follow
-	hold    int       // how many follow
+	beside  io.Closer // ends with it
 	woken   bool      // the event that tells xgb's reader of the end was sent
 }
 
@@ -61,8 +62,12 @@ func newWire(c net.Conn, cookie []byte) *wire {
 	return w
 }
 
-// release lets events pass from now on.
-func (w *wire) release() { w.released.Store(true) }
+// release lets events pass from now on, but for those that take takes. It is called
+// by the reader and must not wait for answers of the X server.
+func (w *wire) release(take func(event []byte) bool) {
+	w.take = take
+	w.released.Store(true)
+}
 
 // Write sends one request; xgb writes each by one call.
 func (w *wire) Write(b []byte) (int, error) {
@@ -80,26 +85,10 @@ func (w *wire) Write(b []byte) (int, error) {
 	if w.err != nil {
 		return len(b), nil
 	}
-	out := b
-	if w.hold > 0 || len(w.held) > 0 {
-		w.held = append(w.held, b...)
-		if w.hold = max(w.hold-1, 0); w.hold > 0 {
-			return len(b), nil
-		}
-		out, w.held = w.held, w.held[:0]
-	}
-	if _, err := w.Conn.Write(out); err != nil {
+	if _, err := w.Conn.Write(b); err != nil {
 		w.endLocked(err)
 	}
 	return len(b), nil
-}
-
-// together makes the next n requests, whoever's they are, one write: for what
-// is asked at once, and answered before more is asked.
-func (w *wire) together(n int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.hold = n
 }
 
 // setupRequest opens the X11 protocol 11.0, little endian.
@@ -173,7 +162,7 @@ func (w *wire) message() ([]byte, error) {
 			}
 			return m, nil
 		}
-		if w.released.Load() {
+		if w.released.Load() && !w.take(m) {
 			return m, nil
 		}
 	}
@@ -214,6 +203,19 @@ func (w *wire) endLocked(err error) {
 	w.err = err
 	close(w.lost)
 	w.Conn.Close()
+	if w.beside != nil {
+		w.beside.Close()
+	}
+}
+
+// join makes c end with the connection.
+func (w *wire) join(c io.Closer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.beside = c
+	if w.err != nil {
+		c.Close()
+	}
 }
 
 // why is nil while the connection lives.

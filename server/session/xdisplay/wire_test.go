@@ -59,7 +59,7 @@ func FuzzWire(f *testing.F) {
 	f.Add(real[:len(real)-5], uint8(3))
 	f.Fuzz(func(t *testing.T, b []byte, requests uint8) {
 		w := newWire(recorded{bytes.NewReader(b)}, nil)
-		w.release()
+		w.release(func([]byte) bool { return false })
 		if _, err := w.Write([]byte("setup")); err != nil {
 			t.Fatal(err)
 		}

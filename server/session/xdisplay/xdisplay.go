@@ -1,5 +1,7 @@
 // Package xdisplay is a session's screen, keyboard and pointer as its media
-// process has them: a client of the session's X server.
+// process has them: a client of the session's X server, by package xgb for what
+// happens seldom and tells of changes, and by a connection of its own (an asker)
+// for what each frame and each key takes.
 //
 // Source: design section 2; the X protocol and its extensions DAMAGE, XFIXES,
 // XTEST, RANDR and MIT-SHM.
@@ -12,7 +14,7 @@
 //     was not is left alone. Open lets go of what it finds down.
 //  4. No rows of the frame buffer that are on the screen are given back.
 //
-// A Display is safe for concurrent use. There can be one connection in a
+// A Display is safe for concurrent use. There can be one in a
 // process at a time, because the extension tables of package xgb are global.
 //
 // Limits: screens from alp.MinSide up to the X server's initial size, cursors
@@ -60,11 +62,14 @@ type Config struct {
 
 // A Display is an open connection to an X server.
 type Display struct {
-	conf Config
-	log  *slog.Logger
-	wire *wire
-	conn *xgb.Conn
-	root xproto.Window
+	conf   Config
+	log    *slog.Logger
+	cookie []byte // of the X server; nil: it wants none
+	wire   *wire
+	conn   *xgb.Conn
+	root   xproto.Window
+
+	asker *asker // nil: not opened yet
 
 	changed chan struct{}
 	damage  damage.Damage
@@ -73,10 +78,11 @@ type Display struct {
 
 	watching bool // which was started
 
-	screen screen
-	hands  hands
-	layout sync.Mutex  // held while the keyboard map is changed
-	rules  xproto.Atom // of the property that names it; 0: not known yet
+	screen  screen
+	windows windows
+	hands   hands
+	layout  sync.Mutex  // held while the keyboard map is changed
+	rules   xproto.Atom // of the property that names it; 0: not known yet
 }
 
 // screen is what View shows.
@@ -88,8 +94,8 @@ type screen struct {
 	resized     bool // size may not be the X server's any more
 	whole       bool // everything has changed
 	cursor      *encode.Cursor
-	freshCursor bool // cursor is not the X server's any more
-	windows     windows
+	freshCursor bool          // cursor is not the X server's any more
+	moved       []image.Point // that the View under way shows
 }
 
 // Open connects to an X server and begins to watch it.
@@ -106,10 +112,9 @@ func Open(conf Config) (*Display, error) {
 }
 
 func (d *Display) open() error {
-	var cookie []byte
 	if d.conf.Authority != "" {
 		var err error
-		if cookie, err = readCookie(d.conf.Authority, d.conf.Display); err != nil {
+		if d.cookie, err = readCookie(d.conf.Authority, d.conf.Display); err != nil {
 			return err
 		}
 	}
@@ -117,7 +122,7 @@ func (d *Display) open() error {
 	if err != nil {
 		return err
 	}
-	d.wire = newWire(rawsock.NewStream(c), cookie)
+	d.wire = newWire(rawsock.NewStream(c), d.cookie)
 	// What xgb has to say are its own debts: missing cookies in places where
 	// there are none, and the end of the connection, which the wire reports.
 	xgb.Logger = log.New(io.Discard, "", 0)
@@ -141,7 +146,7 @@ func (d *Display) open() error {
 		}
 		d.screen.frame = m
 	} else {
-		d.screen.frame = newShared(d.conn, d.root)
+		d.screen.frame = newShared(d.conn, d.root, d.asker)
 	}
 	return d.watch()
 }
@@ -166,7 +171,46 @@ func (d *Display) extensions() error {
 	if _, err := rr.Reply(); err != nil {
 		return err
 	}
-	d.wire.release()
+	return d.openAsker()
+}
+
+// openAsker opens the connection for what is asked and said with each frame and
+// each key.
+func (d *Display) openAsker() error {
+	var questions [4]xproto.QueryExtensionCookie
+	names := [len(questions)]string{"DAMAGE", "XFIXES", "XTEST", "MIT-SHM"}
+	for i, n := range names {
+		questions[i] = xproto.QueryExtension(d.conn, uint16(len(n)), n)
+	}
+	var ops [len(questions)]byte
+	damaged := byte(0)
+	for i, q := range questions {
+		r, err := q.Reply()
+		if err != nil {
+			return err
+		}
+		ops[i] = r.MajorOpcode
+		if i == 0 {
+			damaged = r.FirstEvent // its only one
+		}
+	}
+	d.wire.release(func(m []byte) bool {
+		if m[0] == damaged {
+			d.signal()
+			return true
+		}
+		return d.windows.event(m) // what it changes is damage
+	})
+	c, err := dial(d.conf.Display)
+	if err != nil {
+		return err
+	}
+	a, err := newAsker(c, d.cookie, opcodes{damage: ops[0], xfixes: ops[1], xtest: ops[2], shm: ops[3]})
+	if err != nil {
+		return err
+	}
+	d.asker = a
+	d.wire.join(a.conn)
 	return nil
 }
 
@@ -270,16 +314,10 @@ func (d *Display) events() {
 			d.log.Debug("X error", "err", xerr)
 			continue
 		}
-		switch ev := ev.(type) {
+		switch ev.(type) {
 		case xproto.KeymapNotifyEvent: // made up by the wire
 			d.signal()
 			return
-		case damage.NotifyEvent:
-		case xproto.CreateNotifyEvent, xproto.ConfigureNotifyEvent, xproto.DestroyNotifyEvent:
-			d.screen.Lock()
-			d.screen.windows.event(ev)
-			d.screen.Unlock()
-			continue // what it changes is damage
 		case xfixes.CursorNotifyEvent:
 			d.screen.Lock()
 			d.screen.freshCursor = true
@@ -320,7 +358,7 @@ func (d *Display) Close() {
 	if d.wire == nil {
 		return
 	}
-	if d.conn != nil && d.root != 0 {
+	if d.asker != nil && d.root != 0 {
 		d.Release()
 	}
 	d.wire.end(errClosed)
