@@ -288,6 +288,7 @@ func (f *feed) Pointer(x, y int, buttons byte) {
 }
 
 func (f *feed) Wheel(int, int) {}
+func (f *feed) Hold(bool)      {}
 
 func (f *feed) Release() {
 	if f.form != nil {

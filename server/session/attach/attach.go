@@ -84,6 +84,10 @@ type Sink interface {
 	Wheel(right, down int)
 	Release()        // every key and button is up
 	Resize(w, h int) // the terminal's screen has this size
+
+	// Hold says whether more comes at once: while it does, calls need have no
+	// effect. It is true for what came together, and false after that.
+	Hold(more bool)
 }
 
 // A Config says where an Endpoint listens and as whom.

@@ -248,6 +248,7 @@ func (a *attachment) input() {
 
 // records acts on whole records and returns the bytes of one that is not.
 func (a *attachment) records(b []byte) (rest []byte, err error) {
+	together := false
 	for {
 		r, after, err := input.Next(b)
 		if errors.Is(err, input.ErrShort) {
@@ -256,7 +257,11 @@ func (a *attachment) records(b []byte) (rest []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		b = after
+		if b = after; len(b) > 0 && !together {
+			together = true
+			a.spec.Sink.Hold(true)
+			defer a.spec.Sink.Hold(false)
+		}
 		switch r.Type {
 		case input.Key:
 			a.held.Store(a.keys.key(r.Usage, r.Down))

@@ -13,6 +13,7 @@ type nothing struct{}
 func (nothing) Key(uint16, bool)       {}
 func (nothing) Pointer(int, int, byte) {}
 func (nothing) Wheel(int, int)         {}
+func (nothing) Hold(bool)              {}
 func (nothing) Release()               {}
 func (nothing) Resize(int, int)        {}
 

@@ -124,5 +124,8 @@ func (s *Sink) Wheel(right, down int) { s.add("wheel %d %d", right, down) }
 // Release implements attach.Sink.
 func (s *Sink) Release() { s.add("release") }
 
+// Hold implements attach.Sink: nothing is kept.
+func (s *Sink) Hold(bool) {}
+
 // Resize implements attach.Sink.
 func (s *Sink) Resize(w, h int) { s.add("resize %d %d", w, h) }
