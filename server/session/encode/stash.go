@@ -77,8 +77,8 @@ func (s *stash) fill(t *stashed) {
 	} else {
 		t.pix = make([]byte, stride*tileH)
 	}
-	for i := 0; i < len(t.pix); i += 4 {
-		copy(t.pix[i:], t.one[:])
+	for n := copy(t.pix, t.one[:]); n < len(t.pix); n *= 2 {
+		copy(t.pix[n:], t.pix[:n])
 	}
 }
 

@@ -86,3 +86,13 @@ func TestStashOfOneColour(t *testing.T) {
 		t.Errorf("a swap allocates %v times", allocs)
 	}
 }
+
+// BenchmarkFill is a tile of one colour that gets rows.
+func BenchmarkFill(b *testing.B) {
+	s := newStash(1280, 1024)
+	for b.Loop() {
+		t := &s.tiles[5]
+		s.fill(t)
+		s.become(t, []byte{1, 2, 3, 4})
+	}
+}
