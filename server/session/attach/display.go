@@ -157,6 +157,32 @@ func (p *pace) late(now time.Time, onWay uint32) (d time.Duration, ack bool) {
 // quick the link is, or are long on their way.
 func (p *pace) patient() bool { return p.rate == 0 && p.rtt > 0 && p.rtt < far }
 
+const (
+	// calmAfter is how long nothing must have been shown before what rests is
+	// packed, a few milliseconds at a time: the next key does not wait for it, and a
+	// person who types does not pay for it.
+	calmAfter = time.Second
+	// packAfter is how long that may put it off: something may blink for hours.
+	packAfter = 30 * time.Second
+)
+
+// A calm says when what rests is packed.
+type calm struct{ seen time.Time } // when there was one last
+
+// wait returns how long to wait with it at now, where last is when a picture was
+// begun last.
+func (c *calm) wait(now, last time.Time) time.Duration {
+	left := calmAfter - now.Sub(last)
+	if left <= 0 {
+		c.seen = now
+		return 0
+	}
+	if now.Sub(c.seen) >= packAfter {
+		return 0
+	}
+	return left
+}
+
 // probe says Alive out of turn. That it may fail is noticed elsewhere.
 func (a *attachment) probe() { _ = a.alive() }
 
@@ -212,6 +238,7 @@ func (a *attachment) display() {
 	defer timer.Stop()
 	rest, resting := time.NewTimer(encode.CompactEvery), false
 	defer rest.Stop()
+	calm := calm{time.Now()}
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	var terms encode.Terms
@@ -290,7 +317,9 @@ func (a *attachment) display() {
 				news, changed = true, nil
 			case <-due:
 			case <-rest.C:
-				if again := enc.Compact(); again > 0 {
+				if busy := calm.wait(time.Now(), pace.last); busy > 0 {
+					rest.Reset(busy)
+				} else if again := enc.Compact(); again > 0 {
 					rest.Reset(again)
 				} else {
 					resting = true
