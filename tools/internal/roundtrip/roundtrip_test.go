@@ -258,7 +258,7 @@ func TestRecordings(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(have, b) {
-			t.Errorf("%s is not what the encoder makes; go test -update ./tools/internal/roundtrip records it", name)
+			t.Errorf("%s is not what the encoder makes; go test ./tools/internal/roundtrip -update records it", name)
 		}
 	}
 }
