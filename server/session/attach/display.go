@@ -26,8 +26,9 @@ const (
 	// what moves waits till nothing is on its way.
 	maxQueue = 50 * time.Millisecond
 	// busy is what a terminal that shares its cores, or a switch, may take for
-	// itself with a frame.
-	busy = 10 * time.Millisecond
+	// itself with a frame: less than a film's are apart, so that a link on which
+	// frames are later could not carry it.
+	busy = 30 * time.Millisecond
 	// far is a link's least delay, there and back, from which on it is taken for
 	// one that may be slow, until it has shown that it is not.
 	far = 5 * time.Millisecond

@@ -53,10 +53,10 @@ func TestPaceNear(t *testing.T) {
 		slow bool
 	}{
 		{"at once", []time.Duration{rtt, rtt, rtt}, false},
-		{"one late", []time.Duration{rtt, 30 * rtt, rtt, 30 * rtt, rtt}, false},
-		{"a little late, all of them", []time.Duration{6 * rtt, 6 * rtt, 6 * rtt}, false},
-		{"a little late after a late one", []time.Duration{30 * rtt, 6 * rtt, 30 * rtt}, false},
-		{"two late", []time.Duration{30 * rtt, 30 * rtt}, true},
+		{"one late", []time.Duration{rtt, 60 * rtt, rtt, 60 * rtt, rtt}, false},
+		{"a little late, all of them", []time.Duration{20 * rtt, 20 * rtt, 20 * rtt}, false},
+		{"a little late after a late one", []time.Duration{60 * rtt, 20 * rtt, 60 * rtt}, false},
+		{"two late", []time.Duration{60 * rtt, 60 * rtt}, true},
 	} {
 		var p pace
 		now := time.Unix(1000, 0)
