@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -79,12 +80,10 @@ func New(cfg Config) (*Lab, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("lab: subreaper: %w", err)
 	}
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	port, err := groupPort()
 	if err != nil {
 		return nil, err
 	}
-	port := c.LocalAddr().(*net.UDPAddr).Port
-	c.Close()
 	l := &Lab{Config: cfg, GroupPort: port}
 	if err := l.mkdir(cfg.Dir); err != nil {
 		return nil, err
@@ -95,6 +94,23 @@ func New(cfg Config) (*Lab, error) {
 		}
 	}
 	return l, nil
+}
+
+// groupPort is a port that nobody has, below those that the system gives to
+// sockets that ask for any: till the first host has it, programs that run beside
+// this one open many of those.
+func groupPort() (int, error) {
+	const lowest, count, tries = 20000, 12000, 100
+	var last error
+	for range tries {
+		port := lowest + rand.IntN(count)
+		c, err := net.ListenPacket("udp4", ":"+strconv.Itoa(port))
+		if err == nil {
+			return port, c.Close()
+		}
+		last = err
+	}
+	return 0, fmt.Errorf("lab: no free group port: %w", last)
 }
 
 func (l *Lab) mkdir(dir string) error {
