@@ -215,7 +215,8 @@ func (b *bench) show(r *Result, x *session) error {
 		x.since(m, r)
 	}
 	settle(x.peer, 600*time.Millisecond, 20*time.Second)
-	if all := (Result{}); first {
+	if first {
+		var all Result
 		x.since(m, &all)
 		r.Note = fmt.Sprintf("to make the last page exact %d B and %.3f s more", all.Down-r.Down, all.CPU-r.CPU)
 	} else {

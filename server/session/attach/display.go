@@ -239,7 +239,7 @@ func (a *attachment) display() {
 	defer timer.Stop()
 	rest, resting := time.NewTimer(encode.CompactEvery), false
 	defer rest.Stop()
-	calm := calm{time.Now()}
+	quiet := calm{time.Now()}
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	var terms encode.Terms
@@ -318,8 +318,8 @@ func (a *attachment) display() {
 				news, changed = true, nil
 			case <-due:
 			case <-rest.C:
-				if busy := calm.wait(time.Now(), pace.last); busy > 0 {
-					rest.Reset(busy)
+				if left := quiet.wait(time.Now(), pace.last); left > 0 {
+					rest.Reset(left)
 				} else if again := enc.Compact(); again > 0 {
 					rest.Reset(again)
 				} else {

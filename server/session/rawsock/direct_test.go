@@ -98,6 +98,11 @@ func TestDirectIsClosedMeanwhile(t *testing.T) {
 		ended := make(chan error)
 		go func() { ended <- call(d) }()
 		for begun := false; !begun; runtime.Gosched() {
+			select {
+			case err := <-ended:
+				t.Fatalf("it has ended by itself: %v", err)
+			default:
+			}
 			d.mu.Lock()
 			begun = d.users > 0
 			d.mu.Unlock()

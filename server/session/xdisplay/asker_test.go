@@ -9,7 +9,6 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
-	"syscall"
 	"testing"
 
 	"hotdesk/server/session/encode"
@@ -84,10 +83,8 @@ func asked(tb testing.TB, says []byte, size int) (a *asker, answer []byte, err e
 }
 
 func TestAsker(t *testing.T) {
-	long := message(1, 3, 32+1<<20)
-	binary.LittleEndian.PutUint32(long[4:], 1<<30)
-	tooLong := long[:32]
-	long = message(1, 3, 32+1<<20)
+	long, tooLong := message(1, 3, 32+1<<20), message(1, 3, 32)
+	binary.LittleEndian.PutUint32(tooLong[4:], 1<<30)
 	for _, c := range []struct {
 		name string
 		says []byte
@@ -177,23 +174,6 @@ func TestOneConnectionEnds(t *testing.T) {
 	}
 }
 
-func TestClosedInAView(t *testing.T) {
-	s := startServer(t, "640x480")
-	d := open(t, s.config(true))
-	s.cmd.Process.Signal(syscall.SIGSTOP)
-	viewed := make(chan struct{})
-	go func() {
-		d.View(func(encode.View) { t.Error("a view of nothing") })
-		close(viewed)
-	}()
-	for d.screen.TryLock() {
-		d.screen.Unlock()
-	}
-	d.Close()
-	<-viewed
-	s.cmd.Process.Signal(syscall.SIGCONT)
-}
-
 // A window that moves is a hint, and holds the X server while it is looked at: for
 // both connections, and no longer.
 func TestMovedWindow(t *testing.T) {
@@ -218,10 +198,7 @@ func TestMovedWindow(t *testing.T) {
 
 // Input that comes together goes out together, and not before.
 func TestHeldInput(t *testing.T) {
-	s := startServer(t, "640x480")
-	d := open(t, s.config(true))
-	c := startClient(t, s)
-	c.window(0, 0, 640, 480)
+	d, c := windowed(t)
 	d.Pointer(50, 50, 0)
 	c.expect("motion 50 50")
 	d.Hold(true)

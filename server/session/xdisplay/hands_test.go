@@ -24,11 +24,18 @@ const (
 	keyAltGr = 0xe6
 )
 
-func TestKeys(t *testing.T) {
+// windowed is a display and a program with a window on all of it.
+func windowed(t *testing.T) (*Display, *client) {
+	t.Helper()
 	s := startServer(t, "640x480")
 	d := open(t, s.config(true))
 	c := startClient(t, s)
 	c.window(0, 0, 640, 480)
+	return d, c
+}
+
+func TestKeys(t *testing.T) {
+	d, c := windowed(t)
 	d.Pointer(50, 50, 0)
 	c.expect("motion 50 50")
 	d.Key(keyA, false) // was not down
@@ -45,10 +52,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestButtonsAndWheel(t *testing.T) {
-	s := startServer(t, "640x480")
-	d := open(t, s.config(true))
-	c := startClient(t, s)
-	c.window(0, 0, 640, 480)
+	d, c := windowed(t)
 	for i, x := range []int{1, 2, 3, 8, 9} {
 		d.Pointer(10+i, 20, 1<<i)
 		c.expect(fmt.Sprintf("motion %d 20", 10+i), fmt.Sprintf("button %d down at %d 20", x, 10+i))
@@ -68,10 +72,7 @@ func TestButtonsAndWheel(t *testing.T) {
 }
 
 func TestRelease(t *testing.T) {
-	s := startServer(t, "640x480")
-	d := open(t, s.config(true))
-	c := startClient(t, s)
-	c.window(0, 0, 640, 480)
+	d, c := windowed(t)
 	d.Pointer(5, 5, 0)
 	c.expect("motion 5 5")
 	d.Release() // nothing

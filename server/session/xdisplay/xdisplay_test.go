@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -323,18 +324,35 @@ func TestServerGone(t *testing.T) {
 	})
 }
 
-func TestServerGoneInAView(t *testing.T) {
-	s := startServer(t, "640x480")
-	d := open(t, s.config(true))
-	s.cmd.Process.Signal(syscall.SIGSTOP)
-	viewed := make(chan struct{})
-	go func() {
-		d.View(func(encode.View) { t.Error("a view of nothing") })
-		close(viewed)
-	}()
-	s.stop()
-	<-viewed
-	<-d.Done()
+// The end of either side is that of a View whose answers do not come.
+func TestEndsInAView(t *testing.T) {
+	for name, end := range map[string]func(s *server, d *Display){
+		"the server's": func(s *server, _ *Display) { s.stop() },
+		"ours":         func(_ *server, d *Display) { d.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := startServer(t, "640x480")
+			d := open(t, s.config(true))
+			s.cmd.Process.Signal(syscall.SIGSTOP)
+			defer s.cmd.Process.Signal(syscall.SIGCONT)
+			viewed := make(chan struct{})
+			go func() {
+				d.View(func(encode.View) { t.Error("a view of nothing") })
+				close(viewed)
+			}()
+			for ; d.screen.TryLock(); runtime.Gosched() {
+				d.screen.Unlock()
+				select {
+				case <-viewed:
+					t.Fatal("the view has ended by itself")
+				default:
+				}
+			}
+			end(s, d)
+			<-viewed
+			<-d.Done()
+		})
+	}
 }
 
 func TestOpenErrors(t *testing.T) {
