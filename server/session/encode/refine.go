@@ -70,7 +70,7 @@ type cell struct {
 	touched time.Duration   // when it was last damaged, as a photo
 	seen    time.Duration   // when that was last worth a change
 	heat    uint8           // how often it changed, each time soon after the last
-	near    bool            // the terminal may have something that is only near
+	near    bool            // the terminal may have something that is only near, or was not looked at
 	refined bool            // it was made exact while it was damaged still,
 	noisy   bool            // and was not the same after that: it must rest
 	todo    image.Rectangle // what was damaged and has not been looked at
