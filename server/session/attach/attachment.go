@@ -320,6 +320,19 @@ func (k *keys) release() bool {
 	return k.press(0)
 }
 
+// alarm is one that says on a channel when its time has come; nil: there is none,
+// and the attachment ends.
+func (a *attachment) alarm() (Alarm, <-chan struct{}) {
+	rang := make(chan struct{}, 1)
+	alarm, err := a.newAlarm(func() { poke(rang) })
+	if err != nil {
+		a.log.Error("media has no alarm", "err", err)
+		a.end(native.CloseRestart, "no alarm")
+		return nil, nil
+	}
+	return alarm, rang
+}
+
 // liveness says Alive where no frame does, and hears the terminal: whatever comes
 // from it counts, and an acknowledgement does. While the terminal answers, it
 // wakes once for each Alive, for an idle session is to cost nothing: what has
@@ -333,11 +346,9 @@ func (a *attachment) liveness() {
 	watched := false         // because something was held down
 	told := time.Duration(0) // the silence that input knows of
 	unanswered := (native.AliveEvery(a.period) + native.SilentAfter(a.period)) / 2
-	asked, rang := make(chan struct{}, 1), make(chan struct{}, 1)
-	alarm, err := a.newAlarm(func() { poke(rang) })
-	if err != nil {
-		a.log.Error("media has no alarm", "err", err)
-		a.end(native.CloseRestart, "no alarm")
+	asked := make(chan struct{}, 1)
+	alarm, rang := a.alarm()
+	if alarm == nil {
 		return
 	}
 	defer alarm.Stop()

@@ -235,8 +235,11 @@ func (a *attachment) display() {
 		return
 	}
 	pace := pace{rtt: a.conn.ConnectionStats().MinRTT}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	alarm, rang := a.alarm()
+	if alarm == nil {
+		return
+	}
+	defer alarm.Stop()
 	rest, resting := time.NewTimer(encode.CompactEvery), false
 	defer rest.Stop()
 	quiet := calm{time.Now()}
@@ -308,10 +311,10 @@ func (a *attachment) display() {
 			if !ack && d <= 0 {
 				break
 			}
-			var due <-chan time.Time
+			var due <-chan struct{}
 			if !ack {
-				timer.Reset(d)
-				due = timer.C
+				alarm.Reset(d)
+				due = rang
 			}
 			select {
 			case <-changed:
