@@ -8,6 +8,7 @@ type Pixmap struct {
 	Pix    []byte
 	Stride int
 	W, H   int
+	Order  []int32 // which row of Pix each one is; nil: each the one of its number
 }
 
 // NewPixmap returns a black picture.
@@ -17,6 +18,9 @@ func NewPixmap(w, h int) *Pixmap {
 
 // Row returns the pixels x0..x1 of row y.
 func (p *Pixmap) Row(y, x0, x1 int) []byte {
+	if p.Order != nil {
+		y = int(p.Order[y])
+	}
 	return p.Pix[y*p.Stride+x0*4 : y*p.Stride+x1*4]
 }
 

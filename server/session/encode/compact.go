@@ -137,6 +137,7 @@ func (e *Encoder) Compact() (again time.Duration) {
 	if e.cells.busy { // what is near is looked at soon
 		return CompactEvery
 	}
+	e.straighten()
 	var out []byte
 	left := foldsAtOnce
 	for ; g.next < len(g.list); g.next++ {

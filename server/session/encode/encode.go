@@ -116,6 +116,7 @@ type Encoder struct {
 	movedAt time.Duration // when that was
 	again   bool          // what moves has moved just before
 	phase   int           // which rows of it are looked at
+	turning
 
 	covered  image.Rectangle   // what was put by last, but by moves
 	unused   int               // Views since, of the same place, that had no use for it

@@ -70,6 +70,10 @@ func (e *Encoder) lossy(src *draw.Pixmap, r image.Rectangle, step byte, inter bo
 		e.near = new(lossy)
 		e.near.huff.Reuse = huff0.ReusePolicyNone
 	}
+	if inter {
+		e.straighten()
+		e.straightTill = e.terms.Now + straightFor
+	}
 	l, step := e.near, max(step, leastStep)
 	if !l.code(src, &e.shadow, r, step, inter, &e.cells) {
 		return 0, false
@@ -101,8 +105,8 @@ func (l *lossy) pack(b, field []byte) []byte {
 	return append(u24(append(b, draw.PlaneRaw), n), field...)
 }
 
-// code makes l.blocks of r and, if inter, draws them on old, as the terminal will,
-// and reports whether there is any but what leaves things as they are.
+// code makes l.blocks of r and, if inter, draws them on old, which has no Order, as
+// the terminal will, and reports whether there is any but what leaves things as they are.
 func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter bool, g *cells) (any bool) {
 	b := &l.blocks
 	b.Shape, b.DC, b.AC, b.Chroma, b.Big = b.Shape[:0], b.DC[:0], b.AC[:0], b.Chroma[:0], b.Big[:0]

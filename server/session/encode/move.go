@@ -35,7 +35,7 @@ const (
 	// Of what moves again within checkAfter one row in so many is looked at, each
 	// time others, as long as these are as they were; all of it is compared when it
 	// has not moved for that long.
-	looked     = 4 // a power of two
+	looked     = 4 // a power of two, and less than letters have: between lines all is alike
 	checkAfter = 50 * time.Millisecond
 )
 
@@ -96,7 +96,11 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 			e.usual[0], e.usual[1] = m.d, e.usual[0]
 		}
 		e.cover(m)
-		shift(&e.shadow, m)
+		if e.turns(m) {
+			e.turn(m)
+		} else {
+			shift(&e.shadow, m)
+		}
 		e.cells.move(m.to, m.d)
 		if e.again {
 			e.cells.check(m.exact, e.terms.Now+checkAfter)

@@ -4,6 +4,7 @@ import (
 	"image"
 	"math"
 	"testing"
+	"time"
 
 	"hotdesk/protocol/draw"
 )
@@ -13,9 +14,8 @@ import (
 // its pixels come from another core.
 func BenchmarkStep(b *testing.B) {
 	const w, h, line = 1280, 1024, 13
-	window := image.Rect(20, 20, 920, 620)
-	for name, start := range map[string]func() (step func(n int) View){
-		"scroll": func() func(int) View {
+	scroll := func(window image.Rectangle) func() func(int) View {
+		return func() func(int) View {
 			p, text := page(w, h, 1), page(window.Dx(), 100*line, 2)
 			p.CopyFrom(page(w, h, 3), window)
 			return func(n int) View {
@@ -25,7 +25,11 @@ func BenchmarkStep(b *testing.B) {
 				}
 				return View{Picture: p, Damage: []image.Rectangle{window}}
 			}
-		},
+		}
+	}
+	for name, start := range map[string]func() (step func(n int) View){
+		"scroll": scroll(image.Rect(20, 20, 920, 620)),
+		"wide":   scroll(image.Rect(2, 20, w-4, h-4)),
 		"drag": func() func(int) View {
 			p, front := page(w, h, 1), page(620, 420, 2)
 			at := func(n int) image.Point {
@@ -47,8 +51,11 @@ func BenchmarkStep(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			e, step := newEncoder(b), start()
 			var buf []byte
+			encode := func(n int, v View) {
+				buf = e.EncodeOn(buf[:0], v, Terms{Motion: true, Now: time.Duration(n) * time.Second / 60})
+			}
 			for n := range 480 { // there and back: all that comes was there once
-				buf = e.Encode(buf[:0], step(n))
+				encode(n, step(n))
 			}
 			n, bytes := 480, 0
 			b.ReportAllocs()
@@ -56,7 +63,7 @@ func BenchmarkStep(b *testing.B) {
 				b.StopTimer()
 				v := step(n)
 				b.StartTimer()
-				buf = e.Encode(buf[:0], v)
+				encode(n, v)
 				bytes += len(buf)
 				n++
 			}
