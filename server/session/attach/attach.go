@@ -131,6 +131,7 @@ type Spec struct {
 	Ahead    func() *encode.Encoder // if not nil, and it gives one, that of the display: with a picture made in advance; beside Attached
 	Attached func()                 // before the first frame
 	Detached func(reason string)    // after the last call of Sink; only if Attached was called
+	Rested   func()                 // if not nil: nothing has changed for a while, and what rests is packed
 }
 
 // An Endpoint is one media end: a session's, or a gateway's.

@@ -8,6 +8,7 @@ import (
 	"image"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,30 @@ import (
 	"hotdesk/protocol/native"
 	"hotdesk/server/session/attach/attachtest"
 )
+
+// That all rests is said once, and again after the next change.
+func TestRested(t *testing.T) {
+	inBubble(t, 0, func(b *bubble) {
+		s := newShown(1)
+		var said atomic.Int32
+		s.spec.Rested = func() { said.Add(1) }
+		c := b.attach(s)
+		defer c.close()
+		for n := range 3 {
+			c.ack(uint32(n + 1))
+			pass(time.Second)
+			if got := int(said.Load()); got != n {
+				t.Errorf("said %d times right after %d changes", got, n)
+			}
+			pass(time.Hour)
+			if got := int(said.Load()); got != n+1 {
+				t.Errorf("said %d times an hour after %d changes", got, n)
+			}
+			s.source.Dot(1, 1, byte(n+1))
+			c.frame()
+		}
+	})
+}
 
 // Invariant 4, and the frame interval.
 func TestPacing(t *testing.T) {

@@ -327,6 +327,9 @@ func (a *attachment) display() {
 					rest.Reset(again)
 				} else {
 					resting = true
+					if a.spec.Rested != nil {
+						a.spec.Rested()
+					}
 				}
 			case <-a.acks:
 				pace.hears(time.Now(), a.acked.Load(), a.conn.ConnectionStats().MinRTT)

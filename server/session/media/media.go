@@ -36,6 +36,7 @@ import (
 	"net"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"time"
 
@@ -97,7 +98,7 @@ type media struct {
 	fail    context.CancelCauseFunc
 	conn    *rpc.Conn
 	serving sync.WaitGroup
-	quiet   chan struct{} // something to receive after a terminal has gone, or a picture was made
+	quiet   chan struct{} // something to receive after a terminal has gone, a picture was made, or all rests
 
 	// Set by setup, and read by what the keeper asks after it.
 	display  *xdisplay.Display
@@ -258,6 +259,11 @@ func (m *media) offer(o mediaapi.Offer) (client.Offer, error) {
 				m.ahead.gone()
 			}
 		},
+		Rested: func() {
+			if spare() >= muchSpare {
+				m.rest()
+			}
+		},
 	})
 	if err != nil {
 		return client.Offer{}, fmt.Errorf("media: %w", err)
@@ -331,11 +337,29 @@ func (m *media) detach(ctx context.Context, gen uint64) error {
 	return nil
 }
 
-// tidyAfter is how long no terminal must have come or gone before memory is
-// given back: a card on its way to the next terminal is not held up by it.
-const tidyAfter = 5 * time.Second
+const (
+	// tidyAfter is how long no terminal must have come or gone before memory is
+	// given back: a card on its way to the next terminal is not held up by it.
+	tidyAfter = 5 * time.Second
+	// muchSpare is what must be to give back, in bytes, while a terminal is there:
+	// collecting it takes milliseconds.
+	muchSpare = 1 << 20
+)
 
-// tidy gives memory back to the system when a terminal has gone.
+// spare is about how much memory holds nothing that is needed, in bytes: what the
+// heap has beside what was needed when it was collected last.
+func spare() uint64 {
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(heap)
+	has, needs := uint64(0), heap[3].Value.Uint64()
+	for _, part := range heap[:3] {
+		has += part.Value.Uint64()
+	}
+	return has - min(has, needs)
+}
+
+// tidy gives memory back to the system when a terminal has gone, or all rests.
 func (m *media) tidy(ctx context.Context) {
 	rest := time.NewTimer(tidyAfter)
 	rest.Stop() // a process that has just begun has nothing to give back
