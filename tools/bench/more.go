@@ -35,7 +35,7 @@ const (
 	// idleFor is how long a desktop is left alone.
 	idleFor = 10 * time.Second
 	// atRest is how long it is left alone before: till then memory is given back.
-	atRest = 13 * time.Second
+	atRest = 18 * time.Second
 )
 
 // textPages are screens full of text.
