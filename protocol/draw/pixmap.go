@@ -3,7 +3,8 @@ package draw
 import "image"
 
 // A Pixmap is a picture as X servers keep it: four bytes a pixel, B G R and
-// one that does not count, rows Stride bytes apart.
+// one that does not count, rows Stride bytes apart. With an Order they may lie in
+// any; who goes by Stride from row to row, as Blocks.Draw does, needs it to be nil.
 type Pixmap struct {
 	Pix    []byte
 	Stride int

@@ -100,7 +100,8 @@ type Config struct {
 	NewAlarm func(f func()) (Alarm, error)
 }
 
-// An Alarm wakes an attachment that nothing happens to.
+// An Alarm wakes an attachment at a time: when its next frame may be made, or
+// where nothing happens to it.
 type Alarm interface {
 	Reset(d time.Duration)
 	Stop()

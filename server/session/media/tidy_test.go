@@ -3,10 +3,24 @@ package media
 import (
 	"context"
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// What nothing holds any more counts as spare, though it was not collected.
+func TestSpare(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	debug.FreeOSMemory()
+	before := spare()
+	const n = 8 << 20
+	b := make([]byte, n)
+	runtime.KeepAlive(b)
+	if got := spare() - before; got < n {
+		t.Errorf("%d bytes more are spare, want %d", got, n)
+	}
+}
 
 // Memory is collected once for each rest that follows a terminal, and not
 // before the first.
