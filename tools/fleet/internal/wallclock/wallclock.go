@@ -23,6 +23,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -114,7 +115,14 @@ func Set(by time.Duration, pids ...int) (set int, err error) {
 	text := later(int64(by / time.Second))
 	var errs []error
 	for _, pid := range pids {
-		switch err := write(pid, in, text); {
+		err := write(pid, in, text)
+		for range tries {
+			if !errors.Is(err, errGone) {
+				break
+			}
+			err = write(pid, in, text)
+		}
+		switch {
 		case err == nil:
 			set++
 		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH):
@@ -124,8 +132,20 @@ func Set(by time.Duration, pids ...int) (set int, err error) {
 	return set, errors.Join(errs...)
 }
 
+// errGone is returned where the memory of a process was let go while it was
+// looked at: it ended, or is another program now.
+var errGone = errors.New("its memory has gone")
+
 // write puts text in the place of the function.
-func write(pid int, in uint64, text []byte) error {
+func write(pid int, in uint64, text []byte) (err error) {
+	defer func() {
+		// proc_pid_mem(5) has no word of it: of memory that is gone nothing is read
+		// or written, without an error of the kernel's. EIO is a page that is
+		// elsewhere since.
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO) {
+			err = errGone
+		}
+	}()
 	from, _, err := mapped(strconv.Itoa(pid))
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -89,5 +90,44 @@ func TestSet(t *testing.T) {
 	}
 	if set, err := Set(time.Hour, cmd.Process.Pid); err != nil || set != 0 {
 		t.Errorf("a process that has ended: %d set, %v", set, err)
+	}
+}
+
+// Programs end, and become others, at any moment of their clocks being set:
+// neither is an error.
+func TestSetEnding(t *testing.T) {
+	if err := Possible(); err != nil {
+		t.Fatal(err)
+	}
+	for name, does := range map[string]string{
+		"ends":           "read x",
+		"becomes others": "read x; exec sh -c 'exec sh -c \"exec sh -c true\"'",
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := range 100 {
+				cmd := exec.Command("sh", "-c", does)
+				in, err := cmd.StdinPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					for range i * 100 { // a little later each time
+						runtime.Gosched()
+					}
+					in.Close()
+				}()
+				for range 5 {
+					if _, err := Set(time.Hour, cmd.Process.Pid); err != nil {
+						t.Errorf("time %d: %v", i, err)
+					}
+				}
+				if err := cmd.Wait(); err != nil && cmd.ProcessState.ExitCode() != 1 { // read's own word of an end
+					t.Error(err)
+				}
+			}
+		})
 	}
 }
