@@ -3,13 +3,15 @@ package draw
 import "image"
 
 // A Pixmap is a picture as X servers keep it: four bytes a pixel, B G R and
-// one that does not count, rows Stride bytes apart. With an Order they may lie in
-// any; who goes by Stride from row to row, as Blocks.Draw does, needs it to be nil.
+// one that does not count, rows Stride bytes apart. With an Order what lies between
+// Left and Right may be in any other's place: who goes by Stride from row to row, as
+// Blocks.Draw does, needs it to be nil.
 type Pixmap struct {
-	Pix    []byte
-	Stride int
-	W, H   int
-	Order  []int32 // which row of Pix each one is; nil: each the one of its number
+	Pix         []byte
+	Stride      int
+	W, H        int
+	Order       []int32 // in which row of Pix each one is there; nil: each in that of its number
+	Left, Right int
 }
 
 // NewPixmap returns a black picture.
@@ -17,12 +19,17 @@ func NewPixmap(w, h int) *Pixmap {
 	return &Pixmap{Pix: make([]byte, w*h*4), Stride: w * 4, W: w, H: h}
 }
 
-// Row returns the pixels x0..x1 of row y.
+// Row returns the pixels x0..x1 of row y, which must be in one place: see Whole.
 func (p *Pixmap) Row(y, x0, x1 int) []byte {
-	if p.Order != nil {
+	if p.Order != nil && x0 >= p.Left && x1 <= p.Right {
 		y = int(p.Order[y])
 	}
 	return p.Pix[y*p.Stride+x0*4 : y*p.Stride+x1*4]
+}
+
+// Whole reports whether what lies between x0 and x1 is in one place in each row.
+func (p *Pixmap) Whole(x0, x1 int) bool {
+	return p.Order == nil || x0 >= p.Left && x1 <= p.Right || x1 <= p.Left || x0 >= p.Right
 }
 
 // Bounds is the picture's rectangle.

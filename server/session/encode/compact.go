@@ -95,6 +95,7 @@ func (e *Encoder) freeCopy() {
 
 // anything lets anything be in the shadow.
 func (e *Encoder) anything() {
+	e.shadow.Order = nil
 	for k := range e.folds.list {
 		e.folds.list[k] = fold{touched: true}
 	}
@@ -106,12 +107,13 @@ func (e *Encoder) rows(k int) []byte {
 	return e.shadow.Pix[k*size : min((k+1)*size, len(e.shadow.Pix))]
 }
 
-// touch has the rows of r there, which is inside the shadow. It must be called
-// before these are looked at.
+// touch has the rows of r there, each in one place; r is inside the shadow. It must
+// be called before these are looked at.
 func (e *Encoder) touch(r image.Rectangle) {
 	if r.Empty() {
 		return
 	}
+	e.whole(r)
 	for k := r.Min.Y / foldRows; k <= (r.Max.Y-1)/foldRows; k++ {
 		f := &e.folds.list[k]
 		if f.packed != nil {

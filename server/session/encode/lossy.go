@@ -71,8 +71,7 @@ func (e *Encoder) lossy(src *draw.Pixmap, r image.Rectangle, step byte, inter bo
 		e.near.huff.Reuse = huff0.ReusePolicyNone
 	}
 	if inter {
-		e.straighten()
-		e.straightTill = e.terms.Now + straightFor
+		e.straight()
 	}
 	l, step := e.near, max(step, leastStep)
 	if !l.code(src, &e.shadow, r, step, inter, &e.cells) {

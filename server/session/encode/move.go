@@ -96,8 +96,8 @@ func (e *Encoder) moves(p *draw.Pixmap, damage []image.Rectangle, hints []image.
 			e.usual[0], e.usual[1] = m.d, e.usual[0]
 		}
 		e.cover(m)
-		if e.turns(m) {
-			e.turn(m)
+		if left, right, ok := e.turns(m, box); ok {
+			e.turn(m, left, right)
 		} else {
 			shift(&e.shadow, m)
 		}
@@ -234,7 +234,7 @@ func enough(n int) int { return (n + 1) / 2 }
 // at reports whether the anchor a is in the shadow, d before it.
 func (g *guess) at(a, d image.Point) bool {
 	s, old := a.Sub(d), &g.e.shadow
-	if s.X < 0 || s.Y < 0 || s.X+anchorW > old.W || s.Y >= old.H {
+	if s.X < 0 || s.Y < 0 || s.X+anchorW > old.W || s.Y >= old.H || !old.Whole(s.X, s.X+anchorW) {
 		return false
 	}
 	if g.e.folded(s.Y) {

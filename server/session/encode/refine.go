@@ -307,9 +307,11 @@ func (e *Encoder) refine(p *draw.Pixmap, t Terms) {
 			r := image.Rect(x, y, x1, y1)
 			r.Min, r.Max = r.Min.Mul(cellSide), r.Max.Mul(cellSide)
 			r = r.Intersect(e.shadow.Bounds())
-			e.touch(r)
 			e.owing = g
-			e.compare(p, r)
+			for _, part := range e.columns(r) {
+				e.touch(part)
+				e.compare(p, part)
+			}
 			e.owing = nil
 			pixels -= r.Dx() * r.Dy()
 			g.each(r, func(c *cell, _ image.Rectangle) {
@@ -336,6 +338,7 @@ func (e *Encoder) follow(p *draw.Pixmap, t Terms) {
 		for x := range g.w {
 			c := &g.list[y*g.w+x]
 			if c.refined && !c.near && !c.todo.Empty() {
+				e.whole(c.todo)
 				if e.as(p, c.todo) {
 					c.todo = image.Rectangle{}
 				} else {

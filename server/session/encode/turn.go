@@ -1,18 +1,22 @@
 package encode
 
-import "time"
+import (
+	"image"
+	"time"
+)
 
-// What scrolls on and on and is nearly as wide as the screen is not moved in
-// memory with each line, which would take longer than all else: rows of the copy
-// change places instead, and only what is beside them, and stays, is moved.
+// What scrolls on and on is not moved in memory with each line, which would take
+// longer than all else: rows of the copy change places instead, between the columns
+// of what is damaged, or all of each where that is hardly more; and only what is
+// beside what scrolls there, and stays, is moved.
 
 const (
 	// maxTurn bounds by how many rows what scrolls may move.
 	maxTurn = 64
 	// turnCost is the part of what moves that is copied at most: else all of it is.
 	turnCost = 0.4
-	// straightFor is how long after something wanted the rows in their places they
-	// stay there.
+	// straightFor is how long after something wanted the rows in their places, or
+	// pixels of more columns, they stay there.
 	straightFor = time.Second
 )
 
@@ -23,19 +27,34 @@ type turning struct {
 	straightTill time.Duration // rows stay in their places
 }
 
-// turns reports whether m is made by changing places: it moves up or down, again
-// and again, most of its rows' width, and nobody has wanted them in order lately.
-func (e *Encoder) turns(m move) bool {
-	k, w := max(m.d.Y, -m.d.Y), m.to.Dx()
+// turns reports whether m, which was found in box, is made by changing places, and
+// between which columns: it moves up or down, again and again, and most of what is
+// between them, and nobody has wanted rows in order lately.
+func (e *Encoder) turns(m move, box image.Rectangle) (left, right int, ok bool) {
+	p, k, w := &e.shadow, max(m.d.Y, -m.d.Y), m.to.Dx()
 	if !e.again || m.d.X != 0 || k == 0 || k > maxTurn || m.to.Dy() < 4*k || e.terms.Now < e.straightTill {
-		return false
+		return 0, 0, false
 	}
-	cost := (e.shadow.W-w)*(m.to.Dy()+k) + w*k
-	return float64(cost) <= turnCost*float64(w*m.to.Dy())
+	cheap := func(left, right int) bool {
+		cost := (right-left-w)*(m.to.Dy()+k) + w*k
+		return float64(cost) <= turnCost*float64(w*m.to.Dy())
+	}
+	switch {
+	case p.Order != nil:
+		left, right = p.Left, p.Right
+		if m.to.Min.X < left || m.to.Max.X > right || !cheap(left, right) { // something else scrolls
+			e.straight()
+			return 0, 0, false
+		}
+		return left, right, true
+	case cheap(0, p.W):
+		return 0, p.W, true
+	}
+	return box.Min.X, box.Max.X, cheap(box.Min.X, box.Max.X)
 }
 
-// turn does to the shadow what COPY does.
-func (e *Encoder) turn(m move) {
+// turn does to the shadow what COPY does, between the columns that turns has said.
+func (e *Encoder) turn(m move, left, right int) {
 	p := &e.shadow
 	if p.Order == nil {
 		if len(e.order) != p.H {
@@ -44,19 +63,19 @@ func (e *Encoder) turn(m move) {
 		for y := range e.order {
 			e.order[y] = int32(y)
 		}
-		p.Order = e.order
+		p.Order, p.Left, p.Right = e.order, left, right
 	}
 	// Rows by their numbers from where what moves goes to: each becomes the k-th
-	// after it between left and right, and stays as it is beside that; the last k
-	// stay whole.
+	// after it where m is, and stays as it is beside that; the last k stay whole.
 	k, first, step := -m.d.Y, m.to.Min.Y, 1
 	if k < 0 {
 		k, first, step = -k, m.to.Max.Y-1, -1
 	}
 	n := m.to.Dy() + k
 	at := func(i int) int { return first + i*step }
-	left, right := m.to.Min.X, m.to.Max.X
-	beside := func(y int) [2][]byte { return [2][]byte{p.Row(y, 0, left), p.Row(y, right, p.W)} }
+	beside := func(y int) [2][]byte {
+		return [2][]byte{p.Row(y, p.Left, m.to.Min.X), p.Row(y, m.to.Max.X, p.Right)}
+	}
 
 	e.saved = e.saved[:0]
 	for i := n - k; i < n; i++ {
@@ -78,19 +97,42 @@ func (e *Encoder) turn(m move) {
 	rest := e.saved
 	for i := range k {
 		y := at(n - k + i)
-		was := p.Row(y, left, right)
+		was := p.Row(y, m.to.Min.X, m.to.Max.X)
 		p.Order[y] = gone[i]
-		copy(p.Row(y, left, right), was)
+		copy(p.Row(y, m.to.Min.X, m.to.Max.X), was)
 		b := beside(y)
 		rest = rest[copy(b[0], rest):]
 		rest = rest[copy(b[1], rest):]
 	}
 }
 
+// whole has each row between the columns of r in one place.
+func (e *Encoder) whole(r image.Rectangle) {
+	if !e.shadow.Whole(r.Min.X, r.Max.X) {
+		e.straight()
+	}
+}
+
+// columns is r, cut where rows are in two places.
+func (e *Encoder) columns(r image.Rectangle) [3]image.Rectangle {
+	p := &e.shadow
+	if p.Whole(r.Min.X, r.Max.X) {
+		return [3]image.Rectangle{r}
+	}
+	between := func(x0, x1 int) image.Rectangle { return r.Intersect(image.Rect(x0, r.Min.Y, x1, r.Max.Y)) }
+	return [3]image.Rectangle{between(0, p.Left), between(p.Left, p.Right), between(p.Right, p.W)}
+}
+
+// straight has the rows of the shadow in their places, for a while.
+func (e *Encoder) straight() {
+	e.straighten()
+	e.straightTill = e.terms.Now + straightFor
+}
+
 // straighten has the rows of the shadow in their places.
 func (e *Encoder) straighten() {
 	p := &e.shadow
-	order := p.Order
+	order, left, right := p.Order, p.Left, p.Right
 	if order == nil {
 		return
 	}
@@ -99,15 +141,15 @@ func (e *Encoder) straighten() {
 		if int(order[y]) == y {
 			continue
 		}
-		e.saved = append(e.saved[:0], p.Row(y, 0, p.W)...)
+		e.saved = append(e.saved[:0], p.Row(y, left, right)...)
 		for at := y; ; {
 			from := int(order[at])
 			order[at] = int32(at)
 			if from == y {
-				copy(p.Row(at, 0, p.W), e.saved)
+				copy(p.Row(at, left, right), e.saved)
 				break
 			}
-			copy(p.Row(at, 0, p.W), p.Row(from, 0, p.W))
+			copy(p.Row(at, left, right), p.Row(from, left, right))
 			at = from
 		}
 	}
