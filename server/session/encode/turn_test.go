@@ -172,7 +172,7 @@ func TestScrollsAmongAll(t *testing.T) {
 		}
 		show()
 		windows := [2]image.Rectangle{rect(t), rect(t)}
-		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
 			window, text := windows[rapid.IntRange(0, 1).Draw(t, "window")], texts[rapid.IntRange(0, 1).Draw(t, "text")]
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			case 0: // another window
@@ -190,7 +190,7 @@ func TestScrollsAmongAll(t *testing.T) {
 					still = append(still, window)
 				}
 			case 3: // it rests for a while
-				for range rapid.IntRange(1, 100).Draw(t, "for") {
+				for range rapid.IntRange(1, 40).Draw(t, "for") {
 					show()
 				}
 				e.Compact()
@@ -202,7 +202,7 @@ func TestScrollsAmongAll(t *testing.T) {
 					continue
 				}
 				also := rect(t)
-				for n := range rapid.IntRange(1, 8).Draw(t, "lines") * rapid.SampledFrom([]int{1, 15}).Draw(t, "times") {
+				for n := range rapid.IntRange(1, 8).Draw(t, "lines") * rapid.SampledFrom([]int{1, 1, 1, 1, 10}).Draw(t, "times") {
 					scrollIn(p, window, text, n*7%(h-line), line)
 					if also.Dx() > w/2 {
 						p.CopyFrom(text, also)
@@ -214,7 +214,7 @@ func TestScrollsAmongAll(t *testing.T) {
 			}
 		}
 		still = nil
-		for range 120 {
+		for range 40 {
 			show()
 		}
 		if err := m.differs(p); err != nil {
