@@ -7,8 +7,13 @@ import (
 	"hotdesk/server/session/encode"
 )
 
-// keepBuffer is the largest frame whose memory is kept for the next.
-const keepBuffer = 128 << 10
+const (
+	// keepBuffer is the largest frame whose memory is kept for the next, or that of
+	// its pieces, unless what came within keepFor was larger: fresh memory costs a
+	// page of photos a twentieth of its time.
+	keepBuffer = 128 << 10
+	keepFor    = time.Second
+)
 
 const (
 	// slowLink is a link, in bytes a second, on which what moves must leave
@@ -246,7 +251,7 @@ func (a *attachment) display() {
 	over := a.conn.Context().Done()
 	buf := []byte{byte(native.StreamDisplay)}
 	var terms encode.Terms
-	parts := pieces{out: out}
+	parts, large := pieces{out: out}, time.Time{}
 	part := func(b []byte) []byte {
 		a.sent.Store(enc.Seq())
 		return parts.add(b)
@@ -261,6 +266,11 @@ func (a *attachment) display() {
 		return
 	}
 	view := func(v encode.View) { buf = enc.EncodePieces(buf, v, terms, part) } // made once: a frame allocates nothing here
+	forget := func() {
+		if parts.free = nil; cap(buf) > keepBuffer {
+			buf = nil
+		}
+	}
 	for {
 		if !a.turn(over) {
 			return
@@ -274,6 +284,9 @@ func (a *attachment) display() {
 		a.turnOver()
 		if len(buf)+parts.bytes > 0 {
 			bytes := len(buf) + parts.bytes
+			if bytes > keepBuffer {
+				large = pace.last
+			}
 			if a.late.Load() && len(buf) <= native.MaxLate {
 				bytes = len(buf) // when the last piece is acknowledged tells nothing
 			}
@@ -292,8 +305,9 @@ func (a *attachment) display() {
 				}
 			}
 		}
-		if buf = buf[:0]; cap(buf) > keepBuffer {
-			buf = nil
+		buf = buf[:0]
+		if a.spec.Still || pace.last.Sub(large) > keepFor {
+			forget()
 		}
 		if resting {
 			rest.Reset(encode.CompactEvery)
@@ -321,6 +335,7 @@ func (a *attachment) display() {
 				news, changed = true, nil
 			case <-due:
 			case <-rest.C:
+				forget()
 				if left := quiet.wait(time.Now(), pace.last); left > 0 {
 					rest.Reset(left)
 				} else if again := enc.Compact(); again > 0 {

@@ -15,7 +15,7 @@ const (
 type pieces struct {
 	out   *quic.SendStream
 	queue chan []byte // nil: nothing is being written
-	free  chan []byte // memory of what was written
+	free  chan []byte // memory of what was written, also of pictures before; nil: none
 	done  chan error
 	bytes int // so far
 }
@@ -23,7 +23,10 @@ type pieces struct {
 // add has b written, and returns where to go on: b itself where there is no room.
 func (p *pieces) add(b []byte) []byte {
 	if p.queue == nil {
-		p.queue, p.free, p.done = make(chan []byte, maxPieces), make(chan []byte, maxPieces), make(chan error, 1)
+		p.queue, p.done = make(chan []byte, maxPieces), make(chan error, 1)
+		if p.free == nil {
+			p.free = make(chan []byte, maxPieces)
+		}
 		go p.run()
 	}
 	select {
@@ -55,15 +58,17 @@ func (p *pieces) run() {
 	p.done <- err
 }
 
-// end writes b, the last of a picture, and returns when all is written.
+// end writes b, the last of a picture, and returns when all is written; b stays the
+// caller's.
 func (p *pieces) end(b []byte) error {
-	if p.queue == nil {
-		_, err := p.out.Write(b)
-		return err
+	if p.queue != nil {
+		close(p.queue)
+		err := <-p.done
+		p.queue, p.bytes = nil, 0
+		if err != nil {
+			return err
+		}
 	}
-	p.queue <- b
-	close(p.queue)
-	err := <-p.done
-	p.queue, p.free, p.bytes = nil, nil, 0
+	_, err := p.out.Write(b)
 	return err
 }
