@@ -154,13 +154,15 @@ func (l *lossy) code(src, old *draw.Pixmap, r image.Rectangle, step byte, inter 
 					continue
 				}
 				shape |= draw.HasAC << k
+				var after *[64]int32
 				if inter {
-					l.after[k] = [64]int32{}
+					after = &l.after[k]
+					*after = [64]int32{}
 				}
 				if k == 0 {
-					b.AC = l.tokens(b.AC, alive, &l.after[k], q)
+					b.AC = l.tokens(b.AC, alive, after, q)
 				} else {
-					b.Chroma = l.tokens(b.Chroma, alive, &l.after[k], q)
+					b.Chroma = l.tokens(b.Chroma, alive, after, q)
 				}
 			}
 			b.Shape = append(b.Shape, shape)
@@ -193,7 +195,7 @@ var classes = [7]uint8{5, 3, 1, draw.Classes - 1, 0, 2, 4}
 const maxTokens = 63 + 63/draw.ZeroRun + 1
 
 // tokens writes the AC of a block, of which those in alive, at least one, count,
-// and leaves in c what the terminal makes of it.
+// and leaves in c, unless it is nil, what the terminal makes of it.
 func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) []byte {
 	b = slices.Grow(b, maxTokens)
 	n := len(b)
@@ -215,8 +217,10 @@ func (l *lossy) tokens(b []byte, alive uint64, c *[64]int32, q *quant) []byte {
 		}
 		b[n] = byte(run*draw.Classes + class + 1)
 		n++
-		c[cosine.Zigzag[i]&63] = v * q.step
 		at = i
+		if c != nil {
+			c[cosine.Zigzag[i]&63] = v * q.step
+		}
 	}
 	if at < 63 {
 		b[n] = draw.TokenEnd
