@@ -3,6 +3,7 @@
 package cosine
 
 import (
+	"math/bits"
 	"simd/archsimd"
 )
 
@@ -117,23 +118,22 @@ func beyond(c *[64]int32, dead int32) (mask uint64) {
 		return beyondPlain(c, dead)
 	}
 	limit := archsimd.BroadcastInt32x8(dead)
-	return alive(c, 0, limit) | alive(c, 1, limit) | alive(c, 2, limit) | alive(c, 3, limit) |
-		alive(c, 4, limit) | alive(c, 5, limit) | alive(c, 6, limit) | alive(c, 7, limit)
+	found := alive(c, 0, limit) | alive(c, 1, limit)<<8 | alive(c, 2, limit)<<16 | alive(c, 3, limit)<<24 |
+		alive(c, 4, limit)<<32 | alive(c, 5, limit)<<40 | alive(c, 6, limit)<<48 | alive(c, 7, limit)<<56
+	for ; found != 0; found &= found - 1 {
+		mask |= 1 << place[bits.TrailingZeros64(found)]
+	}
+	return mask
 }
 
 func alive(c *[64]int32, n int, limit vec) uint64 {
-	return inZigzag[n][at(c, n).Abs().Greater(limit).ToBits()]
+	return uint64(at(c, n).Abs().Greater(limit).ToBits())
 }
 
-// inZigzag is, for eight values of those column by column and which of them are
-// meant, where these are in Zigzag's order.
-var inZigzag = func() (t [8][256]uint64) {
+// place is where in Zigzag's order a value is of those column by column.
+var place = func() (t [64]uint8) {
 	for n, i := range Zagzig {
-		for set := range 256 {
-			if set>>(i%8)&1 == 1 {
-				t[i/8][set] |= 1 << n
-			}
-		}
+		t[i] = uint8(n)
 	}
 	return t
 }()
