@@ -214,14 +214,11 @@ func TestTwoColours(t *testing.T) {
 func BenchmarkPieces(b *testing.B) {
 	defer runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 2))
 	const w, h = 1920, 1080
-	for name, flip := range map[string]struct {
-		page  func(w, h int, seed uint64) *draw.Pixmap
-		terms Terms
-	}{"text": {page: page}, "photo": {page: paper}, "near": {paper, Terms{First: true, Motion: true}}} {
+	for name, make := range map[string]func(w, h int, seed uint64) *draw.Pixmap{"text": page, "photo": paper} {
 		b.Run(name, func(b *testing.B) {
 			var pages []*draw.Pixmap
 			for i := range uint64(8) {
-				pages = append(pages, flip.page(w, h, i))
+				pages = append(pages, make(w, h, i))
 			}
 			e := newEncoder(b)
 			defer e.Close()
