@@ -96,8 +96,14 @@ func TestRemains(t *testing.T) {
 			})
 			ids, err := h.Sessions()
 			must(t, err)
-			st, keeper, err := h.Keeper(w.ctx, ids[0])
-			must(t, err)
+			var st client.Status
+			var keeper int
+			until(t, "its keeper", func() string { // the script runs before the keeper listens
+				if st, keeper, err = h.Keeper(w.ctx, ids[0]); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
 			bus, err := os.ReadFile(mark)
 			must(t, err)
 			if len(st.Services) != 1 || st.Services[0].Name != "dbus" || st.Services[0].State != "running" || len(strings.TrimSpace(string(bus))) == 0 {

@@ -60,6 +60,7 @@ func (h *Host) Crash(ctx context.Context) error {
 		}
 	}
 	h.stalled = nil
+	Signal(all, syscall.SIGSTOP) // else those that are still there see the others go
 	Signal(all, syscall.SIGKILL)
 	return h.Gone(ctx, all)
 }
